@@ -6,6 +6,8 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident($repr:ty);)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+        #[rkyv(attr(doc = "The little-endian form on the wire and on disk."))]
         pub struct $name(pub $repr);
 
         impl fmt::Debug for $name {

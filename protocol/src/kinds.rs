@@ -1,0 +1,117 @@
+//! Open enumerations of the wire: `u8` newtypes, so that a value from a newer peer survives being read.
+
+crate::open_enums! {
+    /// What a message is; the broker looks at none of them but `SYSTEM`, which only it may write.
+    MessageKind {
+        /// Plain UTF-8 text.
+        TEXT = 1,
+        /// A voice note.
+        VOICE = 2,
+        /// A picture.
+        PICTURE = 3,
+        /// A file.
+        FILE = 4,
+        /// A mail.
+        MAIL = 5,
+        /// A card with actions.
+        CARD = 6,
+        /// Written by the broker: its payload is a frame, such as `MembershipChanged`.
+        SYSTEM = 7,
+        /// Takes an earlier message back.
+        RECALL = 8,
+        /// Replaces an earlier message.
+        EDIT = 9,
+    }
+
+    /// The four kinds of conversations.
+    ConversationKind {
+        /// Two users; made by the first message between them.
+        DIRECT = 1,
+        /// Members post and read.
+        GROUP = 2,
+        /// Few post, many read.
+        CHANNEL = 3,
+        /// One user's own events; only the broker writes.
+        PERSONAL = 4,
+    }
+
+    /// What a member may do in a conversation.
+    Role {
+        /// Reads; posts where the conversation lets members post.
+        MEMBER = 1,
+        /// Adds and removes members, posts.
+        ADMIN = 2,
+        /// As an admin, and cannot be removed by one.
+        OWNER = 3,
+    }
+
+    /// Who may post.
+    PostPolicy {
+        /// Every member.
+        MEMBERS = 1,
+        /// Owners and admins.
+        ADMINS = 2,
+    }
+
+    /// Which stream carries a frame to a device.
+    Lane {
+        /// DINGs.
+        URGENT = 1,
+        /// Messages in position order, receipts between them.
+        INBOX = 2,
+        /// Pages and exports.
+        BULK = 3,
+    }
+
+    /// What a publish or a DING is addressed to.
+    Target {
+        /// A conversation id.
+        CONVERSATION = 1,
+        /// A user id: the direct conversation with that user.
+        USER = 2,
+        /// A list of users in the tail.
+        USERS = 3,
+    }
+
+    /// What happened to a membership.
+    Change {
+        /// The user became a member.
+        ADDED = 1,
+        /// The user was removed by another.
+        REMOVED = 2,
+        /// The user left.
+        LEFT = 3,
+        /// The user's role is another.
+        ROLE = 4,
+    }
+
+    /// Which list a status query wants.
+    StatusList {
+        /// Counts alone.
+        COUNTS = 0,
+        /// Those who have read, or confirmed.
+        DONE = 1,
+        /// Those who have not.
+        OPEN = 2,
+    }
+
+    /// Where a DING stands for one recipient, or as a whole.
+    DingState {
+        /// On its way, or waiting for the confirmation.
+        OPEN = 1,
+        /// Confirmed by the recipient.
+        CONFIRMED = 2,
+        /// Its time ran out first.
+        EXPIRED = 3,
+        /// Taken back by its sender.
+        RECALLED = 4,
+    }
+
+    /// What `Retire` gives up.
+    Retired {
+        /// A device, with its cursor.
+        DEVICE = 1,
+        /// A producer, with its results.
+        PRODUCER = 2,
+    }
+}

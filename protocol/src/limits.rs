@@ -1,0 +1,47 @@
+//! What bounds a frame and its parts. A peer that exceeds one of these gets an error that names it.
+
+/// Payload of a message or DING.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The largest body of any frame: twice what the largest one has today, so that newer peers may append fields.
+pub const BODY_BYTES_MAX: usize = 256;
+
+/// Most entries in any list of one frame: recipients of a DING.
+pub const LIST_ENTRIES_MAX: usize = DING_RECIPIENTS_MAX;
+
+/// The largest frame either side accepts: header + body + payload + the longest list of 4-byte user ids.
+pub const FRAME_BYTES_MAX: usize =
+    crate::frame::HEADER_BYTES + BODY_BYTES_MAX + PAYLOAD_BYTES_MAX + 4 * LIST_ENTRIES_MAX;
+
+/// The first frame of a connection is read before its sender is known: a token, a name and cursors fit, no more.
+pub const HELLO_BYTES_MAX: usize = 8 * 1024;
+
+/// A JWT with the claims the broker reads is about 300 bytes; 4 KiB leaves room for an issuer's own claims.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+
+/// UTF-8 bytes of a user's handle.
+pub const HANDLE_BYTES_MAX: usize = 64;
+
+/// UTF-8 bytes of a conversation's name; its length travels in one byte.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// UTF-8 bytes of the text of an error.
+pub const ERROR_TEXT_BYTES_MAX: usize = 512;
+
+/// Cursors in one `Hello`, one a shard.
+pub const CURSORS_MAX: usize = 16;
+
+/// Users added or removed by one request: each also gets an event of about 100 bytes in the same batch.
+pub const MEMBERS_A_REQUEST_MAX: usize = 1_000;
+
+/// Entries of one page of a list reply.
+pub const PAGE_ENTRIES_MAX: usize = 1_000;
+
+/// Recipients of one DING.
+pub const DING_RECIPIENTS_MAX: usize = 10_000;
+
+/// Unsettled publishes of one producer: `low ≤ number < low + PRODUCER_WINDOW`.
+pub const PRODUCER_WINDOW: u64 = 1_024;
+
+/// Requests of one session that wait for their reply, publishes apart.
+pub const REQUESTS_PENDING_MAX: usize = 16;
