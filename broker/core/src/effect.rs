@@ -1,0 +1,150 @@
+//! What comes out of the shard: records to commit, signals for the edges, one reply. Nothing of it may leave the broker
+//! before the records are durable.
+
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+use carillon_protocol::Frame;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
+
+use crate::record::Record;
+
+/// What an edge does because of a record, in position order. Made by `apply` alone, so replay makes the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The frame at this position goes to the conversation's members.
+    Message {
+        /// The record's position.
+        position: Position,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Its number there.
+        seq: Seq,
+        /// Who wrote it.
+        author: UserId,
+    },
+    /// These users have a stint that begins after this position.
+    MembersAdded {
+        /// The record's position.
+        position: Position,
+        /// The tenant.
+        tenant: TenantId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who.
+        users: Vec<UserId>,
+    },
+    /// The stint of these users ends with this position.
+    MembersRemoved {
+        /// The record's position.
+        position: Position,
+        /// The tenant.
+        tenant: TenantId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who.
+        users: Vec<UserId>,
+    },
+    /// A watermark moved from `from` to `up_to`.
+    Read {
+        /// The record's position.
+        position: Position,
+        /// The tenant.
+        tenant: TenantId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who has read.
+        user: UserId,
+        /// The watermark before.
+        from: Seq,
+        /// The watermark now.
+        up_to: Seq,
+        /// Present members, to tell small groups from large ones.
+        members: u32,
+    },
+    /// This frame goes out on the urgent lane of every device of these users: a `DingPush` or a `DingUpdate`.
+    Urgent {
+        /// The record's position.
+        position: Position,
+        /// The tenant.
+        tenant: TenantId,
+        /// Who.
+        users: Vec<UserId>,
+        /// The frame, encoded once.
+        frame: Bytes,
+    },
+    /// The device is no more: its session ends.
+    DeviceRetired {
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// The producer is no more: its session ends.
+    ProducerRetired {
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The producer.
+        producer: ProducerId,
+    },
+}
+
+/// One stint of the attaching user: entitled to positions in `(joined, left]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StintView {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Exclusive.
+    pub joined: Position,
+    /// Inclusive; `None`: the stint goes on.
+    pub left: Option<Position>,
+}
+
+/// What an attached session starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The position the rest of this is as of: the shard's head after the attach's own records.
+    pub as_of: Position,
+    /// Every stint of the user, the personal conversation's included; by conversation, then by time.
+    pub stints: Vec<StintView>,
+    /// The highest number of the producer that has a result; 0 without one.
+    pub producer_highest: u64,
+    /// The `DingPush` frames that wait for this user, oldest first.
+    pub dings: Vec<Bytes>,
+}
+
+/// The answer to one input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A frame for the stream the request came on.
+    Frame(Frame),
+    /// The session is attached.
+    Attached(Attached),
+    /// The session may not be attached.
+    AttachRefused {
+        /// The close code.
+        code: ErrorCode,
+        /// What to do about it.
+        text: &'static str,
+    },
+}
+
+/// Filled by `handle`, `apply` and `resume`; the caller empties it after each input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Records to be committed, in order; the first has the position after the shard's head before the input.
+    pub records: Vec<Record>,
+    /// For the edges, once the records are durable.
+    pub signals: Vec<Signal>,
+    /// For the sender of the input, once all that was sequenced before is durable.
+    pub reply: Option<Reply>,
+}

@@ -1,0 +1,327 @@
+//! Records: the state changes of a shard, as they lie in its journal.
+//!
+//! A record is a private part (a frame of the kinds below, `0x80` and up) and, for a message, the `Deliver` frame that goes
+//! to the members, encoded once and delivered as it lies there. Bodies carry resolved facts and the time; a newer version
+//! of a record appends fields to its body, a change of meaning takes a new kind.
+
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use carillon_protocol::deliver::Deliver;
+use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
+use carillon_protocol::ids::{
+    ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, Timestamp, UserId,
+};
+use carillon_protocol::kinds::{Change, ConversationKind, DingState, MessageKind, PostPolicy, Role};
+
+carillon_protocol::elements! {
+    /// A member and its role.
+    Grant {
+        /// The user.
+        user: UserId,
+        /// The role.
+        role: Role,
+    }
+
+    /// A device's cursor.
+    CursorMoved {
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+        /// Up to here.
+        position: Position,
+    }
+}
+
+carillon_protocol::frames! {
+    /// A tenant appeared.
+    0x80 TenantAdded {
+        /// When.
+        time: Timestamp,
+        /// Its number, the next free one.
+        tenant: TenantId,
+    } [
+        /// Its name.
+        name: Text,
+    ]
+
+    /// A user appeared, with a personal conversation.
+    0x81 UserAdded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// Its number, the next free one of the tenant.
+        user: UserId,
+        /// Its personal conversation, the next free ordinal.
+        personal: ConversationId,
+    } [
+        /// Its handle.
+        handle: Text,
+    ]
+
+    /// A device appeared.
+    0x82 DeviceAdded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+    }
+
+    /// A device was given up.
+    0x83 DeviceRetired {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+    }
+
+    /// A producer appeared.
+    0x84 ProducerAdded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The producer.
+        producer: ProducerId,
+    }
+
+    /// A producer was given up.
+    0x85 ProducerRetired {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The producer.
+        producer: ProducerId,
+    }
+
+    /// A conversation was made, with its first members. Their stints begin after this record.
+    0x86 ConversationAdded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// Its id, the next free ordinal.
+        conversation: ConversationId,
+        /// Its kind.
+        kind: ConversationKind,
+        /// Who may post.
+        post_policy: PostPolicy,
+        /// Who made it.
+        by: UserId,
+    } [
+        /// Unique in the tenant, or empty.
+        name: Text,
+        /// Its first members.
+        grants: Vec<Grant>,
+    ]
+
+    /// Members were added, or their roles set. New stints begin after this record.
+    0x87 MembersAdded {
+        /// When.
+        time: Timestamp,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who did it.
+        by: UserId,
+    } [
+        /// Who, in which role.
+        grants: Vec<Grant>,
+    ]
+
+    /// Members were removed or left. Their stints end with this record.
+    0x88 MembersRemoved {
+        /// When.
+        time: Timestamp,
+        /// The conversation.
+        conversation: ConversationId,
+        /// `REMOVED` or `LEFT`.
+        change: Change,
+        /// Who did it.
+        by: UserId,
+    } [
+        /// Who.
+        users: Vec<UserId>,
+    ]
+
+    /// The private part of a message; what members see is its `Deliver` frame.
+    0x89 MessageMeta {
+        /// The tenant.
+        tenant: TenantId,
+        /// The producer, 0 for what the broker writes.
+        producer: ProducerId,
+        /// The publish's number, 0 likewise.
+        number: u64,
+        /// The producer's lowest unsettled number.
+        low: u64,
+        /// Of target, kind and payload, to tell a repeat from a conflict.
+        fingerprint: u64,
+    }
+
+    /// A watermark moved.
+    0x8a ReadMarked {
+        /// When.
+        time: Timestamp,
+        /// The conversation.
+        conversation: ConversationId,
+        /// Whose.
+        user: UserId,
+        /// To here.
+        up_to: Seq,
+    }
+
+    /// Cursors moved, coalesced.
+    0x8b CursorsMoved {
+        /// When.
+        time: Timestamp,
+    } [
+        /// One a device.
+        moves: Vec<CursorMoved>,
+    ]
+
+    /// A DING was made.
+    0x8c DingAdded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// Its id, the next free ordinal.
+        ding: DingId,
+        /// Who sends it.
+        sender: UserId,
+        /// The sender's key.
+        key: u64,
+        /// When it gives up.
+        expires_at: Timestamp,
+        /// 0: no repeats.
+        repeat_every_ms: u32,
+        /// What the payload is.
+        kind: MessageKind,
+    } [
+        /// Ascending, each once, never empty.
+        recipients: Vec<UserId>,
+        /// Opaque.
+        payload: Bytes,
+    ]
+
+    /// A DING is pushed again to who has not confirmed.
+    0x8d DingRepeated {
+        /// When.
+        time: Timestamp,
+        /// The DING.
+        ding: DingId,
+    }
+
+    /// A recipient confirmed.
+    0x8e DingConfirmed {
+        /// When.
+        time: Timestamp,
+        /// The DING.
+        ding: DingId,
+        /// Who.
+        user: UserId,
+    }
+
+    /// A DING is over.
+    0x8f DingEnded {
+        /// When.
+        time: Timestamp,
+        /// The DING.
+        ding: DingId,
+        /// `EXPIRED` or `RECALLED`.
+        state: DingState,
+    }
+}
+
+/// A message: its private part and what members see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The private part.
+    pub meta: MessageMeta,
+    /// What members see.
+    pub deliver: Deliver,
+}
+
+macro_rules! records {
+    ($($name:ident,)*) => {
+        /// One state change.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Record {
+            /// A message.
+            Message(Message),
+            $(#[doc = concat!("[`", stringify!($name), "`]")] $name($name),)*
+        }
+
+        impl Record {
+            /// Appends the private part and, for a message, the frame.
+            pub fn encode(&self, private: &mut BytesMut, frame: &mut BytesMut) {
+                match self {
+                    Self::Message(message) => {
+                        message.meta.encode(private);
+                        message.deliver.encode(frame);
+                    }
+                    $(Self::$name(record) => record.encode(private),)*
+                }
+            }
+
+            /// Reads a record back.
+            ///
+            /// # Errors
+            /// [`RecordError`]: the bytes are not a record this version knows.
+            pub fn decode(private: Bytes, frame: Bytes) -> Result<Self, RecordError> {
+                let raw = RawFrame::new(private)?;
+                if raw.kind == MessageMeta::KIND {
+                    let meta = MessageMeta::decode(&raw)?;
+                    let raw = RawFrame::new(frame)?;
+                    if raw.kind != Deliver::KIND {
+                        return Err(RecordError::NotDeliver(raw.kind));
+                    }
+                    return Ok(Self::Message(Message { meta, deliver: Deliver::decode(&raw)? }));
+                }
+                match raw.kind {
+                    $(<$name as Body>::KIND => Ok(Self::$name(<$name as Body>::decode(&raw)?)),)*
+                    other => Err(FrameError::UnknownKind(other).into()),
+                }
+            }
+        }
+
+        $(impl From<$name> for Record {
+            fn from(record: $name) -> Self {
+                Self::$name(record)
+            }
+        })*
+    };
+}
+
+records! {
+    TenantAdded, UserAdded, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, ConversationAdded, MembersAdded,
+    MembersRemoved, ReadMarked, CursorsMoved, DingAdded, DingRepeated, DingConfirmed, DingEnded,
+}
+
+/// Why bytes are not a record: the journal was written by a newer version, or by something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The private part or the frame is damaged or unknown.
+    #[error("not a record: {0}")]
+    Frame(#[from] FrameError),
+    /// A message's frame is of another kind.
+    #[error("the frame of a message has kind {0:#04x}")]
+    NotDeliver(u8),
+}
