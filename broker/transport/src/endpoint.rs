@@ -1,0 +1,541 @@
+//! The loop: wait, receive, steer, fire timers, tell the caller, send.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use mio::unix::SourceFd;
+use quinn_proto as quic;
+use thiserror::Error;
+
+use crate::batch::Batch;
+use crate::config::TransportConfig;
+use crate::connection::{Connection, ConnectionLink, Count, Phase, SendWindow, Settled};
+use crate::event::{CloseReason, Event};
+use crate::limits::{HANDOVER_QUEUE_MAX, HANDSHAKE_TIMEOUT, POLLS_UNDRAINED_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX};
+use crate::link::LinkKey;
+use crate::socket::{Socket, SocketBuffers};
+use crate::stats::Stats;
+use crate::steer::{Packet, Steered, Steering};
+use crate::timers::{Due, Timers};
+use crate::waker::{Clock, Waker};
+
+pub(crate) const WAKE_TOKEN: mio::Token = mio::Token(0);
+const SOCKET_TOKEN: mio::Token = mio::Token(1);
+
+/// Why a connection was not begun. Nothing was changed, and no event follows.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ConnectError {
+    /// The endpoint was bound for the server role.
+    #[error("the endpoint has no client configuration")]
+    NotAClient,
+    /// The endpoint holds `connections_max` connections.
+    #[error("the endpoint is full")]
+    Full,
+    /// No packet can be sent to the address: it has no port, or is of the family that the local socket lacks.
+    #[error("{remote} cannot be reached from {local}")]
+    Address {
+        /// Where to.
+        remote: SocketAddr,
+        /// Where from.
+        local: SocketAddr,
+    },
+    /// The name is not one that a certificate can have.
+    #[error("{0:?} is not a server name")]
+    ServerName(String),
+}
+
+/// What a client role needs for each connection.
+pub(crate) struct ClientRole {
+    pub(crate) config: quic::ClientConfig,
+    /// Dealt out in turn: see `TransportConfig::transport_variants`.
+    pub(crate) variants: Vec<Arc<quic::TransportConfig>>,
+    pub(crate) connects: usize,
+}
+
+/// The parts an endpoint is built from, made by `group`.
+pub(crate) struct Parts {
+    pub(crate) quic: quic::Endpoint,
+    pub(crate) socket: Socket,
+    pub(crate) poll: mio::Poll,
+    pub(crate) waker: Waker,
+    pub(crate) steering: Steering,
+    pub(crate) client: Option<ClientRole>,
+    pub(crate) config: TransportConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A place for a connection, under the index that quinn-proto gave it.
+#[derive(Default)]
+struct Slot {
+    /// Raised when a connection leaves, so that old keys find nothing.
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+/// One socket with its connections, owned and driven by one thread.
+///
+/// The thread's loop is: [`poll`](Self::poll), act on the events through [`link`](Self::link), do its own
+/// work, [`flush`](Self::flush).
+pub struct Endpoint {
+    quic: quic::Endpoint,
+    socket: Socket,
+    slots: Vec<Slot>,
+    /// Slots whose connections may have something to send.
+    touched: Vec<u32>,
+    /// Slots closed from this side, whose `Closed` event is owed.
+    closing: Vec<u32>,
+    timers: Timers,
+    batch: Batch,
+    steering: Steering,
+    client: Option<ClientRole>,
+    config: TransportConfig,
+    window: SendWindow,
+    clock: Arc<dyn Clock>,
+    poll: mio::Poll,
+    wakes: mio::Events,
+    waker: Waker,
+    accepting: bool,
+    /// The last receipt left nothing in the socket: the precondition of sleeping, since readiness is told once.
+    drained: bool,
+    polls_undrained: u32,
+    links_open: usize,
+    handshakes_incoming: u32,
+    stats: Stats,
+    /// Kept for reuse, empty between calls.
+    packets: Vec<Packet>,
+    due: Vec<Due>,
+    response: Vec<u8>,
+}
+
+impl Endpoint {
+    pub(crate) fn assemble(parts: Parts) -> io::Result<Self> {
+        let Parts { quic, socket, poll, waker, steering, client, config, clock } = parts;
+        poll.registry().register(&mut SourceFd(&socket.io.as_raw_fd()), SOCKET_TOKEN, mio::Interest::READABLE)?;
+        Ok(Self {
+            quic,
+            batch: Batch::new(socket.gso_segments_max()),
+            socket,
+            slots: Vec::new(),
+            touched: Vec::new(),
+            closing: Vec::new(),
+            timers: Timers::new(clock.now()),
+            steering,
+            client,
+            window: SendWindow::new(&config),
+            config,
+            clock,
+            poll,
+            wakes: mio::Events::with_capacity(2),
+            waker,
+            accepting: true,
+            drained: false,
+            polls_undrained: 0,
+            links_open: 0,
+            handshakes_incoming: 0,
+            stats: Stats::default(),
+            packets: Vec::new(),
+            due: Vec::new(),
+            response: Vec::new(),
+        })
+    }
+
+    /// The address the socket is bound to.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_address()
+    }
+
+    /// A handle by which other threads end this endpoint's sleep.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The socket buffers that the kernel granted.
+    ///
+    /// # Errors
+    ///
+    /// The kernel would not say.
+    pub fn socket_buffers(&self) -> io::Result<SocketBuffers> {
+        self.socket.buffers()
+    }
+
+    /// What the endpoint has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Connections that were `Connected` and not yet `Closed`.
+    #[must_use]
+    pub fn links_open(&self) -> usize {
+        self.links_open
+    }
+
+    /// Refuses new connections from now on; those whose handshake runs may finish it.
+    pub fn stop_accepting(&mut self) {
+        self.accepting = false;
+    }
+
+    /// Closes every connection with an application error code; `Closed` events follow.
+    pub fn close_all(&mut self, code: u32, reason: &str) {
+        let now = self.clock.now();
+        for slot in &mut self.slots {
+            if let Some(connection) = slot.connection.as_deref_mut() {
+                connection.close(now, code, reason);
+                self.closing.push(connection.key.index);
+                touch(&mut self.touched, connection);
+            }
+        }
+    }
+
+    /// Begins a connection. `Connected` or `Closed` follows; until then the link may be used, but opens no stream.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub fn connect(&mut self, remote: SocketAddr, server_name: &str) -> Result<LinkKey, ConnectError> {
+        let local = self.local_address();
+        let role = self.client.as_mut().ok_or(ConnectError::NotAClient)?;
+        if self.quic.open_connections() >= self.config.connections_max as usize {
+            return Err(ConnectError::Full);
+        }
+        let reachable = match (local, remote) {
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()),
+            (SocketAddr::V4(_), SocketAddr::V6(_)) => return Err(ConnectError::Address { remote, local }),
+            _ => remote,
+        };
+        let mut config = role.config.clone();
+        config.transport_config(role.variants[role.connects % role.variants.len()].clone());
+        role.connects = role.connects.wrapping_add(1);
+        let now = self.clock.now();
+        let (handle, connection) =
+            self.quic.connect(now, config, reachable, server_name).map_err(|error| match error {
+                quic::ConnectError::InvalidServerName(name) => ConnectError::ServerName(name),
+                quic::ConnectError::InvalidRemoteAddress(_) => ConnectError::Address { remote, local },
+                quic::ConnectError::CidsExhausted | quic::ConnectError::EndpointStopping => ConnectError::Full,
+                quic::ConnectError::NoDefaultClientConfig | quic::ConnectError::UnsupportedVersion => {
+                    ConnectError::NotAClient
+                }
+            })?;
+        Ok(self.enter(now, handle, connection))
+    }
+
+    /// The link of a key, `None` when its connection is gone; whatever is done with it leaves with the next flush.
+    pub fn link(&mut self, key: LinkKey) -> Option<ConnectionLink<'_>> {
+        let connection = self.slots.get_mut(key.index as usize)?.connection.as_deref_mut()?;
+        if connection.key != key || connection.phase == Phase::Over {
+            return None;
+        }
+        touch(&mut self.touched, connection);
+        Some(ConnectionLink { connection, window: self.window, now: self.clock.now(), closing: &mut self.closing })
+    }
+
+    /// Waits at most `timeout` (`None`: until something happens) for packets, a timer or a wake; processes what
+    /// came, boundedly, and appends events. Flushes before it waits, and does not wait if there are events to tell.
+    /// May return without any event.
+    ///
+    /// # Errors
+    ///
+    /// The socket or the poller is unusable; the endpoint is of no further use.
+    pub fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let told = events.len();
+        self.announce_closes(events);
+        self.flush();
+        self.wait(if events.len() > told { Some(Duration::ZERO) } else { timeout })?;
+        self.receive()?;
+        let now = self.clock.now();
+        self.take_handovers(now);
+        // What is already here may be the acknowledgement that a loss timer waits for.
+        if self.drained || self.polls_undrained > POLLS_UNDRAINED_MAX {
+            self.fire_timers(now, events);
+        }
+        self.settle(events);
+        Ok(())
+    }
+
+    /// Builds and sends the packets of every connection touched since the last flush.
+    pub fn flush(&mut self) {
+        let now = self.clock.now();
+        let mut touched = mem::take(&mut self.touched);
+        for index in touched.drain(..) {
+            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
+            connection.touched = false;
+            loop {
+                let segments_max = self.batch.segments_max();
+                let built = self.batch.fill(&self.socket.io, &mut self.stats, |buffer| {
+                    connection.quic.poll_transmit(now, segments_max, buffer)
+                });
+                if !built {
+                    break;
+                }
+            }
+            if let Some(deadline) = connection.deadline() {
+                self.timers.arm(index, &mut connection.armed, deadline);
+            }
+        }
+        self.touched = touched;
+        self.batch.flush(&self.socket.io, &mut self.stats);
+    }
+
+    /// Sleeps, unless there is something to do already.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let until_timer = self.timers.next_deadline().map(|at| at.saturating_duration_since(self.clock.now()));
+        let wait = match (timeout, until_timer) {
+            (Some(timeout), Some(until_timer)) => Some(timeout.min(until_timer)),
+            (timeout, until_timer) => timeout.or(until_timer),
+        };
+        // Looking into the socket costs what asking the poller would, so that a wait of nothing asks nobody.
+        let mut outcome = Ok(());
+        if self.drained && wait != Some(Duration::ZERO) && self.waker.prepare_sleep() {
+            outcome = self.poll.poll(&mut self.wakes, wait);
+        }
+        self.waker.note_awake();
+        match outcome {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Takes packets from the socket, a bounded number, and notes whether some may be left.
+    fn receive(&mut self) -> io::Result<()> {
+        self.drained = false;
+        let mut packets = mem::take(&mut self.packets);
+        for _ in 0..RECEIVE_BATCHES_MAX {
+            let messages = match self.socket.receive() {
+                Ok(messages) => messages,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    break;
+                }
+                // The echo of an earlier packet of ours; QUIC does not trust it.
+                Err(error) if is_icmp(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            self.stats.receives += 1;
+            packets.extend(self.socket.received(messages).map(|received| Packet {
+                remote: received.remote,
+                local_ip: received.local_ip,
+                ecn: received.ecn,
+                // Of its own, so that a slice kept of one datagram does not keep 64 KiB of others.
+                bytes: BytesMut::from(received.bytes),
+            }));
+            self.stats.packets_received += packets.len() as u64;
+            let now = self.clock.now();
+            for packet in packets.drain(..) {
+                match self.steering.steer(packet) {
+                    Steered::Own(packet) => self.handle_packet(now, packet),
+                    Steered::HandedOver => self.stats.handovers += 1,
+                    Steered::Lost => self.stats.handovers_dropped += 1,
+                }
+            }
+            if messages < RECEIVE_BATCH {
+                self.drained = true;
+                break;
+            }
+        }
+        self.packets = packets;
+        self.polls_undrained = if self.drained { 0 } else { self.polls_undrained + 1 };
+        Ok(())
+    }
+
+    fn take_handovers(&mut self, now: Instant) {
+        for _ in 0..HANDOVER_QUEUE_MAX {
+            let Some(packet) = self.steering.take() else { return };
+            self.stats.handovers_received += 1;
+            self.handle_packet(now, packet);
+        }
+        // A full queue was taken, and perhaps more has come: do not sleep on it.
+        self.waker.wake();
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: Packet) {
+        let Packet { remote, local_ip, ecn, bytes } = packet;
+        let mut response = mem::take(&mut self.response);
+        response.clear();
+        match self.quic.handle(now, remote, local_ip, ecn, bytes, &mut response) {
+            Some(quic::DatagramEvent::ConnectionEvent(handle, event)) => {
+                let slot = self.slots.get_mut(handle.0).and_then(|slot| slot.connection.as_deref_mut());
+                if let Some(connection) = slot {
+                    connection.quic.handle_event(event);
+                    touch(&mut self.touched, connection);
+                }
+            }
+            Some(quic::DatagramEvent::NewConnection(incoming)) => self.handle_incoming(now, incoming, &mut response),
+            Some(quic::DatagramEvent::Response(transmit)) => self.respond(transmit, &response),
+            None => {}
+        }
+        self.response = response;
+    }
+
+    /// Decides on a connection attempt at once, so that none is kept undecided.
+    fn handle_incoming(&mut self, now: Instant, incoming: quic::Incoming, response: &mut Vec<u8>) {
+        response.clear();
+        if !self.accepting || self.quic.open_connections() >= self.config.connections_max as usize {
+            self.stats.connections_refused += 1;
+            let transmit = self.quic.refuse(incoming, response);
+            self.respond(transmit, response);
+        } else if self.handshakes_incoming >= self.config.incoming_max {
+            self.stats.incoming_dropped += 1;
+            self.quic.ignore(incoming);
+        } else if self.handshakes_incoming >= self.config.incoming_retry_from
+            && !incoming.remote_address_validated()
+            && incoming.may_retry()
+        {
+            self.stats.retries += 1;
+            match self.quic.retry(incoming, response) {
+                Ok(transmit) => self.respond(transmit, response),
+                Err(refused) => self.quic.ignore(refused.into_incoming()),
+            }
+        } else {
+            match self.quic.accept(incoming, now, response, None) {
+                Ok((handle, connection)) => {
+                    self.enter(now, handle, connection);
+                }
+                Err(error) => {
+                    tracing::debug!(cause = %error.cause, "a connection attempt failed");
+                    self.stats.handshakes_started += 1;
+                    self.stats.handshakes_failed += 1;
+                    if let Some(transmit) = error.response {
+                        self.respond(transmit, response);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what the endpoint itself answers, with the next flush.
+    fn respond(&mut self, transmit: quic::Transmit, response: &[u8]) {
+        self.batch.fill(&self.socket.io, &mut self.stats, |buffer| {
+            buffer.extend_from_slice(&response[..transmit.size]);
+            Some(transmit)
+        });
+    }
+
+    /// Gives a new connection its slot, under quinn-proto's index, which is free here because slots are freed in
+    /// the moment in which quinn-proto frees its own.
+    fn enter(&mut self, now: Instant, handle: quic::ConnectionHandle, connection: quic::Connection) -> LinkKey {
+        if self.slots.len() <= handle.0 {
+            self.slots.resize_with(handle.0 + 1, Slot::default);
+        }
+        let slot = &mut self.slots[handle.0];
+        assert!(slot.connection.is_none(), "a slot is freed together with quinn-proto's");
+        let index = u32::try_from(handle.0).expect("connections_max is a u32");
+        let key = LinkKey { index, generation: slot.generation };
+        let connection = slot.connection.insert(Box::new(Connection::new(connection, key, now + HANDSHAKE_TIMEOUT)));
+        touch(&mut self.touched, connection);
+        self.stats.handshakes_started += 1;
+        self.recount(index);
+        key
+    }
+
+    fn fire_timers(&mut self, now: Instant, events: &mut Vec<Event>) {
+        let mut due = mem::take(&mut self.due);
+        self.timers.expire(now, &mut due);
+        for Due { index, tick } in due.drain(..) {
+            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
+            if !connection.armed.take(tick) {
+                continue;
+            }
+            let deadline = connection.deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                self.stats.timers_fired += 1;
+                if matches!(connection.phase, Phase::Handshaking { deadline } if deadline <= now) {
+                    connection.close(now, 0, "the handshake took too long");
+                    connection.announce_close(CloseReason::TimedOut, events);
+                }
+                connection.quic.handle_timeout(now);
+                touch(&mut self.touched, connection);
+                self.recount(index);
+            } else if let Some(deadline) = deadline {
+                self.timers.arm(index, &mut connection.armed, deadline);
+            }
+        }
+        self.due = due;
+    }
+
+    fn announce_closes(&mut self, events: &mut Vec<Event>) {
+        let mut closing = mem::take(&mut self.closing);
+        for index in closing.drain(..) {
+            if let Some(connection) = connection_at(&mut self.slots, index) {
+                connection.announce_close(CloseReason::ByUs, events);
+                self.recount(index);
+            }
+        }
+        self.closing = closing;
+    }
+
+    /// Lets every touched connection speak, and frees the slots of those that quinn-proto has forgotten.
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        for position in 0..self.touched.len() {
+            let index = self.touched[position];
+            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
+            let settled = connection.settle(&mut self.quic, events);
+            self.recount(index);
+            if settled == Settled::Drained {
+                self.free(index, events);
+            }
+        }
+    }
+
+    fn free(&mut self, index: u32, events: &mut Vec<Event>) {
+        let slot = &mut self.slots[index as usize];
+        if let Some(mut connection) = slot.connection.take() {
+            slot.generation = slot.generation.wrapping_add(1);
+            // A close from our side may be drained before its announcement was due.
+            connection.announce_close(CloseReason::ByUs, events);
+            self.stats.handshakes_failed += u64::from(!connection.was_open);
+        }
+    }
+
+    /// Brings the counts in line with what became of a connection.
+    fn recount(&mut self, index: u32) {
+        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let after = connection.count();
+        let before = mem::replace(&mut connection.counted, after);
+        match before {
+            Count::Nothing => {}
+            Count::Incoming => self.handshakes_incoming -= 1,
+            Count::Open => self.links_open -= 1,
+        }
+        match after {
+            Count::Nothing => {}
+            Count::Incoming => self.handshakes_incoming += 1,
+            Count::Open => self.links_open += 1,
+        }
+    }
+}
+
+fn connection_at(slots: &mut [Slot], index: u32) -> Option<&mut Connection> {
+    slots.get_mut(index as usize)?.connection.as_deref_mut()
+}
+
+/// Puts a connection on the list for the next flush, once.
+fn touch(touched: &mut Vec<u32>, connection: &mut Connection) {
+    if !mem::replace(&mut connection.touched, true) {
+        touched.push(connection.key.index);
+    }
+}
+
+/// Errors by which the kernel reports an ICMP message, and those of a passing shortage.
+fn is_icmp(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::EMSGSIZE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+        )
+    )
+}

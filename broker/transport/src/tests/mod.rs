@@ -1,0 +1,3 @@
+//! Tests on real loopback sockets.
+
+pub(crate) mod support;
