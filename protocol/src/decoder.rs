@@ -6,7 +6,9 @@ use crate::frame::{FrameError, HEADER_BYTES, RawFrame, announced_bytes};
 
 /// Cuts a stream of bytes into frames.
 ///
-/// Holds at most one unfinished frame: `frame_bytes_max` bytes, plus the chunk last pushed.
+/// Holds at most one unfinished frame: `frame_bytes_max` bytes, plus the chunk last pushed, if every push is followed by
+/// polls until `None`. Room grows with the bytes that have come, not with the length that a header announces. While it is
+/// empty it holds no memory.
 #[derive(Debug)]
 pub struct Decoder {
     frame_bytes_max: usize,
@@ -27,7 +29,8 @@ impl Decoder {
         self.frame_bytes_max = self.frame_bytes_max.max(frame_bytes_max);
     }
 
-    /// Takes the next bytes of the stream. Call [`Decoder::poll_frame`] until it is empty before the next push.
+    /// Takes the next bytes of the stream. Call [`Decoder::poll_frame`] until it says `None` before the next push: what was
+    /// not polled is copied and kept, without a bound.
     pub fn push(&mut self, chunk: Bytes) {
         if self.chunk.is_empty() {
             self.chunk = chunk;
@@ -40,7 +43,7 @@ impl Decoder {
     /// The next whole frame, or `None` until more bytes come.
     ///
     /// # Errors
-    /// What is wrong with the header; the stream cannot be read on from there.
+    /// What is wrong with the header; the stream cannot be read on from there, and a later call says the same.
     pub fn poll_frame(&mut self) -> Result<Option<RawFrame>, FrameError> {
         if self.partial.is_empty() { self.poll_chunk() } else { self.poll_partial() }
     }
@@ -72,8 +75,10 @@ impl Decoder {
         if !self.fill_partial(need) {
             return Ok(None);
         }
-        let frame = self.partial.split_to(need).freeze();
-        RawFrame::new(frame).map(Some)
+        // An emptied buffer is given away whole: what is left of its room would be kept for as long as the connection lives.
+        let frame =
+            if self.partial.len() == need { core::mem::take(&mut self.partial) } else { self.partial.split_to(need) };
+        RawFrame::new(frame.freeze()).map(Some)
     }
 
     /// Moves bytes from the chunk until the partial frame has `need`; false if there are too few.
@@ -142,5 +147,44 @@ mod tests {
         let mut decoder = Decoder::new(1000);
         decoder.push(Bytes::from_static(&[0xe8, 0x03, 0, 0, 0x0f, 0, 4, 0]));
         assert_eq!(decoder.poll_frame(), Err(FrameError::TooLarge { bytes: 1008, bytes_max: 1000 }));
+    }
+
+    #[test]
+    fn room_grows_with_the_bytes_that_have_come_and_is_given_back() {
+        let payload_bytes = 60_000;
+        let mut stream = BytesMut::new();
+        crate::frame::begin_frame(&mut stream, 0xff, 0);
+        stream.extend_from_slice(&alloc::vec![7; payload_bytes]);
+        crate::frame::end_frame(&mut stream, 0);
+        let mut stream = stream.freeze();
+        let mut decoder = Decoder::new(stream.len());
+
+        decoder.push(stream.split_to(HEADER_BYTES));
+        assert_eq!(decoder.poll_frame(), Ok(None));
+        assert!(decoder.partial.capacity() < 256, "{} bytes kept for a header", decoder.partial.capacity());
+
+        while !stream.is_empty() {
+            assert_eq!(decoder.poll_frame(), Ok(None));
+            decoder.push(stream.split_to(stream.len().min(1_200)));
+        }
+        let raw = decoder.poll_frame().unwrap().unwrap();
+        assert_eq!(raw.tail().len(), payload_bytes);
+        assert_eq!((decoder.is_empty(), decoder.partial.capacity()), (true, 0));
+    }
+
+    #[test]
+    fn after_an_error_every_poll_says_the_same() {
+        for chunk_bytes in [1, 8] {
+            let mut decoder = Decoder::new(1000);
+            let mut bytes = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 4, 0]);
+            while bytes.len() > chunk_bytes {
+                decoder.push(bytes.split_to(chunk_bytes));
+                assert_eq!(decoder.poll_frame(), Ok(None));
+            }
+            decoder.push(bytes);
+            let error = decoder.poll_frame().unwrap_err();
+            assert!(matches!(error, FrameError::TooLarge { bytes_max: 1000, .. }), "{error}");
+            assert_eq!(decoder.poll_frame(), Err(error));
+        }
     }
 }

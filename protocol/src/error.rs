@@ -7,6 +7,8 @@ use crate::frame::Text;
 #[rkyv(attr(doc = "The little-endian form on the wire."))]
 pub struct ErrorCode(pub u16);
 
+impl crate::flat::Plain for ErrorCode {}
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
         impl ErrorCode {

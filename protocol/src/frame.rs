@@ -17,7 +17,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use core::fmt;
 use thiserror::Error;
 
+use crate::error::ErrorCode;
 use crate::limits::{BODY_BYTES_MAX, LIST_ENTRIES_MAX};
+use crate::shape::{Field, Part};
 
 /// Size of a frame's header.
 pub const HEADER_BYTES: usize = 8;
@@ -79,7 +81,23 @@ pub enum FrameError {
     NotText,
 }
 
-/// A frame cut from a stream, its body not yet looked at.
+impl FrameError {
+    /// What a connection is closed with when its peer sent this.
+    pub const fn close_code(self) -> ErrorCode {
+        match self {
+            Self::TooLarge { .. } => ErrorCode::FRAME_TOO_LARGE,
+            Self::Short { .. }
+            | Self::UnknownKind(_)
+            | Self::ShortBody { .. }
+            | Self::LongBody { .. }
+            | Self::Tail { .. }
+            | Self::LongList { .. }
+            | Self::NotText => ErrorCode::MALFORMED,
+        }
+    }
+}
+
+/// A frame cut from a stream, its body not yet looked at. Made by [`RawFrame::new`] alone; `bytes` is not to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawFrame {
     /// Which frame this is.
@@ -102,7 +120,8 @@ pub fn announced_bytes(header: &[u8]) -> Result<usize, FrameError> {
     if body > follow || body > BODY_BYTES_MAX {
         return Err(FrameError::LongBody { bytes: body });
     }
-    Ok(HEADER_BYTES + follow)
+    // Where a usize has 32 bits the sum may not fit; the largest one is above every limit and so refused.
+    Ok(HEADER_BYTES.saturating_add(follow))
 }
 
 impl RawFrame {
@@ -145,6 +164,10 @@ pub trait Body: Sized {
     const KIND: u8;
     /// Size of the body in this version.
     const BODY_BYTES: usize;
+    /// The body's fields in the order of their bytes, without the lengths of the tail's parts, which come last.
+    const FIELDS: &'static [Field];
+    /// The tail's parts in the order of their bytes.
+    const TAIL: &'static [Part];
 
     /// Appends the whole frame to `out`.
     fn encode(&self, out: &mut BytesMut);
@@ -182,8 +205,16 @@ pub fn end_frame(out: &mut BytesMut, start: usize) {
     out[start..start + 4].copy_from_slice(&follow.to_le_bytes());
 }
 
+/// What a frame's `Debug` shows of a part: a token is a credential and must not get into a log.
+#[doc(hidden)]
+pub fn loggable<'a>(name: &str, part: &'a dyn fmt::Debug) -> &'a dyn fmt::Debug {
+    if name == "token" { &"(kept out of logs)" } else { part }
+}
+
 /// A part of a tail: its length travels as a u32 in the body.
 pub trait TailPart: Sized {
+    /// Bytes of one unit of the length: 1, or the size of a list's entry.
+    const UNIT_BYTES: usize = 1;
     /// Bytes, or entries for a list.
     fn length(&self) -> u32;
     /// Appends the part.
@@ -285,6 +316,10 @@ pub trait Element: Sized {
 }
 
 impl<T: Element> TailPart for Vec<T> {
+    const UNIT_BYTES: usize = {
+        assert!(T::BYTES > 0, "entries without bytes would make the length of a list mean nothing");
+        T::BYTES
+    };
     fn length(&self) -> u32 {
         length_u32(self.len())
     }
@@ -298,7 +333,8 @@ impl<T: Element> TailPart for Vec<T> {
         if entries > LIST_ENTRIES_MAX {
             return Err(FrameError::LongList { entries });
         }
-        let bytes = cut(entries * T::BYTES, tail)?;
-        Ok(bytes.chunks_exact(T::BYTES).map(T::read).collect())
+        // The bytes are cut before room for the entries is made, so that what is allocated is bounded by what has come.
+        let bytes = cut(entries * Self::UNIT_BYTES, tail)?;
+        Ok(bytes.chunks_exact(Self::UNIT_BYTES).map(T::read).collect())
     }
 }

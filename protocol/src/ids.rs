@@ -10,6 +10,8 @@ macro_rules! ids {
         #[rkyv(attr(doc = "The little-endian form on the wire and on disk."))]
         pub struct $name(pub $repr);
 
+        impl crate::flat::Plain for $name {}
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.0)
@@ -81,16 +83,16 @@ sharded_ids! {
 }
 
 impl Position {
-    /// The position after this one.
+    /// The position after this one; the last one, which no journal reaches but a peer may send, stays.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
 impl Seq {
-    /// The seq after this one.
+    /// The seq after this one; the last one, which no conversation reaches but a peer may send, stays.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -22,6 +22,7 @@ mod macros;
 pub mod publish;
 pub mod receipt;
 pub mod session;
+pub mod shape;
 
 use control::{
     ConversationCreate, ConversationCreated, ConversationFind, ConversationList, Conversations, Leave, MemberList,

@@ -1,17 +1,31 @@
 //! What bounds a frame and its parts. A peer that exceeds one of these gets an error that names it.
 
+use crate::control::ConversationEntry;
+use crate::frame::{Element, HEADER_BYTES};
+use crate::ids::UserId;
+
 /// Payload of a message or DING.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The largest body of any frame: twice what the largest one has today, so that newer peers may append fields.
+/// The largest body of any frame: over four times what the largest one has today (`Welcome`, 60 bytes), so that newer peers
+/// may append fields.
 pub const BODY_BYTES_MAX: usize = 256;
 
 /// Most entries in any list of one frame: recipients of a DING.
 pub const LIST_ENTRIES_MAX: usize = DING_RECIPIENTS_MAX;
 
-/// The largest frame either side accepts: header + body + payload + the longest list of 4-byte user ids.
-pub const FRAME_BYTES_MAX: usize =
-    crate::frame::HEADER_BYTES + BODY_BYTES_MAX + PAYLOAD_BYTES_MAX + 4 * LIST_ENTRIES_MAX;
+/// The largest frame either side accepts: header + body + the larger of the two longest tails.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + larger(DING_TAIL_BYTES_MAX, PAGE_TAIL_BYTES_MAX);
+
+/// The tail of a `DingCreate`: a payload and a user id for each recipient.
+const DING_TAIL_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + DING_RECIPIENTS_MAX * <UserId as Element>::BYTES;
+
+/// The tail of the page with the largest entries, `Conversations`: a full page whose names are all as long as they may be.
+const PAGE_TAIL_BYTES_MAX: usize = PAGE_ENTRIES_MAX * (<ConversationEntry as Element>::BYTES + NAME_BYTES_MAX);
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
 
 /// The first frame of a connection is read before its sender is known: a token, a name and cursors fit, no more.
 pub const HELLO_BYTES_MAX: usize = 8 * 1024;

@@ -13,11 +13,16 @@ macro_rules! open_enums {
         impl $name {
             $($(#[$vdoc])* pub const $value: Self = Self($number);)*
 
+            /// Every value this version has a name for, with its name.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$value, stringify!($value)),)*];
+
             /// Whether this version has a name for the value.
             pub const fn is_known(self) -> bool {
-                matches!(self.0, $($number)|*)
+                $(self.0 == $number)||*
             }
         }
+
+        impl $crate::flat::Plain for $name {}
 
         impl core::fmt::Debug for $name {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -38,6 +43,12 @@ macro_rules! elements {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
         #[rkyv(attr(doc = "The archived form: the fields in order, little-endian, no padding."))]
         pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
+
+        impl $name {
+            /// The fields of an entry, in the order of their bytes.
+            pub const FIELDS: &[$crate::shape::Field] =
+                &[$($crate::shape::Field::new::<$type>(stringify!($field), stringify!($type)),)*];
+        }
 
         $crate::element!($name);
     )*};
@@ -67,10 +78,19 @@ macro_rules! frames {
         $([ $($(#[$tdoc:meta])* $part:ident: $ptype:ty,)+ ])?
     )*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
             $($(#[$fdoc])* pub $field: $type,)*
             $($($(#[$tdoc])* pub $part: $ptype,)+)?
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &self.$field))*
+                    $($(.field(stringify!($part), $crate::frame::loggable(stringify!($part), &self.$part)))+)?
+                    .finish()
+            }
         }
 
         const _: () = {
@@ -80,6 +100,10 @@ macro_rules! frames {
             impl $crate::frame::Body for $name {
                 const KIND: u8 = $kind;
                 const BODY_BYTES: usize = <Flat as $crate::flat::Flat>::BYTES;
+                const FIELDS: &'static [$crate::shape::Field] =
+                    &[$($crate::shape::Field::new::<$type>(stringify!($field), stringify!($type)),)*];
+                const TAIL: &'static [$crate::shape::Part] =
+                    &[$($($crate::shape::Part::new::<$ptype>(stringify!($part), stringify!($ptype)),)+)?];
 
                 fn encode(&self, out: &mut bytes::BytesMut) {
                     let flat = Flat {
@@ -119,6 +143,9 @@ macro_rules! frame_enum {
         pub enum $enum { $(#[doc = concat!("[`", stringify!($name), "`]")] $name($name),)* }
 
         impl $enum {
+            /// What each kind looks like.
+            pub const SHAPES: &[$crate::shape::Shape] = &[$($crate::shape::Shape::new::<$name>(stringify!($name)),)*];
+
             /// Reads a frame of any known kind; slices its tail, copies no payload.
             ///
             /// # Errors

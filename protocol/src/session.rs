@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::frame::Text;
 use crate::ids::{ConversationId, DeviceId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId};
-use crate::kinds::Lane;
+use crate::kinds::{Lane, Retired};
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;
@@ -139,7 +139,7 @@ crate::frames! {
         /// Chosen by the client, above 0.
         request: u32,
         /// Device or producer.
-        what: crate::kinds::Retired,
+        what: Retired,
         /// Its id.
         id: u64,
     }
