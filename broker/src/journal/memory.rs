@@ -1,0 +1,452 @@
+//! A simulated directory that can crash, fail, tear and rot. For tests and simulation, also of other crates.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::storage::{Storage, StorageFile};
+
+/// A disk writes this many bytes at once.
+const SECTOR_BYTES: usize = 512;
+
+/// A [`Storage`] in memory that keeps what is synced apart from what is only written. A clone shares the files.
+///
+/// Every call counts, reads too; [`calls`](Self::calls) tells how many there were, and failures and crashes are set by that number, so that a
+/// test can visit each call of a workload.
+#[derive(Clone, Default)]
+pub struct MemoryStorage {
+    state: Arc<Mutex<State>>,
+}
+
+/// What a crash does to writes that were not synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// Keeps all: the process ended, the machine did not.
+    Nothing,
+    /// Drops all: the machine lost power, and the disk had seen none of it.
+    Everything,
+    /// Keeps, drops or tears each sector and each change of the directory by the seed, which thus also reorders them.
+    Random(u64),
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<u64, Contents>,
+    next_file: u64,
+    /// What processes see.
+    directory: BTreeMap<String, u64>,
+    synced_directory: BTreeMap<String, u64>,
+    pending: Vec<DirectoryChange>,
+    calls: u64,
+    crash_at: Option<u64>,
+    fail_at: Option<(u64, io::ErrorKind)>,
+    crashed: bool,
+    /// Counts restarts: what was opened before is dead.
+    life: u64,
+}
+
+#[derive(Default, Clone)]
+struct Contents {
+    current: Vec<u8>,
+    synced: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    Length(usize),
+}
+
+#[derive(Clone)]
+enum DirectoryChange {
+    Create(String, u64),
+    Remove(String),
+    Rename(String, String),
+}
+
+/// What a call is to do after it was counted.
+enum Outcome {
+    Done,
+    /// The call fails, and an attempted write may take effect in part.
+    Fail(io::Error),
+}
+
+impl State {
+    fn count(&mut self) -> Outcome {
+        if self.crashed {
+            return Outcome::Fail(io::Error::other("the simulated machine has crashed"));
+        }
+        self.calls += 1;
+        if self.crash_at == Some(self.calls) {
+            self.crashed = true;
+            return Outcome::Fail(io::Error::other("the simulated machine crashes"));
+        }
+        match self.fail_at.take_if(|(call, _)| *call == self.calls) {
+            Some((_, kind)) => Outcome::Fail(kind.into()),
+            None => Outcome::Done,
+        }
+    }
+
+    /// Counts a call that changes nothing when it fails.
+    fn enter(&mut self) -> io::Result<()> {
+        match self.count() {
+            Outcome::Done => Ok(()),
+            Outcome::Fail(error) => Err(error),
+        }
+    }
+
+    fn file(&mut self, id: u64) -> &mut Contents {
+        self.files.get_mut(&id).expect("a file lives as long as the simulation")
+    }
+
+    fn change_directory(&mut self, change: DirectoryChange) {
+        change.apply(&mut self.directory);
+        self.pending.push(change);
+    }
+}
+
+impl DirectoryChange {
+    fn apply(&self, directory: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Create(name, id) => {
+                directory.insert(name.clone(), *id);
+            }
+            Self::Remove(name) => {
+                directory.remove(name);
+            }
+            Self::Rename(from, to) => {
+                if let Some(id) = directory.remove(from) {
+                    directory.insert(to.clone(), id);
+                }
+            }
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, contents: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => write_into(contents, *offset, bytes),
+            Self::Length(length) => contents.resize(*length, 0),
+        }
+    }
+
+    /// Lets a part of the change reach the disk, sector by sector.
+    fn apply_randomly(&self, contents: &mut Vec<u8>, random: &mut Random) {
+        let Self::Write { offset, bytes } = self else {
+            if random.below(2) == 0 {
+                self.apply(contents);
+            }
+            return;
+        };
+        let mut begin = 0;
+        while begin < bytes.len() {
+            let sector_left = SECTOR_BYTES - (offset + begin) % SECTOR_BYTES;
+            let end = bytes.len().min(begin + sector_left);
+            let part = &bytes[begin..end];
+            match random.below(8) {
+                0..3 => write_into(contents, offset + begin, part),
+                3..6 => {}
+                6 => write_into(contents, offset + begin, &part[..random.below(part.len())]),
+                _ => {
+                    let garbage: Vec<u8> = part.iter().map(|byte| byte ^ random.byte()).collect();
+                    write_into(contents, offset + begin, &garbage);
+                }
+            }
+            begin = end;
+        }
+    }
+}
+
+fn write_into(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if contents.len() < end {
+        contents.resize(end, 0);
+    }
+    contents[offset..end].copy_from_slice(bytes);
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[7]
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound.max(1) as u64).expect("it is below a usize")
+    }
+}
+
+impl MemoryStorage {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls so far, of all lives.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// Lets the machine crash in the call of this number, counted from the first call ever: it and all later calls fail, until
+    /// [`restart`](Self::restart).
+    pub fn crash_at(&self, call: u64) {
+        self.state().crash_at = Some(call);
+    }
+
+    /// Lets the call of this number fail once with this kind of error. If it is a sync, what it should have
+    /// made durable stays readable and is lost with the next power failure, as on Linux.
+    pub fn fail_at(&self, call: u64, kind: io::ErrorKind) {
+        self.state().fail_at = Some((call, kind));
+    }
+
+    /// Whether the crash that was set has happened.
+    pub fn crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// Begins a new life after a crash, or after a process that just ended. Files opened before are dead.
+    pub fn restart(&self, loss: Loss) {
+        let state = &mut *self.state();
+        (state.crashed, state.crash_at, state.fail_at) = (false, None, None);
+        state.life += 1;
+        if loss == Loss::Nothing {
+            return;
+        }
+        let mut random = match loss {
+            Loss::Random(seed) => Some(Random(seed)),
+            Loss::Nothing | Loss::Everything => None,
+        };
+        for file in state.files.values_mut() {
+            for change in file.pending.drain(..) {
+                if let Some(random) = &mut random {
+                    change.apply_randomly(&mut file.synced, random);
+                }
+            }
+            file.current.clone_from(&file.synced);
+        }
+        for change in state.pending.drain(..) {
+            if let Some(random) = &mut random
+                && random.below(2) == 0
+            {
+                change.apply(&mut state.synced_directory);
+            }
+        }
+        state.directory.clone_from(&state.synced_directory);
+    }
+
+    /// Flips bits of a byte, on the disk and as it is read. Does not count as a call.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such file, or it is shorter.
+    pub fn flip(&self, name: &str, offset: usize, mask: u8) {
+        let file = self.named(name);
+        let state = &mut *self.state();
+        let file = state.file(file);
+        file.current[offset] ^= mask;
+        if let Some(byte) = file.synced.get_mut(offset) {
+            *byte ^= mask;
+        }
+    }
+
+    /// A file's bytes as they are read. Does not count as a call.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such file.
+    pub fn contents(&self, name: &str) -> Vec<u8> {
+        let file = self.named(name);
+        self.state().file(file).current.clone()
+    }
+
+    /// Puts a durable file there. Does not count as a call.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let state = &mut *self.state();
+        let id = state.next_file;
+        state.next_file += 1;
+        state.files.insert(id, Contents { synced: bytes.clone(), current: bytes, pending: Vec::new() });
+        state.directory.insert(name.to_owned(), id);
+        state.synced_directory.insert(name.to_owned(), id);
+    }
+
+    /// Names of all files, sorted. Does not count as a call.
+    pub fn names(&self) -> Vec<String> {
+        self.state().directory.keys().cloned().collect()
+    }
+
+    fn named(&self, name: &str) -> u64 {
+        *self.state().directory.get(name).unwrap_or_else(|| panic!("there is no file {name}"))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panicking test thread leaves nothing half done here that another could not read.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn handle(&self, id: u64, life: u64) -> Arc<dyn StorageFile> {
+        Arc::new(MemoryFile { storage: self.clone(), id, life })
+    }
+}
+
+fn not_found(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no file {name}"))
+}
+
+impl Storage for MemoryStorage {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut state = self.state();
+        state.enter()?;
+        Ok(state.directory.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let mut state = self.state();
+        state.enter()?;
+        let length = usize::try_from(bytes).map_err(io::Error::other)?;
+        let id = match state.directory.get(name) {
+            Some(id) => *id,
+            None => {
+                let id = state.next_file;
+                state.next_file += 1;
+                state.files.insert(id, Contents::default());
+                state.change_directory(DirectoryChange::Create(name.to_owned(), id));
+                id
+            }
+        };
+        let file = state.file(id);
+        for change in [Change::Length(0), Change::Length(length)] {
+            change.apply(&mut file.current);
+            file.pending.push(change);
+        }
+        Ok(self.handle(id, state.life))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let mut state = self.state();
+        state.enter()?;
+        let id = *state.directory.get(name).ok_or_else(|| not_found(name))?;
+        Ok(self.handle(id, state.life))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.enter()?;
+        if !state.directory.contains_key(name) {
+            return Err(not_found(name));
+        }
+        state.change_directory(DirectoryChange::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.enter()?;
+        if !state.directory.contains_key(from) {
+            return Err(not_found(from));
+        }
+        state.change_directory(DirectoryChange::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.enter()?;
+        state.pending.clear();
+        state.synced_directory.clone_from(&state.directory);
+        Ok(())
+    }
+}
+
+/// An open file of a [`MemoryStorage`].
+struct MemoryFile {
+    storage: MemoryStorage,
+    id: u64,
+    life: u64,
+}
+
+impl MemoryFile {
+    fn with<T>(&self, call: impl FnOnce(&mut Contents, Outcome) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.storage.state();
+        if state.life != self.life {
+            return Err(io::Error::other("the file was opened before the simulated crash"));
+        }
+        let was_crashed = state.crashed;
+        let outcome = state.count();
+        if let (true, Outcome::Fail(error)) = (was_crashed, &outcome) {
+            return Err(io::Error::other(error.to_string()));
+        }
+        call(state.file(self.id), outcome)
+    }
+}
+
+impl StorageFile for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.with(|file, outcome| {
+            if let Outcome::Fail(error) = outcome {
+                return Err(error);
+            }
+            let begin = usize::try_from(offset).map_err(io::Error::other)?;
+            let found = file.current.get(begin..begin + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            buffer.copy_from_slice(found);
+            Ok(())
+        })
+    }
+
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.with(|file, outcome| {
+            let offset = usize::try_from(offset).map_err(io::Error::other)?;
+            let bytes = parts.concat();
+            // A write that fails, or is under way when the machine crashes, may have done its work.
+            let change = Change::Write { offset, bytes };
+            change.apply(&mut file.current);
+            file.pending.push(change);
+            match outcome {
+                Outcome::Done => Ok(()),
+                Outcome::Fail(error) => Err(error),
+            }
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|file, outcome| match outcome {
+            Outcome::Done => {
+                file.pending.clear();
+                file.synced.clone_from(&file.current);
+                Ok(())
+            }
+            Outcome::Fail(error) => Err(error),
+        })?;
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.with(|file, outcome| match outcome {
+            Outcome::Done => Ok(file.current.len() as u64),
+            Outcome::Fail(error) => Err(error),
+        })
+    }
+
+    fn set_length(&self, bytes: u64) -> io::Result<()> {
+        self.with(|file, outcome| {
+            if let Outcome::Fail(error) = outcome {
+                return Err(error);
+            }
+            let change = Change::Length(usize::try_from(bytes).map_err(io::Error::other)?);
+            change.apply(&mut file.current);
+            file.pending.push(change);
+            Ok(())
+        })
+    }
+}

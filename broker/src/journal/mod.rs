@@ -1,0 +1,81 @@
+//! The journal: the ordered, durable log of a shard, and the only truth.
+//!
+//! Owns the segment files, their layout, and what is durable. A record is two opaque runs of bytes to it: a *private* part, which only the
+//! broker needs, and a *frame*, which goes to clients as it is. It must not know what either means, read a clock, or
+//! name a session.
+//!
+//! # Invariants
+//!
+//! - Positions are dense from 1. A batch is one contiguous run of them.
+//! - [`Journal::commit`] returns only after its batch is durable, and batch n + 1 is written only after batch n is. So at
+//!   most one batch, the last, is ever in doubt.
+//! - A failed write or sync is final: the journal is poisoned, and no call is tried again.
+//! - Readers see durable positions only.
+//! - Recovery deletes nothing that may have been acknowledged. What it cannot explain as the tail of an interrupted
+//!   commit, it refuses, with the place and a remedy.
+//!
+//! # What is assumed of a disk
+//!
+//! After a power failure each 512-byte sector of an unsynced write is old, new or damaged where it was being
+//! written, independently of the others; bytes that were rewritten with the same value keep it.
+//!
+//! # The map
+//!
+//! [`format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
+//! and creation · `scan` the walk through one segment · `recovery` open · `writer` commit and roll · `reader` and
+//! `pool` reading by position · `verify` the walk through everything.
+
+use carillon_protocol::ids::{Epoch, Incarnation, Position};
+
+mod batch;
+pub mod format;
+mod limits;
+mod memory;
+mod pool;
+mod reader;
+mod recovery;
+mod scan;
+mod segment;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+pub use batch::{Batch, Draft, Entry};
+pub use format::{FormatError, Identity};
+pub use limits::{
+    BATCH_BYTES_HARD_MAX, BATCH_BYTES_MAX, INDEX_STRIDE_BYTES, INPUT_BYTES_MAX, READER_QUEUE_DEFAULT,
+    READER_THREADS_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
+};
+pub use memory::{Loss, MemoryStorage};
+pub use pool::{ReadDone, ReadRequest, ReaderPool};
+pub use reader::{ReadError, Reader};
+pub use recovery::{Corruption, Cut, JournalOptions, OpenError, Opened, RecoveryReport, ReplayError, open};
+pub use storage::{FileStorage, Storage, StorageError, StorageFile};
+pub use verify::{Finding, Progress, VerifyReport, verify};
+pub use writer::{CommitError, SegmentJournal};
+
+/// The ordered, durable log of a shard, for the one thread that sequences it.
+pub trait Journal: Send {
+    /// Which history this is. Cursors carry it.
+    fn incarnation(&self) -> Incarnation;
+
+    /// The owner as which this journal writes.
+    fn epoch(&self) -> Epoch;
+
+    /// The last durable position; 0 if there is none.
+    fn head(&self) -> Position;
+
+    /// Writes the draft and makes it durable before it returns.
+    ///
+    /// # Errors
+    ///
+    /// Every error is final: the journal is poisoned and each later call fails. Whether the batch is durable is
+    /// unknown until the journal is opened again.
+    ///
+    /// # Panics
+    ///
+    /// If the draft is empty, or its first position is not `head() + 1`.
+    fn commit(&mut self, draft: Draft) -> Result<Batch, CommitError>;
+}

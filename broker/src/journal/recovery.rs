@@ -1,0 +1,497 @@
+//! Opening a journal: judge what is there, replay it, and prove its tail before anything is served.
+//!
+//! # The tail
+//!
+//! The last batch may be readable and yet live in the page cache alone, because the process, or an
+//! earlier fsync, failed. So open copies it into a fresh segment under a temporary name, makes file and directory durable and renames it to the
+//! name of its first position; only then does it cut the old segment in front of it. Whenever that is interrupted, the
+//! next open finds a temporary file (removed), or a segment that repeats the last batch of the one before it, byte for
+//! byte (accepted). If the last segment holds only that batch, or none, the fresh one takes its name and place, so
+//! that restarts do not pile up files.
+//!
+//! # Cost
+//!
+//! One header read a segment, a full scan from the segment that holds `from + 1`, and the creation of
+//! one segment. Older segments are scanned when they are first read.
+
+use std::io;
+use std::sync::Arc;
+
+use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
+
+use super::batch::Batch;
+use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use super::reader::Reader;
+use super::scan::{End, ScanError, Scanner, Step, Window};
+use super::segment::{
+    Index, Mark, Segment, Segments, aside_name, create_segment, is_temporary, parse_segment_name, segment_name,
+};
+use super::storage::{Storage, StorageFile};
+use super::writer::{Active, SegmentJournal};
+
+/// What a journal is opened as.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// The shard whose journal it is; that of another is refused.
+    pub shard: ShardId,
+    /// The owner as which it writes.
+    pub epoch: Epoch,
+    /// Size of new segments; at least [`SEGMENT_BYTES_MIN`] is used. A batch that fits none gets a larger one.
+    pub segment_bytes: u64,
+    /// What a new journal is given; random if `None`. An existing one keeps its own.
+    pub identity: Option<Identity>,
+}
+
+impl JournalOptions {
+    /// The defaults, for a single machine.
+    pub fn new(shard: ShardId) -> Self {
+        Self { shard, epoch: Epoch(1), segment_bytes: SEGMENT_BYTES_DEFAULT, identity: None }
+    }
+}
+
+/// An open journal.
+pub struct Opened {
+    /// For the sequencer.
+    pub journal: SegmentJournal,
+    /// For everyone else.
+    pub reader: Reader,
+    /// What open found and did. The caller logs it.
+    pub report: RecoveryReport,
+}
+
+/// What open found and did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// There was no journal, and one was created.
+    pub created: bool,
+    /// The last position.
+    pub head: Position,
+    /// Batches handed to the caller.
+    pub replayed_batches: u64,
+    /// The torn tail that was cut off.
+    pub cut: Option<Cut>,
+    /// First and last position of the batch that was made durable anew.
+    pub rewritten: Option<(Position, Position)>,
+    /// Unfinished segments that were removed.
+    pub removed: Vec<String>,
+    /// The new name of a last segment whose header was damaged and in which nothing was found.
+    pub set_aside: Option<String>,
+}
+
+/// A torn tail: what an interrupted commit left behind. It was never acknowledged, unless the disk lied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The file.
+    pub segment: String,
+    /// Where the tail begins.
+    pub offset: u64,
+    /// From there to the last byte that is not zero.
+    pub bytes: u64,
+    /// Why it is no batch.
+    pub why: FormatError,
+    /// The position it would have begun at.
+    pub position: Position,
+}
+
+/// Where and how a journal is damaged.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "journal segment {segment} is damaged at byte {offset}, where position {position} should be: {what}. Nothing was \
+     changed. Keep a copy of the directory, then restore this segment from a replica or backup, or restore the whole \
+     journal from a backup as a new incarnation; `verify` lists every damaged place"
+)]
+pub struct Corruption {
+    /// The file.
+    pub segment: String,
+    /// Where in it.
+    pub offset: u64,
+    /// The position that should be there.
+    pub position: Position,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Why a journal cannot be opened. Nothing that may have been acknowledged was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file operation failed. Open may be tried again by a new process.
+    #[error("the journal cannot be opened: cannot {action}")]
+    Io {
+        /// What was being done, with the file's name.
+        action: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Something that may have been acknowledged is damaged or missing. Needs an operator.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// A segment belongs to another shard or history. Needs an operator.
+    #[error("journal segment {segment} belongs to {found}, but {expected} was expected; move the stray files away")]
+    Foreign {
+        /// The file.
+        segment: String,
+        /// What it should belong to.
+        expected: String,
+        /// What it belongs to.
+        found: String,
+    },
+    /// A newer program wrote the journal. Needs that program.
+    #[error("journal segment {segment} was written by a newer version (format {version} at byte {offset})")]
+    Version {
+        /// The file.
+        segment: String,
+        /// Where in it.
+        offset: u64,
+        /// The version found.
+        version: u16,
+    },
+    /// The journal ends before `from`: acknowledged records are missing, or the snapshot is of another journal.
+    #[error("the journal ends at position {head}, before the snapshot at {from}; restore the missing segments")]
+    Behind {
+        /// The journal's last position.
+        head: Position,
+        /// Where replay should have begun.
+        from: Position,
+    },
+    /// The journal begins after `from`: an older snapshot does not suffice any more.
+    #[error("the journal begins at position {first}, which leaves a gap after the snapshot at {from}")]
+    Truncated {
+        /// The journal's first position.
+        first: Position,
+        /// Where replay should have begun.
+        from: Position,
+    },
+    /// The caller refused a batch.
+    #[error("the batch at position {first} cannot be replayed")]
+    Replay {
+        /// The batch's first position.
+        first: Position,
+        /// The caller's reason.
+        source: ReplayError,
+    },
+    /// The system has no random numbers for a new journal.
+    #[error("no random number for a new journal")]
+    Random(#[source] getrandom::Error),
+}
+
+/// Why the caller of [`open`] refused a batch.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ReplayError(Box<dyn std::error::Error + Send + Sync>);
+
+impl ReplayError {
+    /// Wraps the reason.
+    pub fn new(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// Opens the journal in `storage`, or creates one, and hands every batch that ends after `from` to `replay`, in order.
+/// `from` is the position of the snapshot that the caller holds; 0 for none.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub fn open(
+    storage: Arc<dyn Storage>,
+    options: JournalOptions,
+    from: Position,
+    replay: &mut dyn FnMut(&Batch) -> Result<(), ReplayError>,
+) -> Result<Opened, OpenError> {
+    let mut report = RecoveryReport::default();
+    let mut directory = Directory::read(&*storage, options.shard, &mut report)?;
+    let identity = match directory.identity {
+        Some(identity) => identity,
+        None if from > Position(0) => return Err(OpenError::Behind { head: Position(0), from }),
+        None => create(&*storage, &options, &mut directory, &mut report)?,
+    };
+    let first = directory.segments[0];
+    let next = from.next();
+    let Some(begin) = directory.segments.partition_point(|first| *first <= next).checked_sub(1) else {
+        return Err(OpenError::Truncated { first, from });
+    };
+    let mut walk = Walk { identity, from, replay, report: &mut report, overlap: None, indexes: Vec::new(), last: None };
+    let scanned = &directory.segments[begin..];
+    for (index, first) in scanned.iter().enumerate() {
+        walk.segment(&*storage, *first, scanned.get(index + 1).copied())?;
+    }
+    let (indexes, last) = (walk.indexes, walk.last);
+    if from > report.head {
+        return Err(OpenError::Behind { head: report.head, from });
+    }
+    let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
+    segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
+    let active = prove_tail(&*storage, &options, identity, last, &mut segments, &mut report)?;
+    let segments = Segments::new(storage, identity, segments, report.head);
+    let reader = Reader::new(Arc::clone(&segments));
+    let journal = SegmentJournal::new(segments, options.shard, options.epoch, segment_bytes(&options), active);
+    Ok(Opened { journal, reader, report })
+}
+
+fn segment_bytes(options: &JournalOptions) -> u64 {
+    options.segment_bytes.max(SEGMENT_BYTES_MIN)
+}
+
+/// An error of a file operation, with what was being done.
+pub(crate) fn io_error(action: &'static str, name: &str) -> impl FnOnce(io::Error) -> OpenError {
+    let action = format!("{action} {name}");
+    |source| OpenError::Io { action, source }
+}
+
+/// Begins a new journal with its first, empty segment.
+fn create(
+    storage: &dyn Storage,
+    options: &JournalOptions,
+    directory: &mut Directory,
+    report: &mut RecoveryReport,
+) -> Result<Identity, OpenError> {
+    let identity = match options.identity {
+        Some(identity) => identity,
+        None => Identity {
+            incarnation: Incarnation(getrandom::u64().map_err(OpenError::Random)?),
+            salt: getrandom::u64().map_err(OpenError::Random)?,
+        },
+    };
+    let header = SegmentHeader { shard: options.shard, identity, epoch: options.epoch, first: Position(1) };
+    create_segment(storage, &header, segment_bytes(options), &[])
+        .map_err(io_error("create", &segment_name(header.first)))?;
+    directory.segments.push(header.first);
+    report.created = true;
+    Ok(identity)
+}
+
+/// The segments of a directory, their headers checked against each other.
+pub(crate) struct Directory {
+    /// In position order.
+    pub(crate) segments: Vec<Position>,
+    /// `None` if there is no segment.
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Directory {
+    fn read(storage: &dyn Storage, shard: ShardId, report: &mut RecoveryReport) -> Result<Self, OpenError> {
+        let mut segments = Vec::new();
+        for name in storage.list().map_err(io_error("list", "the directory"))? {
+            if is_temporary(&name) {
+                storage.remove(&name).map_err(io_error("remove", &name))?;
+                report.removed.push(name);
+            } else if let Some(first) = parse_segment_name(&name) {
+                segments.push(first);
+            }
+        }
+        segments.sort_unstable();
+        let mut directory = Self { segments, identity: None };
+        for index in 0..directory.segments.len() {
+            let first = directory.segments[index];
+            match read_segment_header(storage, first)? {
+                Ok(header) => directory.accept(&header, first, shard)?,
+                Err(why) if index > 0 && index + 1 == directory.segments.len() => {
+                    directory.set_aside(storage, first, why, report)?;
+                }
+                Err(why) => return Err(header_corruption(first, why).into()),
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Checks a header against the first segment's, and against the file's name.
+    fn accept(&mut self, header: &SegmentHeader, first: Position, shard: ShardId) -> Result<(), OpenError> {
+        let segment = segment_name(first);
+        let identity = *self.identity.get_or_insert(header.identity);
+        let describe =
+            |shard: ShardId, identity: Identity| format!("shard {shard}, incarnation {}", identity.incarnation);
+        if header.shard != shard || header.identity != identity {
+            let (expected, found) = (describe(shard, identity), describe(header.shard, header.identity));
+            return Err(OpenError::Foreign { segment, expected, found });
+        }
+        if header.first != first {
+            let what = format!("the header is of a segment that begins at position {}", header.first);
+            return Err(Corruption { segment, offset: 0, position: first, what }.into());
+        }
+        Ok(())
+    }
+
+    /// Deals with a last segment whose header is bad. A crash of ours leaves none, since a segment gets its name when it is
+    /// durable; a file system may. If nothing in it is a batch, it is renamed, not deleted.
+    fn set_aside(
+        &mut self,
+        storage: &dyn Storage,
+        first: Position,
+        why: FormatError,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let name = segment_name(first);
+        let identity = self.identity.expect("it is not the first segment");
+        let file = storage.open(&name).map_err(io_error("open", &name))?;
+        // Any batch proves that the segment was in use, so the scan looks for positions from 1 on.
+        let mut scanner = Scanner::new(&*file, identity, Position(0)).map_err(io_error("read", &name))?;
+        match scanner.step() {
+            Ok(Step::End(_)) => {}
+            Err(ScanError::Io(source)) => return Err(io_error("read", &name)(source)),
+            Ok(Step::Batch(..)) | Err(_) => return Err(header_corruption(first, why).into()),
+        }
+        let aside = aside_name(first);
+        storage.rename(&name, &aside).map_err(io_error("set aside", &name))?;
+        storage.sync_directory().map_err(io_error("sync", "the directory"))?;
+        self.segments.pop();
+        report.set_aside = Some(aside);
+        Ok(())
+    }
+}
+
+fn header_corruption(first: Position, why: FormatError) -> Corruption {
+    Corruption { segment: segment_name(first), offset: 0, position: first, what: format!("in its header, {why}") }
+}
+
+/// Reads a segment's header; the inner error is about its bytes.
+pub(crate) fn read_segment_header(
+    storage: &dyn Storage,
+    first: Position,
+) -> Result<Result<SegmentHeader, FormatError>, OpenError> {
+    let name = segment_name(first);
+    let file = storage.open(&name).map_err(io_error("open", &name))?;
+    let bytes = Window::new(&*file, SEGMENT_HEADER_BYTES)
+        .and_then(|mut window| window.bytes(0, SEGMENT_HEADER_BYTES))
+        .map_err(io_error("read", &name))?;
+    match bytes.map_or(Err(FormatError::Short), |bytes| SegmentHeader::decode(&bytes)) {
+        Err(FormatError::Version(version)) => Err(OpenError::Version { segment: name, offset: 0, version }),
+        judged => Ok(judged),
+    }
+}
+
+/// The last batch, and where the segment that holds it ends.
+struct Last {
+    batch: Batch,
+    mark: Mark,
+    /// First position of its segment.
+    segment: Position,
+}
+
+/// The walk over the segments from the one that holds `from + 1`.
+struct Walk<'a> {
+    identity: Identity,
+    from: Position,
+    replay: &'a mut dyn FnMut(&Batch) -> Result<(), ReplayError>,
+    report: &'a mut RecoveryReport,
+    /// The last batch of the segment before, if the next one repeats it.
+    overlap: Option<Batch>,
+    indexes: Vec<Index>,
+    last: Option<Last>,
+}
+
+impl Walk<'_> {
+    fn segment(&mut self, storage: &dyn Storage, first: Position, next: Option<Position>) -> Result<(), OpenError> {
+        let name = segment_name(first);
+        let file = storage.open(&name).map_err(io_error("open", &name))?;
+        let mut scanner = Scanner::new(&*file, self.identity, first).map_err(io_error("read", &name))?;
+        let mut index = Index::default();
+        let mut repeated = None;
+        self.report.head = Position(first.0 - 1);
+        let end = loop {
+            match scanner.step().map_err(|error| scan_error(error, &name, self.report.head.next()))? {
+                Step::End(end) => break end,
+                Step::Batch(mark, batch) if next.is_some_and(|next| batch.last() >= next) => {
+                    if next != Some(batch.first()) || repeated.is_some() {
+                        return Err(corruption(&name, mark, "the next segment repeats more than one whole batch"));
+                    }
+                    repeated = Some(batch);
+                }
+                Step::Batch(mark, batch) => {
+                    self.batch(&name, first, mark, batch)?;
+                    index.note(mark);
+                }
+            }
+        };
+        let at = Mark { first: self.report.head.next(), offset: end.offset };
+        if self.overlap.is_some() {
+            return Err(corruption(&name, at, "it does not repeat the last batch of the segment before"));
+        }
+        if let Some(next) = next.filter(|next| *next != at.first) {
+            return Err(corruption(&name, at, &format!("the next segment begins at position {next}")));
+        }
+        if next.is_none() {
+            self.report.cut = cut(name, end, at.first);
+        }
+        self.overlap = repeated;
+        self.indexes.push(index);
+        Ok(())
+    }
+
+    fn batch(&mut self, name: &str, segment: Position, mark: Mark, batch: Batch) -> Result<(), OpenError> {
+        if let Some(overlap) = self.overlap.take()
+            && overlap.parts() != batch.parts()
+        {
+            return Err(corruption(name, mark, "it repeats a batch of the segment before with other content"));
+        }
+        if batch.last() > self.from {
+            (self.replay)(&batch).map_err(|source| OpenError::Replay { first: batch.first(), source })?;
+            self.report.replayed_batches += 1;
+        }
+        self.report.head = batch.last();
+        self.last = Some(Last { batch, mark, segment });
+        Ok(())
+    }
+}
+
+fn cut(segment: String, end: End, position: Position) -> Option<Cut> {
+    let why = end.why?;
+    Some(Cut { segment, offset: end.offset, bytes: end.torn_bytes, why, position })
+}
+
+fn corruption(segment: &str, mark: Mark, what: &str) -> OpenError {
+    Corruption { segment: segment.to_owned(), offset: mark.offset, position: mark.first, what: what.to_owned() }.into()
+}
+
+/// What a scan's error means to an operator.
+fn scan_error(error: ScanError, segment: &str, position: Position) -> OpenError {
+    match error {
+        ScanError::Io(source) => io_error("read", segment)(source),
+        ScanError::Version { offset, version } => OpenError::Version { segment: segment.to_owned(), offset, version },
+        ScanError::Damaged { offset, why, later } => {
+            let what = format!("{why}, and a later batch follows intact at byte {}", later.offset);
+            corruption(segment, Mark { first: position, offset }, &what)
+        }
+        ScanError::Order { expected, found } => {
+            let what = format!("an intact batch of position {} is there", found.first);
+            corruption(segment, Mark { first: expected, offset: found.offset }, &what)
+        }
+    }
+}
+
+/// Makes the last batch durable in a fresh segment, which is written to from now on.
+fn prove_tail(
+    storage: &dyn Storage,
+    options: &JournalOptions,
+    identity: Identity,
+    last: Option<Last>,
+    segments: &mut Vec<Arc<Segment>>,
+    report: &mut RecoveryReport,
+) -> Result<Active, OpenError> {
+    let tail = segments.last().expect("at least one segment was scanned").first;
+    // That the last segment exists proves the batches of those before it.
+    let last = last.filter(|last| last.segment == tail);
+    let first = last.as_ref().map_or(tail, |last| last.batch.first());
+    let parts = last.as_ref().map(|last| last.batch.parts());
+    let content: &[&[u8]] = parts.as_ref().map_or(&[], |parts| parts);
+    let content_bytes: usize = content.iter().map(|part| part.len()).sum();
+    let offset = (SEGMENT_HEADER_BYTES + content_bytes) as u64;
+    let bytes = segment_bytes(options).max(offset);
+    let header = SegmentHeader { shard: options.shard, identity, epoch: options.epoch, first };
+    let name = segment_name(first);
+    let file = create_segment(storage, &header, bytes, content).map_err(io_error("create", &name))?;
+    let mut index = Index::default();
+    if let Some(last) = &last {
+        index.note(Mark { first, offset: SEGMENT_HEADER_BYTES as u64 });
+        report.rewritten = Some((first, last.batch.last()));
+    }
+    if let Some(last) = last.filter(|_| first != tail) {
+        let old = segment_name(tail);
+        let cut = |file: Arc<dyn StorageFile>| file.set_length(last.mark.offset).and_then(|()| file.sync_data());
+        storage.open(&old).and_then(cut).map_err(io_error("cut", &old))?;
+    } else {
+        segments.pop();
+    }
+    segments.push(Segment::new(first, Some(index)));
+    Ok(Active { file, offset, bytes })
+}

@@ -1,0 +1,176 @@
+//! Segments: names, creation, and the sparse index from position to offset.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use carillon_protocol::ids::Position;
+
+use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::limits::INDEX_STRIDE_BYTES;
+use super::storage::{Storage, StorageFile};
+
+/// A segment is `<first position, 20 digits>.journal`.
+const SUFFIX: &str = ".journal";
+/// A segment under construction. Never holds anything that matters.
+const TEMPORARY_SUFFIX: &str = ".journal.tmp";
+/// A last segment whose header is damaged and in which nothing else is. Kept as evidence, never read.
+const ASIDE_SUFFIX: &str = ".journal.torn";
+
+/// The file name of the segment with this first position.
+pub(crate) fn segment_name(first: Position) -> String {
+    format!("{:020}{SUFFIX}", first.0)
+}
+
+/// The first position in a segment's file name.
+pub(crate) fn parse_segment_name(name: &str) -> Option<Position> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if all_digits { digits.parse().ok().map(Position) } else { None }
+}
+
+/// Whether the file was being made when a process ended.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.ends_with(TEMPORARY_SUFFIX)
+}
+
+/// The name under which a damaged segment is set aside.
+pub(crate) fn aside_name(first: Position) -> String {
+    format!("{:020}{ASIDE_SUFFIX}", first.0)
+}
+
+/// Creates a segment that holds `content`, or atomically replaces the one of the same first position, and makes file
+/// and directory durable. A crash in between leaves a temporary file or a complete segment.
+pub(crate) fn create_segment(
+    storage: &dyn Storage,
+    header: &SegmentHeader,
+    bytes: u64,
+    content: &[&[u8]],
+) -> io::Result<Arc<dyn StorageFile>> {
+    let temporary = format!("{:020}{TEMPORARY_SUFFIX}", header.first.0);
+    let file = storage.create(&temporary, bytes)?;
+    file.write_at(&[&header.encode()], 0)?;
+    if !content.is_empty() {
+        file.write_at(content, SEGMENT_HEADER_BYTES as u64)?;
+    }
+    file.sync_data()?;
+    storage.rename(&temporary, &segment_name(header.first))?;
+    storage.sync_directory()?;
+    Ok(file)
+}
+
+/// A batch's place in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) first: Position,
+    pub(crate) offset: u64,
+}
+
+/// Some of a segment's batches by position, the first always among them.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    marks: Vec<Mark>,
+}
+
+impl Index {
+    /// Takes note of the next batch, unless a recent one is near enough.
+    pub(crate) fn note(&mut self, mark: Mark) {
+        if self.marks.last().is_none_or(|last| mark.offset - last.offset >= INDEX_STRIDE_BYTES) {
+            self.marks.push(mark);
+        }
+    }
+
+    /// The last noted batch that begins at or before the position.
+    pub(crate) fn floor(&self, position: Position) -> Option<Mark> {
+        let after = self.marks.partition_point(|mark| mark.first <= position);
+        after.checked_sub(1).map(|index| self.marks[index])
+    }
+}
+
+/// A segment as readers know it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) first: Position,
+    /// `None` until the first read of a segment that open did not scan. A std mutex, because it is held for a look-up
+    /// or, once a segment, for a scan that all others who want this segment need as well.
+    pub(crate) index: Mutex<Option<Index>>,
+}
+
+impl Segment {
+    pub(crate) fn new(first: Position, index: Option<Index>) -> Arc<Self> {
+        Arc::new(Self { first, index: Mutex::new(index) })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        segment_name(self.first)
+    }
+}
+
+/// All segments and the durable head: what writer and readers share.
+pub(crate) struct Segments {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) identity: Identity,
+    /// In position order, never empty; the last is written to. Locked for look-ups, rolls and truncation only.
+    list: RwLock<Vec<Arc<Segment>>>,
+    /// Stored with `Release` after the sync of the batch that ends there, so that who loads it with `Acquire` finds the
+    /// bytes and the index of everything up to it.
+    head: AtomicU64,
+}
+
+/// The segment that holds a position, and the first position of the next one.
+pub(crate) struct Located {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) next_first: Option<Position>,
+}
+
+const LOCK: &str = "no thread panics while it holds the journal's locks";
+
+impl Segments {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        identity: Identity,
+        list: Vec<Arc<Segment>>,
+        head: Position,
+    ) -> Arc<Self> {
+        assert!(!list.is_empty(), "a journal has a segment to write to");
+        Arc::new(Self { storage, identity, list: RwLock::new(list), head: AtomicU64::new(head.0) })
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        Position(self.head.load(Ordering::Acquire))
+    }
+
+    /// Takes note of a durable batch in the last segment and lets readers see it.
+    pub(crate) fn advance(&self, mark: Mark, last: Position) {
+        let segment = Arc::clone(self.list.read().expect(LOCK).last().expect("never empty"));
+        segment.index.lock().expect(LOCK).get_or_insert_default().note(mark);
+        self.head.store(last.0, Ordering::Release);
+    }
+
+    /// Adds the segment that is written to from now on.
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
+        self.list.write().expect(LOCK).push(segment);
+    }
+
+    /// The first position that is still there, or will be there next.
+    pub(crate) fn first(&self) -> Position {
+        self.list.read().expect(LOCK).first().expect("never empty").first
+    }
+
+    /// The segment that a position belongs to, unless it lies before the first.
+    pub(crate) fn locate(&self, position: Position) -> Option<Located> {
+        let list = self.list.read().expect(LOCK);
+        let index = list.partition_point(|segment| segment.first <= position).checked_sub(1)?;
+        Some(Located {
+            segment: Arc::clone(&list[index]),
+            next_first: list.get(index + 1).map(|segment| segment.first),
+        })
+    }
+
+    /// Takes the oldest segment off the list if everything in it lies before `keep_from`.
+    pub(crate) fn pop_before(&self, keep_from: Position) -> Option<Arc<Segment>> {
+        let mut list = self.list.write().expect(LOCK);
+        let ended = list.get(1).is_some_and(|second| second.first <= keep_from);
+        ended.then(|| list.remove(0))
+    }
+}

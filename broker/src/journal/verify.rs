@@ -1,0 +1,171 @@
+//! The walk through everything: every checksum of every segment, and each damaged place by name.
+
+use carillon_protocol::ids::Position;
+
+use super::format::{Identity, SegmentHeader};
+use super::recovery::{OpenError, io_error, read_segment_header};
+use super::scan::{ScanError, Scanner, Step};
+use super::segment::{Mark, parse_segment_name, segment_name};
+use super::storage::Storage;
+
+/// Findings kept; more are only counted. An operator with a thousand damaged places needs a backup, not a longer list.
+const FINDINGS_MAX: usize = 1000;
+
+/// How far a verification is, after each segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Segments done.
+    pub segments_done: usize,
+    /// Segments in all.
+    pub segments: usize,
+    /// Bytes of the segments done.
+    pub bytes: u64,
+}
+
+/// What a verification found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VerifyReport {
+    /// Segments walked.
+    pub segments: usize,
+    /// Intact batches.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// The first position there is, if any.
+    pub first: Option<Position>,
+    /// The last one.
+    pub last: Option<Position>,
+    /// The bytes of a torn tail at the very end: no damage, the next open cuts it.
+    pub torn_tail_bytes: u64,
+    /// The first thousand damaged places.
+    pub findings: Vec<Finding>,
+    /// All damaged places.
+    pub findings_count: u64,
+}
+
+/// A damaged place.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{segment} at byte {offset}: {what} (positions {from} to {})", .to.map_or_else(|| "the end of the segment".to_owned(), |to| to.to_string()))]
+pub struct Finding {
+    /// The file.
+    pub segment: String,
+    /// Where in it.
+    pub offset: u64,
+    /// The first position that is lost there.
+    pub from: Position,
+    /// The last one, if something intact follows.
+    pub to: Option<Position>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Verifies all segments in `storage` and changes nothing.
+///
+/// # Errors
+///
+/// `Io` if something cannot be read, `Version` if something is too new; damage is no error but a finding.
+pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, OpenError> {
+    let names = storage.list().map_err(io_error("list", "the directory"))?;
+    let mut segments: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    segments.sort_unstable();
+    let mut audit = Audit { report: VerifyReport::default(), identity: None, next: None };
+    for (index, first) in segments.iter().enumerate() {
+        audit.segment(storage, *first, segments.get(index + 1).copied())?;
+        audit.report.segments += 1;
+        progress(Progress { segments_done: index + 1, segments: segments.len(), bytes: audit.report.bytes });
+    }
+    Ok(audit.report)
+}
+
+struct Audit {
+    report: VerifyReport,
+    identity: Option<(Identity, SegmentHeader)>,
+    /// The position that the next segment should begin at.
+    next: Option<Position>,
+}
+
+impl Audit {
+    fn segment(&mut self, storage: &dyn Storage, first: Position, next: Option<Position>) -> Result<(), OpenError> {
+        let name = segment_name(first);
+        let at = Mark { first, offset: 0 };
+        if let Some(expected) = self.next.filter(|expected| *expected < first) {
+            let at = Mark { first: expected, offset: 0 };
+            self.find(&name, at, Some(first), "records before this segment are missing");
+        }
+        match read_segment_header(storage, first)? {
+            Err(why) => self.find(&name, at, None, &format!("in its header, {why}")),
+            Ok(header) => {
+                let (identity, expected) = *self.identity.get_or_insert((header.identity, header));
+                if header.identity != identity || header.shard != expected.shard {
+                    self.find(&name, at, None, "it belongs to another journal");
+                    return Ok(());
+                }
+                if header.first != first {
+                    self.find(&name, at, None, "its header is that of another segment");
+                }
+            }
+        }
+        let Some((identity, _)) = self.identity else { return Ok(()) };
+        let file = storage.open(&name).map_err(io_error("open", &name))?;
+        let mut scanner = Scanner::new(&*file, identity, first).map_err(io_error("read", &name))?;
+        self.report.bytes += scanner.length();
+        let mut position = first;
+        loop {
+            match scanner.step() {
+                Ok(Step::Batch(_, batch)) => {
+                    position = batch.last().next();
+                    // A batch that the next segment repeats counts there.
+                    if next.is_none_or(|next| batch.first() < next) {
+                        self.report.batches += 1;
+                        self.report.records += batch.count() as u64;
+                        self.report.first.get_or_insert(batch.first());
+                        self.report.last = Some(batch.last());
+                    }
+                }
+                Ok(Step::End(end)) => {
+                    match end.why {
+                        Some(_) if next.is_none() => self.report.torn_tail_bytes = end.torn_bytes,
+                        Some(why) if next.is_some_and(|next| next > position) => {
+                            let at = Mark { first: position, offset: end.offset };
+                            self.find(&name, at, next, &why.to_string());
+                            // What is missing is named by this finding.
+                            position = next.unwrap_or(position);
+                        }
+                        Some(_) | None => {}
+                    }
+                    break;
+                }
+                Err(ScanError::Io(source)) => return Err(io_error("read", &name)(source)),
+                Err(ScanError::Version { offset, version }) => {
+                    return Err(OpenError::Version { segment: name, offset, version });
+                }
+                Err(ScanError::Damaged { offset, why, later }) => {
+                    self.find(&name, Mark { first: position, offset }, Some(later.first), &why.to_string());
+                    scanner.resume(later);
+                }
+                Err(ScanError::Order { expected, found }) => {
+                    let what = format!("an intact batch of position {} is there", found.first);
+                    self.find(&name, Mark { first: expected, ..found }, Some(found.first), &what);
+                    scanner.resume(found);
+                }
+            }
+        }
+        self.next = Some(position);
+        Ok(())
+    }
+
+    fn find(&mut self, segment: &str, at: Mark, next: Option<Position>, what: &str) {
+        self.report.findings_count += 1;
+        if self.report.findings.len() < FINDINGS_MAX {
+            self.report.findings.push(Finding {
+                segment: segment.to_owned(),
+                offset: at.offset,
+                from: at.first,
+                to: next.map(|next| Position(next.0.saturating_sub(1))),
+                what: what.to_owned(),
+            });
+        }
+    }
+}
