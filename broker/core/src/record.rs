@@ -270,6 +270,14 @@ macro_rules! records {
         }
 
         impl Record {
+            /// When it was made: the shard's time.
+            pub const fn time(&self) -> Timestamp {
+                match self {
+                    Self::Message(message) => message.deliver.time,
+                    $(Self::$name(record) => record.time,)*
+                }
+            }
+
             /// Appends the private part and, for a message, the frame.
             pub fn encode(&self, private: &mut BytesMut, frame: &mut BytesMut) {
                 match self {

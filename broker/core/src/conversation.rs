@@ -1,0 +1,284 @@
+//! Conversations: kinds, seqs, memberships.
+//!
+//! Invariants: ordinals are dense from 1; `present` and `owners` count what `members` holds; seqs are gap-free.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use carillon_protocol::deliver::AUTHOR_BROKER;
+use carillon_protocol::ids::{ConversationId, Position, ProducerId, Seq, ShardId, TenantId, UserId};
+use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+
+use crate::directory::pair;
+use crate::effect::Signal;
+use crate::error::{Applied, Contradiction};
+use crate::limits::PAST_CONVERSATIONS_A_USER_MAX;
+use crate::membership::{Left, Member, Members, Stint};
+use crate::producer::Outcome;
+use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
+use crate::shard::Shard;
+
+/// What messages are published into.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) tenant: TenantId,
+    pub(crate) kind: ConversationKind,
+    pub(crate) post_policy: PostPolicy,
+    /// Unique in the tenant.
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) last_seq: Seq,
+    /// The position of the last message, 0 without one.
+    pub(crate) last_position: Position,
+    /// Present and past.
+    pub(crate) members: Members,
+    /// How many are present.
+    pub(crate) present: u32,
+    /// How many of these are owners.
+    pub(crate) owners: u32,
+}
+
+impl Conversation {
+    /// A conversation without messages.
+    pub(crate) fn new(
+        tenant: TenantId,
+        kind: ConversationKind,
+        post_policy: PostPolicy,
+        name: Option<Arc<str>>,
+        members: Members,
+    ) -> Self {
+        let (mut present, mut owners) = (0, 0);
+        for (_, member) in members.iter() {
+            present += u32::from(member.present().is_some());
+            owners += u32::from(member.owns());
+        }
+        let (last_seq, last_position) = (Seq(0), Position(0));
+        Self { tenant, kind, post_policy, name, last_seq, last_position, members, present, owners }
+    }
+
+    /// The user's membership, if it goes on.
+    pub(crate) fn present_member(&self, user: UserId) -> Option<(&Member, &Stint)> {
+        let member = self.members.get(user)?;
+        Some((member, member.present()?))
+    }
+
+    /// Whether membership can be changed by request.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.kind == ConversationKind::GROUP || self.kind == ConversationKind::CHANNEL
+    }
+
+    /// Begins a stint or sets a role; true if a stint began.
+    fn grant(&mut self, position: Position, grant: Grant) -> bool {
+        let stint = Stint::begin(self.last_seq, position);
+        let owner = u32::from(grant.role == Role::OWNER);
+        let Some(member) = self.members.get_mut(grant.user) else {
+            self.members.insert(grant.user, Member::new(grant.role, stint));
+            self.present += 1;
+            self.owners += owner;
+            return true;
+        };
+        let began = member.present().is_none();
+        if began {
+            member.rejoin(grant.role, stint);
+            self.present += 1;
+        } else {
+            self.owners -= u32::from(member.role == Role::OWNER);
+            member.role = grant.role;
+        }
+        self.owners += owner;
+        began
+    }
+
+    /// Ends the user's stint.
+    fn end_stint(&mut self, position: Position, user: UserId) -> Applied {
+        let left = Some(Left { seq: self.last_seq, position });
+        let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
+        let member = self.members.get_mut(user).ok_or(unknown)?;
+        member.present_mut().ok_or(unknown)?.left = left;
+        self.owners -= u32::from(member.role == Role::OWNER);
+        self.present -= 1;
+        Ok(())
+    }
+}
+
+/// Every conversation of the shard, by ordinal.
+#[derive(Debug)]
+pub(crate) struct Conversations {
+    shard: ShardId,
+    list: Vec<Conversation>,
+}
+
+impl Conversations {
+    pub(crate) const fn new(shard: ShardId) -> Self {
+        Self { shard, list: Vec::new() }
+    }
+
+    fn at(&self, id: ConversationId) -> Option<usize> {
+        if id.shard() != self.shard {
+            return None;
+        }
+        usize::try_from(id.ordinal().checked_sub(1)?).ok()
+    }
+
+    pub(crate) fn get(&self, id: ConversationId) -> Option<&Conversation> {
+        self.list.get(self.at(id)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConversationId) -> Option<&mut Conversation> {
+        let at = self.at(id)?;
+        self.list.get_mut(at)
+    }
+
+    /// As [`Conversations::get_mut`], for a record that must be right.
+    pub(crate) fn known(&mut self, id: ConversationId) -> Result<&mut Conversation, Contradiction> {
+        self.get_mut(id).ok_or(Contradiction::Unknown { what: "conversation", id: id.0 })
+    }
+
+    /// The id the next conversation gets.
+    pub(crate) fn next_id(&self) -> ConversationId {
+        ConversationId::new(self.shard, self.list.len() as u64 + 1)
+    }
+
+    pub(crate) fn expect_next(&self, id: ConversationId) -> Applied {
+        if id == self.next_id() { Ok(()) } else { Err(Contradiction::NotNext { what: "conversation", id: id.0 }) }
+    }
+
+    pub(crate) fn push(&mut self, conversation: Conversation) {
+        self.list.push(conversation);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// All, by ordinal.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConversationId, &Conversation)> {
+        (1..).zip(&self.list).map(|(ordinal, conversation)| (ConversationId::new(self.shard, ordinal), conversation))
+    }
+}
+
+impl Shard {
+    pub(crate) fn apply_message(&mut self, position: Position, record: &Message, signals: &mut Vec<Signal>) -> Applied {
+        let (meta, deliver) = (&record.meta, &record.deliver);
+        if deliver.position != position {
+            return Err(Contradiction::NotNext { what: "position of message", id: deliver.position.0 });
+        }
+        let conversation = self.conversations.known(deliver.conversation)?;
+        if conversation.tenant != meta.tenant {
+            return Err(Contradiction::Unknown { what: "conversation of the tenant", id: deliver.conversation.0 });
+        }
+        if deliver.seq != conversation.last_seq.next() {
+            return Err(Contradiction::NotNext { what: "seq", id: deliver.seq.0 });
+        }
+        if deliver.author != AUTHOR_BROKER {
+            let user = self.directory.known_user(meta.tenant, deliver.author)?;
+            let Ok(at) = user.producer_at(meta.producer) else {
+                return Err(Contradiction::Unknown { what: "producer", id: meta.producer.0 });
+            };
+            let outcome = Outcome {
+                number: meta.number,
+                fingerprint: meta.fingerprint,
+                conversation: deliver.conversation,
+                seq: deliver.seq,
+                position,
+                time: deliver.time,
+            };
+            user.producers[at].apply(outcome, meta.low)?;
+        } else if meta.producer != ProducerId(0) || meta.number != 0 {
+            return Err(Contradiction::Range { what: "producer of the broker", id: meta.producer.0 });
+        }
+        conversation.last_seq = deliver.seq;
+        conversation.last_position = position;
+        let Message { deliver, .. } = record;
+        signals.push(Signal::Message {
+            position,
+            conversation: deliver.conversation,
+            seq: deliver.seq,
+            author: deliver.author,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn apply_conversation_added(
+        &mut self,
+        position: Position,
+        record: &ConversationAdded,
+        signals: &mut Vec<Signal>,
+    ) -> Applied {
+        let id = record.conversation;
+        self.conversations.expect_next(id)?;
+        let tenant = self.directory.known_tenant(record.tenant)?;
+        let mut members = Members::with_capacity(record.grants.len());
+        for grant in &record.grants {
+            let number = u64::from(grant.user.0);
+            let Some(user) = tenant.user_mut(grant.user) else {
+                return Err(Contradiction::Unknown { what: "user", id: number });
+            };
+            if !members.insert(grant.user, Member::new(grant.role, Stint::begin(Seq(0), position))) {
+                return Err(Contradiction::Present { what: "member", id: number });
+            }
+            user.join(id);
+        }
+        let mut name = None;
+        if !record.name.is_empty() {
+            let shared: Arc<str> = Arc::from(record.name.as_str());
+            if tenant.by_name.insert(Arc::clone(&shared), id).is_some() {
+                return Err(Contradiction::Present { what: "name of conversation", id: id.0 });
+            }
+            name = Some(shared);
+        }
+        if record.kind == ConversationKind::DIRECT {
+            let [a, b] = record.grants[..] else {
+                return Err(Contradiction::Range { what: "members of direct conversation", id: id.0 });
+            };
+            if tenant.direct.insert(pair(a.user, b.user), id).is_some() {
+                return Err(Contradiction::Present { what: "direct conversation", id: id.0 });
+            }
+        }
+        self.conversations.push(Conversation::new(record.tenant, record.kind, record.post_policy, name, members));
+        let users = record.grants.iter().map(|grant| grant.user).collect();
+        signals.push(Signal::MembersAdded { position, tenant: record.tenant, conversation: id, users });
+        Ok(())
+    }
+
+    pub(crate) fn apply_members_added(
+        &mut self,
+        position: Position,
+        record: &MembersAdded,
+        signals: &mut Vec<Signal>,
+    ) -> Applied {
+        let conversation = self.conversations.known(record.conversation)?;
+        let mut users = Vec::with_capacity(record.grants.len());
+        for grant in &record.grants {
+            let user = self.directory.known_user(conversation.tenant, grant.user)?;
+            if conversation.grant(position, *grant) {
+                user.join(record.conversation);
+                users.push(grant.user);
+            }
+        }
+        if !users.is_empty() {
+            let (tenant, conversation) = (conversation.tenant, record.conversation);
+            signals.push(Signal::MembersAdded { position, tenant, conversation, users });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply_members_removed(
+        &mut self,
+        position: Position,
+        record: &MembersRemoved,
+        signals: &mut Vec<Signal>,
+    ) -> Applied {
+        let id = record.conversation;
+        let tenant = self.conversations.known(id)?.tenant;
+        for &user in &record.users {
+            self.conversations.known(id)?.end_stint(position, user)?;
+            let left = self.directory.known_user(tenant, user)?;
+            left.leave(id);
+            if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
+                let forgotten = left.past.remove(0);
+                self.conversations.known(forgotten)?.members.remove(user);
+            }
+        }
+        signals.push(Signal::MembersRemoved { position, tenant, conversation: id, users: record.users.clone() });
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! What bounds the state of a shard. What is full refuses the input and says so; nothing here is dropped silently, but where
+//! the text says "the oldest".
+
+/// Devices of one user: a person's phones, tablets and desktops, with room for reinstalls. A 17th installation retires one.
+pub const DEVICES_A_USER_MAX: usize = 16;
+
+/// Producers of one user: one a device, or one an instance of a service.
+pub const PRODUCERS_A_USER_MAX: usize = 16;
+
+/// Conversations a user is a present member of, the personal one included: one attach lists them all, 24 bytes each.
+pub const CONVERSATIONS_A_USER_MAX: usize = 10_000;
+
+/// Conversations a user was a member of and is no longer: as many again. Beyond it, the one left first is forgotten for this
+/// user, and with it the entitlement to its old messages.
+pub const PAST_CONVERSATIONS_A_USER_MAX: usize = CONVERSATIONS_A_USER_MAX;
+
+/// Stints of one user in one conversation; the oldest is dropped.
+pub const STINTS_MAX: usize = 64;
+
+/// Present members of a group: 72 bytes each, so 72 MB at most. Channels are bounded by the tenant's users.
+pub const GROUP_MEMBERS_MAX: usize = 1_000_000;
+
+/// Tenants of a shard.
+pub const TENANTS_MAX: usize = 65_536;
+
+/// Users of one tenant: about 0.5 KB each with a personal conversation, so 5 GB at most.
+pub const USERS_A_TENANT_MAX: usize = 10_000_000;
+
+/// Conversations of a shard, the personal ones included: about 200 bytes each when small.
+pub const CONVERSATIONS_MAX: usize = 1 << 25;
+
+/// DINGs that wait for one recipient, and open ones of one sender.
+pub const DINGS_OPEN_A_USER_MAX: usize = 1_000;
+
+/// DINGs kept of one sender, open and ended: the open ones and nine times as many to ask about. Beyond it the oldest ended
+/// one is forgotten before its time.
+pub const DINGS_KEPT_A_SENDER_MAX: usize = 10 * DINGS_OPEN_A_USER_MAX;
+
+/// A DING gives up after 30 days at the latest.
+pub const DING_EXPIRES_AFTER_MS_MAX: u64 = 30 * DAY_MS;
+
+/// A DING that does not say gives up after a day.
+pub const DING_EXPIRES_AFTER_MS_DEFAULT: u64 = DAY_MS;
+
+/// A DING is pushed again once a second at most.
+pub const DING_REPEAT_EVERY_MS_MIN: u32 = 1_000;
+
+/// An ended DING can be asked about for a week.
+pub const DING_RETENTION_MS: u64 = 7 * DAY_MS;
+
+/// Timers that one tick fires; the rest stay due. 64 repeats of 10,000 recipients are 2.5 MB of signals.
+pub const TIMERS_A_TICK_MAX: usize = 64;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
