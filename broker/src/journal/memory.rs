@@ -62,25 +62,38 @@ enum Change {
 enum DirectoryChange {
     Create(String, u64),
     Remove(String),
-    Rename(String, String),
+    /// Of this file, whatever else bears or bore the names.
+    Rename(String, String, u64),
 }
 
 /// What a call is to do after it was counted.
 enum Outcome {
     Done,
-    /// The call fails, and an attempted write may take effect in part.
+    /// The call fails once; a write takes effect in part.
     Fail(io::Error),
+    /// The call never returns in its life; a write or sync may take effect in any part.
+    Crash(io::Error),
+}
+
+impl Outcome {
+    /// For a call that changes nothing unless it succeeds.
+    fn done(self) -> io::Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Fail(error) | Self::Crash(error) => Err(error),
+        }
+    }
 }
 
 impl State {
     fn count(&mut self) -> Outcome {
         if self.crashed {
-            return Outcome::Fail(io::Error::other("the simulated machine has crashed"));
+            return Outcome::Crash(io::Error::other("the simulated machine has crashed"));
         }
         self.calls += 1;
         if self.crash_at == Some(self.calls) {
             self.crashed = true;
-            return Outcome::Fail(io::Error::other("the simulated machine crashes"));
+            return Outcome::Crash(io::Error::other("the simulated machine crashes"));
         }
         match self.fail_at.take_if(|(call, _)| *call == self.calls) {
             Some((_, kind)) => Outcome::Fail(kind.into()),
@@ -90,10 +103,7 @@ impl State {
 
     /// Counts a call that changes nothing when it fails.
     fn enter(&mut self) -> io::Result<()> {
-        match self.count() {
-            Outcome::Done => Ok(()),
-            Outcome::Fail(error) => Err(error),
-        }
+        self.count().done()
     }
 
     fn file(&mut self, id: u64) -> &mut Contents {
@@ -115,10 +125,11 @@ impl DirectoryChange {
             Self::Remove(name) => {
                 directory.remove(name);
             }
-            Self::Rename(from, to) => {
-                if let Some(id) = directory.remove(from) {
-                    directory.insert(to.clone(), id);
+            Self::Rename(from, to, id) => {
+                if directory.get(from) == Some(id) {
+                    directory.remove(from);
                 }
+                directory.insert(to.clone(), *id);
             }
         }
     }
@@ -353,10 +364,8 @@ impl Storage for MemoryStorage {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.enter()?;
-        if !state.directory.contains_key(from) {
-            return Err(not_found(from));
-        }
-        state.change_directory(DirectoryChange::Rename(from.to_owned(), to.to_owned()));
+        let id = *state.directory.get(from).ok_or_else(|| not_found(from))?;
+        state.change_directory(DirectoryChange::Rename(from.to_owned(), to.to_owned(), id));
         Ok(())
     }
 
@@ -382,11 +391,10 @@ impl MemoryFile {
         if state.life != self.life {
             return Err(io::Error::other("the file was opened before the simulated crash"));
         }
-        let was_crashed = state.crashed;
-        let outcome = state.count();
-        if let (true, Outcome::Fail(error)) = (was_crashed, &outcome) {
-            return Err(io::Error::other(error.to_string()));
+        if state.crashed {
+            state.enter()?;
         }
+        let outcome = state.count();
         call(state.file(self.id), outcome)
     }
 }
@@ -394,9 +402,7 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.with(|file, outcome| {
-            if let Outcome::Fail(error) = outcome {
-                return Err(error);
-            }
+            outcome.done()?;
             let begin = usize::try_from(offset).map_err(io::Error::other)?;
             let found = file.current.get(begin..begin + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
             buffer.copy_from_slice(found);
@@ -407,42 +413,35 @@ impl StorageFile for MemoryFile {
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         self.with(|file, outcome| {
             let offset = usize::try_from(offset).map_err(io::Error::other)?;
-            let bytes = parts.concat();
-            // A write that fails, or is under way when the machine crashes, may have done its work.
+            let mut bytes = parts.concat();
+            if matches!(outcome, Outcome::Fail(_)) {
+                bytes.truncate(bytes.len() / 2);
+            }
             let change = Change::Write { offset, bytes };
             change.apply(&mut file.current);
             file.pending.push(change);
-            match outcome {
-                Outcome::Done => Ok(()),
-                Outcome::Fail(error) => Err(error),
-            }
+            outcome.done()
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.with(|file, outcome| match outcome {
-            Outcome::Done => {
-                file.pending.clear();
-                file.synced.clone_from(&file.current);
-                Ok(())
+        self.with(|file, outcome| {
+            match outcome {
+                Outcome::Done => file.pending.drain(..).for_each(|change| change.apply(&mut file.synced)),
+                Outcome::Fail(_) => file.pending.clear(),
+                Outcome::Crash(_) => {}
             }
-            Outcome::Fail(error) => Err(error),
-        })?;
-        Ok(())
+            outcome.done()
+        })
     }
 
     fn length(&self) -> io::Result<u64> {
-        self.with(|file, outcome| match outcome {
-            Outcome::Done => Ok(file.current.len() as u64),
-            Outcome::Fail(error) => Err(error),
-        })
+        self.with(|file, outcome| outcome.done().map(|()| file.current.len() as u64))
     }
 
     fn set_length(&self, bytes: u64) -> io::Result<()> {
         self.with(|file, outcome| {
-            if let Outcome::Fail(error) = outcome {
-                return Err(error);
-            }
+            outcome.done()?;
             let change = Change::Length(usize::try_from(bytes).map_err(io::Error::other)?);
             change.apply(&mut file.current);
             file.pending.push(change);
