@@ -225,7 +225,8 @@ impl TransportConfig {
             .transport_config(Arc::new(self.transport(self.keep_alive_ms.map(|ms| Duration::from_millis(ms.into())))))
             .validation_token_config(tokens)
             .migration(true)
-            .max_incoming(self.incoming_max as usize)
+            // The loop decides on each attempt at once and counts handshakes itself: `incoming_max`.
+            .max_incoming(1)
             .incoming_buffer_size(self.incoming_buffer_bytes.into())
             .incoming_buffer_size_total(self.incoming_buffer_total_bytes.into());
         Ok(config)

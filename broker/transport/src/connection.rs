@@ -64,6 +64,9 @@ pub(crate) struct Connection {
     /// Streams whose reserved write was cut short: quinn-proto tells of room in the shared window only, so that
     /// they are tried again after every packet.
     reserved_waiting: Vec<quic::StreamId>,
+    /// Streams that the peer opened so far, bidirectional and unidirectional. quinn-proto would let us send on
+    /// those that it may open later, which the peer takes for a breach of rules.
+    opened_by_peer: [u64; 2],
 }
 
 /// What `settle` found.
@@ -85,6 +88,7 @@ impl Connection {
             counted: Count::Nothing,
             was_open: false,
             reserved_waiting: Vec::new(),
+            opened_by_peer: [0; 2],
         }
     }
 
@@ -201,6 +205,7 @@ impl Connection {
         match event {
             quic::StreamEvent::Opened { dir } => {
                 while let Some(stream) = self.quic.streams().accept(dir) {
+                    self.opened_by_peer[dir as usize] = stream.index() + 1;
                     let stream = stream_id(stream);
                     self.emit(events, Event::Opened { link, stream, direction: stream.direction() });
                     self.emit(events, Event::Readable { link, stream });
@@ -268,6 +273,13 @@ fn close_reason(error: quic::ConnectionError, was_open: bool) -> CloseReason {
     }
 }
 
+/// Which side opened a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    Us,
+    Peer,
+}
+
 /// An endpoint's connection, lent out; what is done through it leaves with the next flush.
 pub struct ConnectionLink<'a> {
     pub(crate) connection: &'a mut Connection,
@@ -278,16 +290,29 @@ pub struct ConnectionLink<'a> {
 }
 
 impl ConnectionLink<'_> {
-    /// Half of what quinn-proto answers with a panic: a stream on which this side cannot send.
-    fn sending(&mut self, stream: StreamId) -> Option<quic::SendStream<'_>> {
-        let ours = stream.is_opened_by_client() == (self.connection.quic.side() == Side::Client);
-        (stream.is_bidirectional() || ours).then(|| self.connection.quic.send_stream(quic_stream(stream)))
+    /// Who opened the stream, if that has happened.
+    fn opener(&self, stream: StreamId) -> Option<Opener> {
+        let id = quic_stream(stream);
+        if id.initiator() == self.connection.quic.side() {
+            // quinn-proto knows which of ours exist.
+            Some(Opener::Us)
+        } else {
+            (id.index() < self.connection.opened_by_peer[id.dir() as usize]).then_some(Opener::Peer)
+        }
     }
 
-    /// The other half: a stream on which this side cannot receive.
+    /// The sending half of a stream that has one; quinn-proto panics on the others.
+    fn sending(&mut self, stream: StreamId) -> Option<quic::SendStream<'_>> {
+        let opener = self.opener(stream)?;
+        let has_half = stream.is_bidirectional() || opener == Opener::Us;
+        has_half.then(|| self.connection.quic.send_stream(quic_stream(stream)))
+    }
+
+    /// The receiving half of a stream that has one.
     fn receiving(&mut self, stream: StreamId) -> Option<quic::RecvStream<'_>> {
-        let ours = stream.is_opened_by_client() == (self.connection.quic.side() == Side::Client);
-        (stream.is_bidirectional() || !ours).then(|| self.connection.quic.recv_stream(quic_stream(stream)))
+        let opener = self.opener(stream)?;
+        let has_half = stream.is_bidirectional() || opener == Opener::Peer;
+        has_half.then(|| self.connection.quic.recv_stream(quic_stream(stream)))
     }
 
     fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {

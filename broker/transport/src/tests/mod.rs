@@ -1,3 +1,6 @@
-//! Tests on real loopback sockets.
+//! Tests on real loopback sockets: one file for each behaviour.
 
+mod closing;
+mod group;
+mod streams;
 pub(crate) mod support;
