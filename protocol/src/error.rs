@@ -57,6 +57,8 @@ codes! {
     TOO_MANY_DEVICES = 15;
     /// The user has as many producers as allowed: retire one.
     TOO_MANY_PRODUCERS = 16;
+    /// The session does not read what it must: reconnect and go on from the cursor.
+    SLOW = 17;
 
     // Reply codes: the request is refused, nothing has changed, the connection lives on.
     /// Absent, or not for this user: the two answer alike.

@@ -7,7 +7,7 @@ use crate::ids::UserId;
 /// Payload of a message or DING.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The largest body of any frame: over four times what the largest one has today (`Welcome`, 60 bytes), so that newer peers
+/// The largest body of any frame: over four times what the largest one has today (`Welcome`, 56 bytes), so that newer peers
 /// may append fields.
 pub const BODY_BYTES_MAX: usize = 256;
 
