@@ -1,0 +1,341 @@
+//! How far the device is in each shard: what was handed out, what the application acknowledged, what was saved and sent.
+//!
+//! Invariants, a shard: `sent ≤ saved ≤ acked ≤ through`; all move forward only, until a reset. An acknowledgement on the wire is
+//! never beyond what this session received, because a broker that resumed from a cursor has not sent more yet.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carillon_protocol::ids::{Incarnation, Position, ShardId};
+use carillon_protocol::session::{Ack, Cursor};
+use tokio::sync::Notify;
+
+use crate::limits::ACKS_COALESCED_MAX;
+
+/// Two positions that are acknowledged apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    inbox: Position,
+    receipts: Position,
+}
+
+impl Mark {
+    fn raise(&mut self, other: Self) {
+        self.inbox = self.inbox.max(other.inbox);
+        self.receipts = self.receipts.max(other.receipts);
+    }
+
+    fn min(self, other: Self) -> Self {
+        Self { inbox: self.inbox.min(other.inbox), receipts: self.receipts.min(other.receipts) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct ShardCursor {
+    incarnation: Incarnation,
+    /// The last position with something addressed to the device that was handed out.
+    addressed: Position,
+    /// The last position handed out, progress included.
+    through: Mark,
+    acked: Mark,
+    saved: Mark,
+    sent: Mark,
+    /// The last positions of this session.
+    received: Mark,
+}
+
+impl ShardCursor {
+    fn at(cursor: Cursor) -> Self {
+        let mark = Mark { inbox: cursor.position, receipts: cursor.receipts_through };
+        Self {
+            incarnation: cursor.incarnation,
+            addressed: mark.inbox,
+            through: mark,
+            acked: mark,
+            saved: mark,
+            sent: mark,
+            received: mark,
+        }
+    }
+
+    fn cursor(&self, shard: ShardId, mark: Mark) -> Cursor {
+        let Mark { inbox, receipts } = mark;
+        Cursor { shard, incarnation: self.incarnation, position: inbox, receipts_through: receipts }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shards: BTreeMap<ShardId, ShardCursor>,
+    /// Acknowledgements since the last save.
+    unsaved: u32,
+    /// Between a reset and the application hearing of it, acknowledgements are of the old history.
+    reset_unseen: bool,
+}
+
+/// The cursors of a client.
+///
+/// A std mutex: it is held for a few instructions, never across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Cursors {
+    state: Mutex<State>,
+    /// There is something to save.
+    pub(crate) dirty: Notify,
+    /// There is enough to save at once.
+    pub(crate) full: Notify,
+    /// There is something to send.
+    pub(crate) saved: Notify,
+}
+
+impl Cursors {
+    pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
+        let shards = cursors.into_iter().map(|cursor| (cursor.shard, ShardCursor::at(cursor))).collect();
+        Self { state: Mutex::new(State { shards, ..State::default() }), ..Self::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All up to `position` is the application's own.
+    pub(crate) fn ack(&self, shard: ShardId, position: Position) {
+        self.raise(shard, |cursor| {
+            cursor.acked.inbox = cursor.acked.inbox.max(position.min(cursor.through.inbox));
+            if cursor.acked.inbox >= cursor.addressed {
+                cursor.acked.inbox = cursor.through.inbox;
+            }
+        });
+    }
+
+    /// The application keeps the read updates up to `position`.
+    pub(crate) fn ack_receipts(&self, shard: ShardId, position: Position) {
+        self.raise(shard, |cursor| {
+            cursor.acked.receipts = cursor.acked.receipts.max(position.min(cursor.through.receipts));
+        });
+    }
+
+    fn raise(&self, shard: ShardId, raise: impl FnOnce(&mut ShardCursor)) {
+        let mut state = self.state();
+        if state.reset_unseen {
+            return;
+        }
+        let cursor = state.shards.entry(shard).or_default();
+        let before = cursor.acked;
+        raise(cursor);
+        if cursor.acked == before {
+            return;
+        }
+        state.unsaved += 1;
+        if state.unsaved >= ACKS_COALESCED_MAX {
+            self.full.notify_one();
+        }
+        self.dirty.notify_one();
+    }
+
+    /// Something addressed to the device came; whether it is new. Notes it as received, not as handed out.
+    pub(crate) fn receive(&self, shard: ShardId, position: Position) -> bool {
+        let mut state = self.state();
+        let cursor = state.shards.entry(shard).or_default();
+        cursor.received.inbox = cursor.received.inbox.max(position);
+        if cursor.sent != cursor.saved {
+            self.saved.notify_one();
+        }
+        position > cursor.through.inbox
+    }
+
+    /// Whether a notice about a gap up to `position` is new: several share one position.
+    pub(crate) fn receive_notice(&self, shard: ShardId, position: Position) -> bool {
+        self.receive(shard, position);
+        self.state().shards.entry(shard).or_default().through.inbox <= position
+    }
+
+    /// A read update came. They are watermarks, so a repeat is harmless and handed out again.
+    pub(crate) fn receive_receipt(&self, shard: ShardId, position: Position) {
+        let mut state = self.state();
+        let cursor = state.shards.entry(shard).or_default();
+        let mark = Mark { inbox: Position(0), receipts: position };
+        cursor.received.raise(mark);
+        cursor.through.raise(mark);
+    }
+
+    /// The application has been given everything up to `position`, which was addressed to it.
+    pub(crate) fn hand_out(&self, shard: ShardId, position: Position) {
+        let mut state = self.state();
+        let cursor = state.shards.entry(shard).or_default();
+        cursor.addressed = cursor.addressed.max(position);
+        cursor.through.inbox = cursor.through.inbox.max(position);
+    }
+
+    /// Nothing more is addressed to the device up to `position`: acknowledged with what was before it.
+    pub(crate) fn progress(&self, shard: ShardId, position: Position) {
+        self.raise(shard, |cursor| {
+            cursor.through.inbox = cursor.through.inbox.max(position);
+            if cursor.acked.inbox >= cursor.addressed {
+                cursor.acked.inbox = cursor.through.inbox;
+            }
+        });
+    }
+
+    /// The cursors for a `Hello`.
+    pub(crate) fn hello(&self) -> Vec<Cursor> {
+        let state = self.state();
+        let known = state.shards.iter().filter(|(_, c)| c.incarnation != Incarnation(0) && c.acked != Mark::default());
+        known.map(|(shard, c)| c.cursor(*shard, c.acked)).collect()
+    }
+
+    /// A session has begun, with this history, from the cursors of [`Cursors::hello`]. False if positions of another history are
+    /// held: then [`Cursors::reset`] must follow.
+    pub(crate) fn welcome(&self, shard: ShardId, incarnation: Incarnation, hello: &[Cursor]) -> bool {
+        let mut state = self.state();
+        let cursor = state.shards.entry(shard).or_default();
+        if cursor.incarnation != incarnation && cursor.through != Mark::default() {
+            return false;
+        }
+        cursor.incarnation = incarnation;
+        for (shard, cursor) in &mut state.shards {
+            let said = hello.iter().find(|said| said.shard == *shard);
+            let said = said.map(|said| Mark { inbox: said.position, receipts: said.receipts_through });
+            cursor.received = said.unwrap_or_default();
+            cursor.sent = cursor.received;
+        }
+        true
+    }
+
+    /// Forgets everything; acknowledgements do not count until [`Cursors::reset_seen`]. Returns the shards whose cursors the
+    /// store must drop.
+    pub(crate) fn reset(&self) -> Vec<ShardId> {
+        let mut state = self.state();
+        state.reset_unseen = true;
+        state.unsaved = 0;
+        std::mem::take(&mut state.shards).into_keys().collect()
+    }
+
+    /// The application knows of the reset.
+    pub(crate) fn reset_seen(&self) {
+        self.state().reset_unseen = false;
+    }
+
+    /// The cursors to save; [`Cursors::save_done`] follows.
+    pub(crate) fn unsaved(&self) -> Vec<Cursor> {
+        let mut state = self.state();
+        state.unsaved = 0;
+        let unsaved = state.shards.iter().filter(|(_, cursor)| cursor.acked != cursor.saved);
+        unsaved.map(|(shard, cursor)| cursor.cursor(*shard, cursor.acked)).collect()
+    }
+
+    /// These were saved and may be sent.
+    pub(crate) fn save_done(&self, cursors: &[Cursor]) {
+        let mut state = self.state();
+        for saved in cursors {
+            if let Some(cursor) = state.shards.get_mut(&saved.shard)
+                && cursor.incarnation == saved.incarnation
+            {
+                cursor.saved.raise(Mark { inbox: saved.position, receipts: saved.receipts_through });
+            }
+        }
+        self.saved.notify_one();
+    }
+
+    /// The acknowledgements to send, at most one a shard; they count as sent.
+    pub(crate) fn unsent(&self) -> Vec<Ack> {
+        let mut state = self.state();
+        let mut acks = Vec::new();
+        for (shard, cursor) in &mut state.shards {
+            let mut mark = cursor.sent;
+            mark.raise(cursor.saved.min(cursor.received));
+            if mark != cursor.sent {
+                cursor.sent = mark;
+                acks.push(Ack { shard: *shard, position: mark.inbox, receipts_through: mark.receipts });
+            }
+        }
+        acks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(0);
+
+    fn opened(cursors: Vec<Cursor>) -> Cursors {
+        let opened = Cursors::new(cursors);
+        let hello = opened.hello();
+        assert!(opened.welcome(SHARD, Incarnation(7), &hello));
+        opened
+    }
+
+    fn deliver(cursors: &Cursors, position: u64) -> bool {
+        let new = cursors.receive(SHARD, Position(position));
+        if new {
+            cursors.hand_out(SHARD, Position(position));
+        }
+        new
+    }
+
+    /// Saves what is unsaved and returns what is then sent.
+    fn flush(cursors: &Cursors) -> Vec<u64> {
+        let unsaved = cursors.unsaved();
+        cursors.save_done(&unsaved);
+        cursors.unsent().into_iter().map(|ack| ack.position.0).collect()
+    }
+
+    #[test]
+    fn an_acknowledgement_is_saved_and_then_sent_once() {
+        let cursors = opened(Vec::new());
+        assert!(deliver(&cursors, 3) && deliver(&cursors, 5));
+        cursors.ack(SHARD, Position(3));
+        assert_eq!(flush(&cursors), [3]);
+        assert_eq!(flush(&cursors), [0; 0]);
+        cursors.ack(SHARD, Position(99));
+        assert_eq!(flush(&cursors), [5], "never beyond what was handed out");
+    }
+
+    #[test]
+    fn progress_counts_when_all_before_it_is_acknowledged() {
+        let cursors = opened(Vec::new());
+        deliver(&cursors, 3);
+        cursors.progress(SHARD, Position(10));
+        assert_eq!(flush(&cursors), [0; 0]);
+        cursors.ack(SHARD, Position(3));
+        cursors.receive(SHARD, Position(10));
+        assert_eq!(flush(&cursors), [10]);
+        cursors.receive(SHARD, Position(20));
+        cursors.progress(SHARD, Position(20));
+        assert_eq!(flush(&cursors), [20]);
+    }
+
+    #[test]
+    fn after_a_reconnect_nothing_is_acknowledged_that_this_session_did_not_send() {
+        let cursors = opened(Vec::new());
+        for position in 1..=5 {
+            deliver(&cursors, position);
+        }
+        cursors.ack(SHARD, Position(2));
+        assert_eq!(flush(&cursors), [2]);
+        let hello = cursors.hello();
+        assert_eq!(hello[0].position, Position(2));
+        assert!(cursors.welcome(SHARD, Incarnation(7), &hello));
+        cursors.ack(SHARD, Position(5));
+        assert_eq!(flush(&cursors), [0; 0]);
+        assert!(!deliver(&cursors, 3), "a repeat is not handed out");
+        assert_eq!(flush(&cursors), [3]);
+        assert!(!deliver(&cursors, 5));
+        assert_eq!(flush(&cursors), [5]);
+    }
+
+    #[test]
+    fn another_history_is_noticed_and_old_acknowledgements_do_not_count() {
+        let cursors = opened(Vec::new());
+        deliver(&cursors, 9);
+        assert!(!cursors.welcome(SHARD, Incarnation(8), &[]));
+        assert_eq!(cursors.reset(), [SHARD]);
+        assert!(cursors.welcome(SHARD, Incarnation(8), &[]));
+        deliver(&cursors, 1);
+        cursors.ack(SHARD, Position(9));
+        assert_eq!(flush(&cursors), [0; 0]);
+        cursors.reset_seen();
+        cursors.ack(SHARD, Position(1));
+        assert_eq!(flush(&cursors), [1]);
+    }
+}

@@ -1,0 +1,194 @@
+//! What a client is told: messages, receipts, DINGs, and what becomes of the session.
+
+use carillon_protocol::control::MembershipChanged;
+use carillon_protocol::deliver::Deliver;
+use carillon_protocol::ding::{DingPush, DingUpdate};
+use carillon_protocol::frame::{Body, RawFrame};
+use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, UserId};
+use carillon_protocol::kinds::MessageKind;
+use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::session::{Progress, Skipped, Truncated, Welcome};
+
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use crate::error::{ConnectError, Disconnect};
+use crate::shared::{Handle, Shared};
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its number in the conversation.
+    pub seq: Seq,
+    /// Its place in the shard's journal: what is acknowledged.
+    pub position: Position,
+    /// Who published it.
+    pub author: UserId,
+    /// When the broker sequenced it.
+    pub time: Timestamp,
+    /// What the payload is.
+    pub kind: MessageKind,
+    /// Opaque.
+    pub payload: Bytes,
+}
+
+/// The user's membership in a conversation has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The user's personal conversation, which says so.
+    pub personal: ConversationId,
+    /// The number of the event there.
+    pub seq: Seq,
+    /// Its place in the shard's journal: what is acknowledged.
+    pub position: Position,
+    /// When.
+    pub time: Timestamp,
+    /// Which conversation, what, and by whom.
+    pub changed: MembershipChanged,
+}
+
+/// What [`Events::next`] gives.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message, once and in position order.
+    Message(Message),
+    /// The user's membership in a conversation has changed.
+    Membership(Membership),
+    /// A member has read further.
+    Read(ReadUpdate),
+    /// A DING to confirm with [`Client::confirm`](crate::Client::confirm). Given once in the life of this client: the broker's repeats
+    /// of one that was given are suppressed, whether it was confirmed since or not, so ringing again is up to the application.
+    Ding(DingPush),
+    /// A DING has moved.
+    DingUpdate(DingUpdate),
+    /// Nothing was addressed to the device up to here. Acknowledged by itself when all before it is.
+    Progress(Progress),
+    /// Retention deleted these before the device had them.
+    Truncated(Truncated),
+    /// A bounded catch-up left these out.
+    Skipped(Skipped),
+    /// The broker's journal is another than the cursors are of: they were dropped, and everything starts anew from the
+    /// beginning. Positions and seqs seen before mean nothing any more.
+    Reset,
+    /// A session is open.
+    Connected(Welcome),
+    /// The session is over; another will be opened.
+    Disconnected {
+        /// Why.
+        reason: Disconnect,
+    },
+    /// The client has ended by itself; nothing follows.
+    Ended(ConnectError),
+}
+
+impl Event {
+    /// The event that a delivered message is.
+    pub(crate) fn from_deliver(frame: Deliver) -> Self {
+        if frame.kind == MessageKind::SYSTEM
+            && let Ok(raw) = RawFrame::new(frame.payload.clone())
+            && raw.kind == MembershipChanged::KIND
+            && let Ok(changed) = MembershipChanged::decode(&raw)
+        {
+            let Deliver { position, conversation: personal, seq, time, .. } = frame;
+            return Self::Membership(Membership { personal, seq, position, time, changed });
+        }
+        let Deliver { position, conversation, seq, author, time, kind, payload } = frame;
+        Self::Message(Message { conversation, seq, position, author, time, kind, payload })
+    }
+
+    /// What acknowledging this event says.
+    fn acknowledgement(&self) -> Option<Acknowledgement> {
+        let inbox = |shard, position| Some(Acknowledgement::Inbox(shard, position));
+        match self {
+            Self::Message(m) => inbox(m.conversation.shard(), m.position),
+            Self::Membership(m) => inbox(m.personal.shard(), m.position),
+            Self::Progress(p) => inbox(p.shard, p.position),
+            Self::Truncated(t) => inbox(t.conversation.shard(), t.position),
+            Self::Skipped(s) => inbox(s.conversation.shard(), s.position),
+            Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
+            Self::Ding(_)
+            | Self::DingUpdate(_)
+            | Self::Reset
+            | Self::Connected(_)
+            | Self::Disconnected { .. }
+            | Self::Ended(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Acknowledgement {
+    Inbox(ShardId, Position),
+    Receipt(ShardId, Position),
+}
+
+impl Acknowledgement {
+    fn give(self, shared: &Shared) {
+        match self {
+            Self::Inbox(shard, position) => shared.cursors.ack(shard, position),
+            Self::Receipt(shard, position) => shared.cursors.ack_receipts(shard, position),
+        }
+    }
+}
+
+/// The events of a client.
+///
+/// Bounded: while nobody takes events, the inbox is not read and the broker waits, but replies and DINGs keep coming. Dropping
+/// `Events` and keeping the client makes the SDK drop, unacknowledged, what comes.
+#[derive(Debug)]
+pub struct Events {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) urgent: mpsc::Receiver<Event>,
+    pub(crate) notices: mpsc::Receiver<Event>,
+    pub(crate) inbox: mpsc::Receiver<Event>,
+    pub(crate) auto_ack: bool,
+    given: Option<Acknowledgement>,
+}
+
+impl Events {
+    pub(crate) fn new(handle: Arc<Handle>, [urgent, notices, inbox]: [mpsc::Receiver<Event>; 3]) -> Self {
+        Self { handle, urgent, notices, inbox, auto_ack: false, given: None }
+    }
+
+    /// The next event, DINGs first; `None` after the client was closed, or has ended and said so. What was not given
+    /// by then comes again to the next client.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no event is lost.
+    pub async fn next(&mut self) -> Option<Event> {
+        if self.auto_ack
+            && let Some(given) = self.given.take()
+        {
+            given.give(&self.handle.shared);
+        }
+        let event = tokio::select! {
+            biased;
+            () = self.handle.shared.ended() => return self.handle.shared.take_failure().map(Event::Ended),
+            Some(event) = self.urgent.recv() => event,
+            Some(event) = self.notices.recv() => event,
+            Some(event) = self.inbox.recv() => event,
+        };
+        if matches!(event, Event::Reset) {
+            self.handle.shared.cursors.reset_seen();
+        }
+        self.given = event.acknowledgement();
+        Some(event)
+    }
+
+    /// Whether an event is acknowledged when the next one is asked for; off at first. With it, an event is done with when `next` is called again.
+    pub fn auto_ack(&mut self, on: bool) {
+        self.auto_ack = on;
+    }
+
+    /// Acknowledges this event and all before it in its shard (read updates have an acknowledgement of their own). Returns at
+    /// once: acknowledgements are put together, given to the store, then sent.
+    pub fn ack(&self, event: &Event) {
+        if let Some(acknowledgement) = event.acknowledgement() {
+            acknowledgement.give(&self.handle.shared);
+        }
+    }
+}

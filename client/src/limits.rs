@@ -1,0 +1,72 @@
+//! Every bound of the SDK, with its derivation and what happens when it is reached.
+
+use carillon_protocol::limits::PRODUCER_WINDOW;
+
+/// Publishes without a result. The broker's window; beyond it `enqueue` waits.
+#[allow(clippy::cast_possible_truncation, reason = "1,024 fits every usize")]
+pub(crate) const PUBLISHES_UNSETTLED_MAX: usize = PRODUCER_WINDOW as usize;
+
+/// Requests of the application that wait for one of the 16 places of the session; beyond it a request waits its turn.
+pub(crate) const REQUESTS_QUEUED_MAX: usize = 256;
+
+/// Inbox events the application has not taken: 512 × 64 KiB = 32 MiB at worst. Full: the lane is not read, and QUIC
+/// flow control stops the broker.
+pub(crate) const EVENTS_QUEUED_MAX: usize = 512;
+
+/// Urgent events the application has not taken. Full: the urgent lane alone is not read.
+pub(crate) const URGENT_QUEUED_MAX: usize = 64;
+
+/// `Connected` and `Disconnected` the application has not taken. Full: the newest is dropped, with a warning in the log.
+pub(crate) const NOTICES_QUEUED_MAX: usize = 16;
+
+/// Acknowledgements that are put together into one.
+pub(crate) const ACKS_COALESCED_MAX: u32 = 100;
+
+/// An acknowledgement waits this long for others.
+pub(crate) const ACK_DELAY_MS: u64 = 200;
+
+/// DINGs whose repeats are recognised: four times the 1,000 a user may have open. The oldest is forgotten, and would be
+/// shown again if it came again.
+pub(crate) const DINGS_SHOWN_MAX: usize = 4_096;
+
+/// From the first packet to `Welcome`.
+pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+
+/// What a graceful close may take before the connection is dropped: the last acknowledgement needs a round trip.
+pub(crate) const CLOSE_TIMEOUT_MS: u64 = 2_000;
+
+/// A session that lived this long ends the back-off; a shorter one counts as a failed attempt.
+pub(crate) const SESSION_SETTLED_MS: u64 = 5_000;
+
+/// Bytes of publishes that are encoded and written at once; one frame may go beyond.
+pub(crate) const PUBLISH_BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The back-off after the first `BUSY`, doubled up to [`BUSY_DELAY_MAX_MS`] until a publish is accepted.
+pub(crate) const BUSY_DELAY_FIRST_MS: u64 = 20;
+
+/// The longest back-off after `BUSY`.
+pub(crate) const BUSY_DELAY_MAX_MS: u64 = 2_000;
+
+/// Silence after which a connection is dead.
+pub(crate) const IDLE_TIMEOUT_MS: u32 = 30_000;
+
+/// Keep-alives go out every 8 to 12 s: two fit an idle timeout, and the clients of one broker do not beat in step.
+pub(crate) const KEEP_ALIVE_FIRST_MS: u64 = 8_000;
+
+/// See [`KEEP_ALIVE_FIRST_MS`].
+pub(crate) const KEEP_ALIVE_SPREAD_MS: u64 = 4_000;
+
+/// quinn has one receive window for all streams; the inbox decides it.
+pub(crate) const STREAM_RECEIVE_BYTES: u32 = 1024 * 1024;
+
+/// Above the sum of control, publish and three lanes (5 MiB): a full inbox cannot starve the others.
+pub(crate) const CONNECTION_RECEIVE_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Lanes the broker may open: urgent, inbox, bulk.
+pub(crate) const LANES_MAX: u32 = 3;
+
+/// Bytes taken from a stream at once.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// A refresh of the token that failed is tried again after this.
+pub(crate) const REFRESH_RETRY_MS: u64 = 5_000;

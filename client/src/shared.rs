@@ -1,0 +1,132 @@
+//! What the handles and the driver of one client share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use carillon_protocol::frame::Body;
+use carillon_protocol::limits::FRAME_BYTES_MAX;
+use carillon_protocol::session::Welcome;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::cursors::Cursors;
+use crate::error::{ConnectError, RequestError};
+use crate::publish::{PublishHandle, Publishes};
+use crate::reply::{Answer, Reply};
+
+/// Whether a request may be sent again when its connection was lost before the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Doing it twice is doing it once.
+    Harmless,
+    /// It could be done twice.
+    Never,
+}
+
+/// A request on its way to the session.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The frame, its request id still 0.
+    pub(crate) frame: BytesMut,
+    pub(crate) repeat: Repeat,
+    pub(crate) answer: oneshot::Sender<Result<Answer, RequestError>>,
+}
+
+/// Owned by the handles and the driver together; the mutexes are std because each is held for one assignment.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) publishes: Publishes,
+    pub(crate) cursors: Cursors,
+    pub(crate) calls: mpsc::Sender<Call>,
+    pub(crate) recovered: Mutex<Vec<PublishHandle>>,
+    welcome: Mutex<Option<Welcome>>,
+    failure: Mutex<Option<ConnectError>>,
+    shutdown: watch::Sender<bool>,
+    ended: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        publishes: Publishes,
+        cursors: Cursors,
+        calls: mpsc::Sender<Call>,
+        recovered: Vec<PublishHandle>,
+    ) -> Self {
+        Self {
+            config,
+            publishes,
+            cursors,
+            calls,
+            recovered: Mutex::new(recovered),
+            welcome: Mutex::default(),
+            failure: Mutex::default(),
+            shutdown: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    /// The last session's welcome.
+    pub(crate) fn welcome(&self) -> Welcome {
+        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        welcome.clone().expect("a client is made after its first welcome")
+    }
+
+    pub(crate) fn set_welcome(&self, welcome: Welcome) {
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn call<R: Reply>(&self, request: &impl Body, repeat: Repeat) -> Result<R, RequestError> {
+        let mut frame = BytesMut::new();
+        request.encode(&mut frame);
+        if frame.len() > FRAME_BYTES_MAX {
+            return Err(RequestError::TooLarge { what: "frame", have: frame.len(), max: FRAME_BYTES_MAX });
+        }
+        let (answer, answered) = oneshot::channel();
+        self.calls.send(Call { frame, repeat, answer }).await.map_err(|_| RequestError::Closed)?;
+        let answer = answered.await.map_err(|_| RequestError::Closed)??;
+        let frame = answer.name();
+        R::from_answer(answer).ok_or(RequestError::UnexpectedReply { frame })
+    }
+
+    /// Asks the driver to end.
+    pub(crate) fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Waits for [`Shared::shut_down`]. Cancel safe.
+    pub(crate) async fn shutting_down(&self) {
+        // The sender is a field of self, so it is not gone while this waits.
+        let _ = self.shutdown.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// The driver has ended; with a failure if nobody asked for it.
+    pub(crate) fn end(&self, failure: Option<ConnectError>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        self.ended.send_replace(true);
+    }
+
+    /// Waits for [`Shared::end`]. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Why the driver ended, once.
+    pub(crate) fn take_failure(&self) -> Option<ConnectError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What `Client` and `Events` hold: when the last is dropped the driver ends.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.shut_down();
+    }
+}

@@ -1,0 +1,87 @@
+//! What a client keeps over restarts: cursors, so that it goes on where it was, and unsettled publishes, so that a
+//! message whose fate was unknown is repeated under its own number and never published twice.
+//!
+//! The SDK calls a store from threads that may block, one call of each kind at a time.
+
+mod file;
+mod memory;
+
+use std::io;
+
+use bytes::Bytes;
+use carillon_protocol::ids::{DeviceId, ProducerId};
+use carillon_protocol::kinds::MessageKind;
+use carillon_protocol::session::Cursor;
+
+pub use file::FileStore;
+pub use memory::MemoryStore;
+
+use crate::publish::To;
+
+/// Who a client is: chosen at random once, kept for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The installation.
+    pub device: DeviceId,
+    /// Its numbering of publishes.
+    pub producer: ProducerId,
+}
+
+/// A publish without a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Its number; a repeat carries the same.
+    pub number: u64,
+    /// What it is addressed to.
+    pub to: To,
+    /// What the payload is.
+    pub kind: MessageKind,
+    /// Opaque.
+    pub payload: Bytes,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// At most one a shard.
+    pub cursors: Vec<Cursor>,
+    /// Above every number ever given to [`Store::save_unsettled`]; 0 or 1 when there was none.
+    pub next: u64,
+    /// Ascending by number.
+    pub unsettled: Vec<Unsettled>,
+}
+
+/// Keeps what must survive the process. Any error ends the client with [`ConnectError::Store`](crate::ConnectError).
+pub trait Store: Send + Sync + 'static {
+    /// The device and producer that this store is of, if it keeps them.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
+    /// What is held.
+    ///
+    /// # Errors
+    /// The store cannot be read, or does not hold what was saved.
+    fn load(&self) -> io::Result<Saved>;
+
+    /// Replaces the cursor of one shard, atomically. One with incarnation 0 and position 0 takes it away. A cursor behind the
+    /// one held, in the same incarnation, may be left out.
+    ///
+    /// # Errors
+    /// The old or the new cursor is held; which is not known.
+    fn save_cursor(&self, cursor: Cursor) -> io::Result<()>;
+
+    /// Adds publishes, ascending by number, durably: they are sent after this returns. One with a number that is held
+    /// already is the same publish.
+    ///
+    /// # Errors
+    /// Any of them may be held.
+    fn save_unsettled(&self, publishes: &[Unsettled]) -> io::Result<()>;
+
+    /// Lets go of publishes that have their result; unknown numbers are ignored. It must survive the process but need not
+    /// survive the machine: repeating a settled publish is harmless.
+    ///
+    /// # Errors
+    /// Any of them may still be held.
+    fn settle(&self, numbers: &[u64]) -> io::Result<()>;
+}
