@@ -152,10 +152,6 @@ impl Directory {
         self.tenant(tenant)?.user(user)
     }
 
-    pub(crate) fn user_mut(&mut self, tenant: TenantId, user: UserId) -> Option<&mut User> {
-        self.tenant_mut(tenant)?.user_mut(user)
-    }
-
     /// The id the next tenant gets.
     pub(crate) fn next_tenant(&self) -> TenantId {
         TenantId(u32::try_from(self.tenants.len()).expect("TENANTS_MAX is under u32::MAX"))
@@ -166,7 +162,7 @@ impl Directory {
         self.tenant_mut(id).ok_or(Contradiction::Unknown { what: "tenant", id: u64::from(id.0) })
     }
 
-    /// As [`Directory::user_mut`], for a record that must be right.
+    /// A user to change, for a record that must be right.
     pub(crate) fn known_user(&mut self, tenant: TenantId, user: UserId) -> Result<&mut User, Contradiction> {
         self.known_tenant(tenant)?.user_mut(user).ok_or(Contradiction::Unknown { what: "user", id: u64::from(user.0) })
     }

@@ -3,44 +3,82 @@
 //! A handler checks everything before its first record, so that a refused input leaves no trace.
 
 use carillon_protocol::Frame;
-use carillon_protocol::error::Error;
-use carillon_protocol::ids::Timestamp;
+use carillon_protocol::error::{Done, Error};
+use carillon_protocol::frame::Text;
+use carillon_protocol::ids::{ConversationId, Timestamp};
+use carillon_protocol::limits::{HANDLE_BYTES_MAX, PAGE_ENTRIES_MAX};
 
+use crate::conversation::Conversation;
 use crate::effect::{Effects, Reply};
 use crate::error::Refusal;
 use crate::input::{Principal, Request};
 use crate::shard::Shard;
 
 mod attach;
+mod conversation;
+mod cursor;
+mod ding;
+mod directory;
+mod membership;
 mod publish;
+mod receipt;
+
+/// What a request is answered with.
+type Answer = Result<Frame, Refusal>;
 
 impl Shard {
     pub(crate) fn handle_request(&mut self, now: Timestamp, who: Principal, request: Request, effects: &mut Effects) {
-        let _ = now;
-        let number = 0;
-        let answer: Result<Frame, Refusal> = match request {
-            _ => Err(Refusal::invalid("not built yet")),
+        let number = request.number();
+        let answer = if self.directory.user(who.tenant, who.user).is_some() {
+            self.answer(now, who, &request, effects)
+        } else {
+            Err(Refusal::unknown_principal())
         };
-        let frame = match answer {
-            Ok(frame) => frame,
-            Err(Refusal { code, text }) => Error { request: number, code, text: text.into() }.into(),
-        };
-        let _ = who;
+        let frame = answer
+            .unwrap_or_else(|Refusal { code, text }| Error { request: number, code, text: Text::from(text) }.into());
         effects.reply = Some(Reply::Frame(frame));
     }
 
-    pub(crate) fn handle_cursors(
-        &mut self,
-        _now: Timestamp,
-        _moves: &[crate::input::CursorMove],
-        _effects: &mut Effects,
-    ) {
+    fn answer(&mut self, now: Timestamp, who: Principal, request: &Request, effects: &mut Effects) -> Answer {
+        match request {
+            Request::MarkRead(request) => self.handle_mark_read(now, who, request, effects),
+            Request::ReadStatus(request, author) => self.handle_read_status(who, request, *author),
+            Request::DingCreate(request) => self.handle_ding_create(now, who, request, effects),
+            Request::DingConfirm(request) => self.handle_ding_confirm(now, who, request, effects),
+            Request::DingStatus(request) => self.handle_ding_status(who, request),
+            Request::DingRecall(request) => self.handle_ding_recall(now, who, request, effects),
+            Request::ConversationCreate(request) => self.handle_conversation_create(now, who, request, effects),
+            Request::ConversationFind(request) => self.handle_conversation_find(who, request),
+            Request::ConversationList(request) => self.handle_conversation_list(who, request),
+            Request::MembersAdd(request) => self.handle_members_add(now, who, request, effects),
+            Request::MembersRemove(request) => self.handle_members_remove(now, who, request, effects),
+            Request::Leave(request) => self.handle_leave(now, who, request, effects),
+            Request::MemberList(request) => self.handle_member_list(who, request),
+            Request::UserFind(request) => self.handle_user_find(now, who, request, effects),
+            Request::UserLookup(request) => self.handle_user_lookup(who, request),
+            Request::Retire(request) => self.handle_retire(now, who, request, effects),
+        }
     }
 
-    pub(crate) fn handle_tick(&mut self, _now: Timestamp, _effects: &mut Effects) {}
+    /// A conversation that the principal may know of: as a present member, or because it manages the tenant.
+    fn visible(&self, who: Principal, id: ConversationId) -> Result<&Conversation, Refusal> {
+        let found = self.conversations.get(id).filter(|found| found.tenant == who.tenant);
+        let visible =
+            |found: &&Conversation| who.authority.manages_tenant() || found.present_member(who.user).is_some();
+        found.filter(visible).ok_or(Refusal::conversation_not_found())
+    }
+}
+
+/// Entries of a page: what was asked for, at least one and at most what a frame may hold.
+fn page_limit(limit: u16) -> usize {
+    usize::from(limit).clamp(1, PAGE_ENTRIES_MAX)
+}
+
+fn done(request: u32) -> Answer {
+    Ok(Done { request }.into())
 }
 
 /// Whether a text can be a tenant's name or a user's handle.
 fn is_handle(text: &str) -> bool {
-    (1..=carillon_protocol::limits::HANDLE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+    (1..=HANDLE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }

@@ -97,6 +97,30 @@ pub enum Request {
     Retire(Retire),
 }
 
+impl Request {
+    /// The number the client chose, which the reply carries.
+    pub const fn number(&self) -> u32 {
+        match self {
+            Self::MarkRead(request) => request.request,
+            Self::ReadStatus(request, _) => request.request,
+            Self::DingCreate(request) => request.request,
+            Self::DingConfirm(request) => request.request,
+            Self::DingStatus(request) => request.request,
+            Self::DingRecall(request) => request.request,
+            Self::ConversationCreate(request) => request.request,
+            Self::ConversationFind(request) => request.request,
+            Self::ConversationList(request) => request.request,
+            Self::MembersAdd(request) => request.request,
+            Self::MembersRemove(request) => request.request,
+            Self::Leave(request) => request.request,
+            Self::MemberList(request) => request.request,
+            Self::UserFind(request) => request.request,
+            Self::UserLookup(request) => request.request,
+            Self::Retire(request) => request.request,
+        }
+    }
+}
+
 /// How far a device has acknowledged: advisory, the client's own copy is the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorMove {

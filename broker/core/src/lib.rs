@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod conversation;
+mod ding;
 mod directory;
 pub mod effect;
 mod error;
@@ -19,8 +20,12 @@ pub mod input;
 pub mod limits;
 mod membership;
 mod producer;
+mod receipt;
 pub mod record;
 mod shard;
+mod state;
+mod timers;
 
 pub use error::{ApplyError, Contradiction};
 pub use shard::Shard;
+pub use state::StateError;

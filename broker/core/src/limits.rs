@@ -51,4 +51,7 @@ pub const DING_RETENTION_MS: u64 = 7 * DAY_MS;
 /// Timers that one tick fires; the rest stay due. 64 repeats of 10,000 recipients are 2.5 MB of signals.
 pub const TIMERS_A_TICK_MAX: usize = 64;
 
+/// Cursors in one record: 24 bytes each, so that a record of them stays far below a batch; what is more takes more records.
+pub const CURSORS_A_RECORD_MAX: usize = 1_000;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;

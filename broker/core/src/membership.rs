@@ -91,14 +91,12 @@ pub(crate) struct Members {
     chunks: Vec<Vec<(UserId, Member)>>,
 }
 
-/// A full chunk is split in two: 512 entries are 36 KB.
+/// A full chunk is split in two, or followed by a new one: 512 entries are 36 KB.
 const CHUNK_ENTRIES_MAX: usize = 512;
 
 impl Members {
     pub(crate) fn with_capacity(entries: usize) -> Self {
-        let mut chunks = Vec::with_capacity(1);
-        chunks.push(Vec::with_capacity(entries.min(CHUNK_ENTRIES_MAX)));
-        Self { chunks }
+        Self { chunks: Vec::from([Vec::with_capacity(entries.min(CHUNK_ENTRIES_MAX))]) }
     }
 
     /// The chunk that holds the user, or would.
@@ -130,8 +128,13 @@ impl Members {
         let Err(at) = chunk.binary_search_by_key(&user, |(user, _)| *user) else {
             return false;
         };
-        chunk.insert(at, (user, member));
-        if chunk.len() > CHUNK_ENTRIES_MAX {
+        if chunk.len() < CHUNK_ENTRIES_MAX {
+            chunk.insert(at, (user, member));
+        } else if at == chunk.len() {
+            // Users that come in ascending order fill their chunks instead of leaving halves behind.
+            self.chunks.insert(at_chunk + 1, Vec::from([(user, member)]));
+        } else {
+            chunk.insert(at, (user, member));
             let upper = chunk.split_off(CHUNK_ENTRIES_MAX / 2);
             self.chunks.insert(at_chunk + 1, upper);
         }
@@ -157,10 +160,5 @@ impl Members {
         let chunks = self.chunks.get(self.chunk_of(from)..).unwrap_or_default();
         let skip = chunks.first().map_or(0, |chunk| chunk.partition_point(|(user, _)| *user < from));
         chunks.iter().flatten().skip(skip).map(|(user, member)| (*user, member))
-    }
-
-    /// Present and past members.
-    pub(crate) fn len(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum()
     }
 }

@@ -208,6 +208,8 @@ carillon_protocol::frames! {
         sender: UserId,
         /// The sender's key.
         key: u64,
+        /// Of the request, to tell a repeat under the same key from a conflict.
+        fingerprint: u64,
         /// When it gives up.
         expires_at: Timestamp,
         /// 0: no repeats.
@@ -247,6 +249,14 @@ carillon_protocol::frames! {
         ding: DingId,
         /// `EXPIRED` or `RECALLED`.
         state: DingState,
+    }
+
+    /// A DING that is over is kept no longer; its key is free again.
+    0x90 DingForgotten {
+        /// When.
+        time: Timestamp,
+        /// The DING.
+        ding: DingId,
     }
 }
 
@@ -320,7 +330,7 @@ macro_rules! records {
 
 records! {
     TenantAdded, UserAdded, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, ConversationAdded, MembersAdded,
-    MembersRemoved, ReadMarked, CursorsMoved, DingAdded, DingRepeated, DingConfirmed, DingEnded,
+    MembersRemoved, ReadMarked, CursorsMoved, DingAdded, DingRepeated, DingConfirmed, DingEnded, DingForgotten,
 }
 
 /// Why bytes are not a record: the journal was written by a newer version, or by something else.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use carillon_protocol::ids::{ConversationId, Position, ShardId, Timestamp};
 
 use crate::conversation::Conversations;
+use crate::ding::Dings;
 use crate::directory::Directory;
 use crate::effect::{Effects, Signal};
 use crate::error::{Applied, ApplyError, Contradiction};
@@ -22,6 +23,7 @@ pub struct Shard {
     pub(crate) last_time: Timestamp,
     pub(crate) directory: Directory,
     pub(crate) conversations: Conversations,
+    pub(crate) dings: Dings,
 }
 
 impl Shard {
@@ -33,6 +35,7 @@ impl Shard {
             last_time: Timestamp(0),
             directory: Directory::default(),
             conversations: Conversations::new(id),
+            dings: Dings::new(id),
         }
     }
 
@@ -58,7 +61,7 @@ impl Shard {
 
     /// When the earliest timer is due; an [`Input::Tick`] is wanted then.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        None
+        self.dings.timers.next()
     }
 
     /// Validates one input; where it changes something, adds records to `effects` and applies them.
@@ -120,12 +123,13 @@ impl Shard {
             Record::ConversationAdded(record) => self.apply_conversation_added(position, record, signals),
             Record::MembersAdded(record) => self.apply_members_added(position, record, signals),
             Record::MembersRemoved(record) => self.apply_members_removed(position, record, signals),
-            Record::ReadMarked(_) => Ok(()),
+            Record::ReadMarked(record) => self.apply_read_marked(position, record, signals),
             Record::CursorsMoved(record) => self.apply_cursors_moved(record),
-            Record::DingAdded(_) => Ok(()),
-            Record::DingRepeated(_) => Ok(()),
-            Record::DingConfirmed(_) => Ok(()),
-            Record::DingEnded(_) => Ok(()),
+            Record::DingAdded(record) => self.apply_ding_added(position, record, signals),
+            Record::DingRepeated(record) => self.apply_ding_repeated(position, record, signals),
+            Record::DingConfirmed(record) => self.apply_ding_confirmed(position, record, signals),
+            Record::DingEnded(record) => self.apply_ding_ended(position, record, signals),
+            Record::DingForgotten(record) => self.apply_ding_forgotten(record),
         }
     }
 }

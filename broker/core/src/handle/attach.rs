@@ -110,7 +110,7 @@ impl Shard {
             as_of: self.head,
             stints: self.stints(id, user),
             producer_highest: producer.map_or(0, |producer| producer.highest()),
-            dings: Vec::new(),
+            dings: user.dings.waiting.iter().map(|id| self.dings.by_id[id].push.clone()).collect(),
         }
     }
 

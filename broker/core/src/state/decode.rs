@@ -1,0 +1,232 @@
+//! Bytes → state: each value within its range, each list in its order. What lies across them is checked in `link`.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use carillon_protocol::ids::{
+    ConversationId, DeviceId, DingId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
+};
+use carillon_protocol::kinds::{ConversationKind, DingState, PostPolicy, Role};
+use carillon_protocol::limits::PRODUCER_WINDOW;
+use smallvec::SmallVec;
+
+use super::{StateError, VERSION, link};
+use crate::conversation::Conversation;
+use crate::ding::{Ding, Ended, Recipient};
+use crate::directory::{Device, Tenant, User};
+use crate::limits::STINTS_MAX;
+use crate::membership::{Left, Member, Members, Stint};
+use crate::producer::{Outcome, Producer};
+use crate::shard::Shard;
+
+type Decoded<T> = Result<T, StateError>;
+
+/// Positions, seqs and ordinals stay below this, so that counting on never overflows.
+const COUNT_MAX: u64 = 1 << 48;
+
+pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
+    let mut input = Input { bytes, part: "header" };
+    let version = input.u8()?;
+    if version != VERSION {
+        return Err(StateError::Version(version));
+    }
+    let found = ShardId(u16::from_le_bytes(input.array()?));
+    if found != id {
+        return Err(StateError::OtherShard(found));
+    }
+    let mut shard = Shard::new(id);
+    shard.head = Position(input.count()?);
+    shard.last_time = Timestamp(input.u64()?);
+    input.part = "tenants";
+    let tenants = input.list(tenant)?;
+    input.part = "conversations";
+    let conversations = input.list(conversation)?;
+    input.part = "DINGs";
+    let given_out = input.count()?;
+    let dings = input.list(|input| Ok((DingId(input.u64()?), ding(input)?)))?;
+    if !input.bytes.is_empty() {
+        return Err(StateError::Trailing(input.bytes.len()));
+    }
+    shard.dings.given_out = given_out;
+    link::tenants(&mut shard, tenants)?;
+    link::conversations(&mut shard, conversations)?;
+    link::dings(&mut shard, dings)?;
+    Ok(shard)
+}
+
+/// What is left of the bytes.
+struct Input<'a> {
+    bytes: &'a [u8],
+    /// What is being read, for errors.
+    part: &'static str,
+}
+
+impl Input<'_> {
+    fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
+        let (array, rest) = self.bytes.split_first_chunk::<N>().ok_or(StateError::Short(self.part))?;
+        self.bytes = rest;
+        Ok(*array)
+    }
+
+    fn u8(&mut self) -> Decoded<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Decoded<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Decoded<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that is counted on from.
+    fn count(&mut self) -> Decoded<u64> {
+        let value = self.u64()?;
+        check(value < COUNT_MAX, "a number is beyond what can be counted to")?;
+        Ok(value)
+    }
+
+    fn byte_string(&mut self) -> Decoded<&[u8]> {
+        let length = self.u32()? as usize;
+        let (found, rest) = self.bytes.split_at_checked(length).ok_or(StateError::Short(self.part))?;
+        self.bytes = rest;
+        Ok(found)
+    }
+
+    fn text(&mut self) -> Decoded<Arc<str>> {
+        let text = core::str::from_utf8(self.byte_string()?);
+        text.map(Arc::from).map_err(|_| StateError::Damaged("a text is not UTF-8"))
+    }
+
+    /// Reserves nothing ahead: a count is not to be trusted, and each entry takes bytes.
+    fn list<T>(&mut self, mut entry: impl FnMut(&mut Self) -> Decoded<T>) -> Decoded<Vec<T>> {
+        let count = self.u32()?;
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            entries.push(entry(self)?);
+        }
+        entries.shrink_to_fit();
+        Ok(entries)
+    }
+
+    fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => value(self).map(Some),
+            _ => Err(StateError::Damaged("an optional field is neither there nor absent")),
+        }
+    }
+}
+
+pub(super) fn check(holds: bool, what: &'static str) -> Decoded<()> {
+    if holds { Ok(()) } else { Err(StateError::Damaged(what)) }
+}
+
+fn tenant(input: &mut Input<'_>) -> Decoded<Tenant> {
+    let mut tenant = Tenant::new(input.text()?);
+    tenant.users = input.list(user)?;
+    Ok(tenant)
+}
+
+fn user(input: &mut Input<'_>) -> Decoded<User> {
+    let mut user = User::new(input.text()?, ConversationId(input.u64()?));
+    user.devices = input.list(|input| Ok(Device { id: DeviceId(input.u64()?), cursor: Position(input.count()?) }))?;
+    check(user.devices.is_sorted_by(|a, b| a.id < b.id), "devices are out of order")?;
+    user.producers = input.list(producer)?;
+    check(user.producers.is_sorted_by(|a, b| a.id < b.id), "producers are out of order")?;
+    Ok(user)
+}
+
+fn producer(input: &mut Input<'_>) -> Decoded<Producer> {
+    let mut producer = Producer::new(ProducerId(input.u64()?));
+    producer.low = input.u64()?;
+    let outcomes = input.list(|input| {
+        Ok(Outcome {
+            number: input.u64()?,
+            fingerprint: input.u64()?,
+            conversation: ConversationId(input.u64()?),
+            seq: Seq(input.u64()?),
+            position: Position(input.u64()?),
+            time: Timestamp(input.u64()?),
+        })
+    })?;
+    check(outcomes.is_sorted_by(|a, b| a.number < b.number), "outcomes are out of order")?;
+    match (outcomes.first(), outcomes.last()) {
+        (Some(first), Some(last)) => {
+            let within = (1..=first.number).contains(&producer.low) && last.number - producer.low < PRODUCER_WINDOW;
+            check(within, "outcomes are outside their producer's window")?;
+        }
+        _ => check(producer.low == 0, "a producer without outcomes has a low")?,
+    }
+    producer.outcomes = outcomes.into();
+    Ok(producer)
+}
+
+fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
+    let tenant = TenantId(input.u32()?);
+    let kind = ConversationKind(input.u8()?);
+    let post_policy = PostPolicy(input.u8()?);
+    check(kind.is_known() && post_policy.is_known(), "a conversation's kind or post policy is unknown")?;
+    let name = Some(input.text()?).filter(|name| !name.is_empty());
+    let (last_seq, last_position) = (Seq(input.count()?), Position(input.count()?));
+    let entries = input.list(|input| Ok((UserId(input.u32()?), member(input, last_seq)?)))?;
+    check(entries.is_sorted_by(|(a, _), (b, _)| a < b), "members are out of order")?;
+    let mut members = Members::with_capacity(entries.len());
+    for (user, member) in entries {
+        members.insert(user, member);
+    }
+    let mut conversation = Conversation::new(tenant, kind, post_policy, name, members);
+    (conversation.last_seq, conversation.last_position) = (last_seq, last_position);
+    Ok(conversation)
+}
+
+fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
+    let role = Role(input.u8()?);
+    check(role.is_known(), "a member's role is unknown")?;
+    let stints: SmallVec<[Stint; 1]> = input.list(stint)?.into();
+    check((1..=STINTS_MAX).contains(&stints.len()), "a member has no stint or too many")?;
+    let follows =
+        |a: &Stint, b: &Stint| a.left.is_some_and(|left| left.seq <= b.joined_seq && left.position < b.joined_position);
+    check(stints.is_sorted_by(follows), "stints overlap")?;
+    let within = |stint: &Stint| {
+        let end = stint.left.map_or(last_seq, |left| left.seq);
+        stint.joined_seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
+    };
+    check(stints.iter().all(within), "a watermark is outside its stint")?;
+    Ok(Member { role, stints })
+}
+
+fn stint(input: &mut Input<'_>) -> Decoded<Stint> {
+    let (joined_seq, joined_position) = (Seq(input.u64()?), Position(input.u64()?));
+    let read_up_to = Seq(input.u64()?);
+    let left = input.option(|input| Ok(Left { seq: Seq(input.u64()?), position: Position(input.u64()?) }))?;
+    check(left.is_none_or(|left| left.position > joined_position), "a stint ends before it begins")?;
+    Ok(Stint { joined_seq, joined_position, left, read_up_to })
+}
+
+fn ding(input: &mut Input<'_>) -> Decoded<Ding> {
+    let mut ding = Ding {
+        tenant: TenantId(input.u32()?),
+        sender: UserId(input.u32()?),
+        key: input.u64()?,
+        fingerprint: input.u64()?,
+        time: Timestamp(input.u64()?),
+        expires_at: Timestamp(input.u64()?),
+        repeat_every_ms: input.u32()?,
+        pushed_at: Timestamp(input.u64()?),
+        push: Bytes::copy_from_slice(input.byte_string()?),
+        recipients: Vec::new(),
+        confirmed: 0,
+        ended: None,
+    };
+    ding.recipients = input.list(|input| {
+        let user = UserId(input.u32()?);
+        Ok(Recipient { user, confirmed_at: input.option(|input| input.u64().map(Timestamp))? })
+    })?;
+    ding.ended = input.option(|input| Ok(Ended { state: DingState(input.u8()?), time: Timestamp(input.u64()?) }))?;
+    let unconfirmed = ding.unconfirmed().count();
+    ding.confirmed = u32::try_from(ding.recipients.len() - unconfirmed)
+        .map_err(|_| StateError::Damaged("a DING has too many recipients"))?;
+    Ok(ding)
+}

@@ -1,0 +1,157 @@
+//! Decoded parts → a shard: what one part says of another must hold, and what is derived is built.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use carillon_protocol::ding::DingPush;
+use carillon_protocol::frame::{Body, RawFrame};
+use carillon_protocol::ids::{ConversationId, DingId, Position, TenantId, UserId};
+use carillon_protocol::kinds::{ConversationKind, DingState};
+use carillon_protocol::limits::DING_RECIPIENTS_MAX;
+
+use super::StateError;
+use super::decode::check;
+use crate::conversation::Conversation;
+use crate::ding::Ding;
+use crate::directory::{Tenant, pair};
+use crate::limits::{DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX};
+use crate::shard::Shard;
+
+type Linked = Result<(), StateError>;
+
+pub(super) fn tenants(shard: &mut Shard, tenants: Vec<Tenant>) -> Linked {
+    for mut tenant in tenants {
+        for user in &tenant.users {
+            let within = user.devices.len() <= DEVICES_A_USER_MAX && user.producers.len() <= PRODUCERS_A_USER_MAX;
+            check(within, "a user has too many devices or producers")?;
+            let acknowledged = user.devices.iter().all(|device| device.cursor <= shard.head);
+            check(acknowledged, "a cursor is beyond the head")?;
+        }
+        let handles = (0u32..).map(UserId).zip(&tenant.users).map(|(id, user)| (Arc::clone(&user.handle), id));
+        tenant.by_handle = handles.collect();
+        check(tenant.by_handle.len() == tenant.users.len(), "two users have one handle")?;
+        let id = shard.directory.next_tenant();
+        let name = Arc::clone(&tenant.name);
+        check(shard.directory.by_name.insert(name, id).is_none(), "two tenants have one name")?;
+        shard.directory.tenants.push(tenant);
+    }
+    Ok(())
+}
+
+pub(super) fn conversations(shard: &mut Shard, conversations: Vec<Conversation>) -> Linked {
+    let mut personal = 0;
+    let mut past = Vec::new();
+    for conversation in conversations {
+        let id = shard.conversations.next_id();
+        check(conversation.last_seq.0 <= conversation.last_position.0, "a last message lies before its seq")?;
+        check(conversation.last_position <= shard.head, "a last message is beyond the head")?;
+        check((conversation.last_seq.0 == 0) == (conversation.last_position.0 == 0), "a last message has no seq")?;
+        personal += usize::from(conversation.kind == ConversationKind::PERSONAL);
+        link_members(shard, id, &conversation, &mut past)?;
+        link_kind(shard, id, &conversation)?;
+        shard.conversations.push(conversation);
+    }
+    let users: usize = shard.directory.tenants.iter().map(|tenant| tenant.users.len()).sum();
+    // Each was seen to be its only member's own, so that as many as users means one each.
+    check(personal == users, "a user has no personal conversation")?;
+    // In the order of leaving.
+    past.sort_unstable();
+    for (_, tenant, user, id) in past {
+        if let Ok(user) = shard.directory.known_user(tenant, user) {
+            user.past.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// The conversation's members exist; notes it with them.
+fn link_members(
+    shard: &mut Shard,
+    id: ConversationId,
+    conversation: &Conversation,
+    past: &mut Vec<(Position, TenantId, UserId, ConversationId)>,
+) -> Linked {
+    let head = shard.head;
+    for (number, member) in conversation.members.iter() {
+        let user = shard.directory.known_user(conversation.tenant, number);
+        let user = user.map_err(|_| StateError::Damaged("a member is of no user"))?;
+        let newest = member.stints.last().ok_or(StateError::Damaged("a member has no stint"))?;
+        let latest = newest.left.map_or(newest.joined_position, |left| left.position);
+        check((1..=head.0).contains(&latest.0), "a stint is beyond the head")?;
+        match newest.left {
+            None => user.present.push(id),
+            Some(left) => past.push((left.position, conversation.tenant, number, id)),
+        }
+    }
+    Ok(())
+}
+
+/// What the kind and the name of a conversation say of its tenant.
+fn link_kind(shard: &mut Shard, id: ConversationId, conversation: &Conversation) -> Linked {
+    let tenant = shard.directory.known_tenant(conversation.tenant);
+    let tenant = tenant.map_err(|_| StateError::Damaged("a conversation is of no tenant"))?;
+    if let Some(name) = &conversation.name {
+        check(tenant.by_name.insert(Arc::clone(name), id).is_none(), "two conversations have one name")?;
+    }
+    let members: Vec<UserId> = conversation.members.iter().take(3).map(|(user, _)| user).collect();
+    let all_present = conversation.present as usize == members.len();
+    if conversation.kind == ConversationKind::PERSONAL {
+        let own = matches!(members[..], [user] if tenant.user(user).is_some_and(|user| user.personal == id));
+        check(own && all_present, "a personal conversation is not its member's own")?;
+    }
+    if conversation.kind == ConversationKind::DIRECT {
+        let [a, b] = members[..] else {
+            return Err(StateError::Damaged("a direct conversation is not of two users"));
+        };
+        check(all_present, "a direct conversation was left")?;
+        check(tenant.direct.insert(pair(a, b), id).is_none(), "two users have two direct conversations")?;
+    }
+    Ok(())
+}
+
+pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
+    check(shard.dings.given_out <= shard.head.0, "more DINGs than records")?;
+    check(dings.is_sorted_by(|(a, _), (b, _)| a < b), "DINGs are out of order")?;
+    for (id, ding) in dings {
+        let given_out = (1..=shard.dings.given_out).contains(&id.ordinal());
+        check(id.shard() == shard.id && given_out, "a DING's id was never given out")?;
+        check_ding(id, &ding)?;
+        let unknown = |_| StateError::Damaged("a DING is of no user");
+        let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.dings;
+        check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;
+        sent.sent.insert(id);
+        sent.sent_open += usize::from(ding.ended.is_none());
+        for recipient in &ding.recipients {
+            let user = shard.directory.known_user(ding.tenant, recipient.user).map_err(unknown)?;
+            if ding.ended.is_none() && recipient.confirmed_at.is_none() {
+                user.dings.waiting.insert(id);
+            }
+        }
+        shard.dings.insert(id, ding);
+    }
+    Ok(())
+}
+
+/// What a DING says of itself.
+fn check_ding(id: DingId, ding: &Ding) -> Linked {
+    let recipients = &ding.recipients;
+    check((1..=DING_RECIPIENTS_MAX).contains(&recipients.len()), "a DING has no recipients or too many")?;
+    check(recipients.is_sorted_by(|a, b| a.user < b.user), "recipients are out of order")?;
+    check(ding.recipient_at(ding.sender).is_none(), "a DING goes to its sender")?;
+    let all_confirmed = ding.confirmed == ding.recipient_count();
+    match ding.ended {
+        None => {
+            check(!all_confirmed, "a confirmed DING is open")?;
+            let push = RawFrame::new(ding.push.clone()).ok().filter(|raw| raw.kind == DingPush::KIND);
+            let push = push.and_then(|raw| DingPush::decode(&raw).ok());
+            let own = |push: &DingPush| {
+                (push.ding, push.sender, push.time, push.expires_at) == (id, ding.sender, ding.time, ding.expires_at)
+            };
+            check(push.as_ref().is_some_and(own), "a DING's push is not its own")
+        }
+        Some(ended) => {
+            check(ding.push.is_empty(), "an ended DING has a push")?;
+            check(ended.state.is_known() && ended.state != DingState::OPEN, "an ended DING's state is unknown")?;
+            check(all_confirmed == (ended.state == DingState::CONFIRMED), "a DING's confirmations contradict its state")
+        }
+    }
+}
