@@ -59,7 +59,7 @@ crate::frames! {
         request: u32,
         /// `GROUP` or `CHANNEL`.
         kind: ConversationKind,
-        /// Who may post.
+        /// Who may post; 0: `MEMBERS` in a group, `ADMINS` in a channel.
         post_policy: PostPolicy,
     } [
         /// Unique in the tenant; services and admins may give one, else empty. If it is taken by one's own, that one is the answer.
