@@ -1,3 +1,16 @@
 //! The Carillon broker: what its command, benches and tests are made of.
+//!
+//! `docs/ARCHITECTURE.md` is the map. The way of a message: [`edge`] → [`sequencer`] → [`journal`] → ring → [`edge`].
 
+pub mod clock;
+pub mod config;
+pub mod edge;
+pub mod index;
 pub mod journal;
+pub mod material;
+pub mod sequencer;
+pub mod server;
+pub mod tls;
+
+/// The UDP port of a broker, unless told otherwise.
+pub const DEFAULT_PORT: u16 = 4455;

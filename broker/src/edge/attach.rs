@@ -1,0 +1,210 @@
+//! Attaching: from the sequencer's answer to an open session.
+
+use std::sync::Arc;
+
+use carillon_core::effect::{Attached, Signal};
+use carillon_core::input::Attach;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
+use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
+use carillon_protocol::session::{Hello, VERSION, Welcome};
+use carillon_transport::LinkKey;
+
+use super::catchup::CatchUp;
+use super::inbound::Which;
+use super::session::{Feed, Identity, Phase, Session};
+use super::{Edge, Links};
+use crate::sequencer::ring::{Committed, Found};
+use carillon_core::input::Principal;
+
+/// What the edge processed after an attach was answered, and before it learnt of it.
+enum Missed {
+    /// These batches hold it.
+    Batches(Vec<Arc<Committed>>),
+    /// Some of it has left the ring: attach again.
+    Gone,
+}
+
+impl Session {
+    /// Asks for the stints anew; `None` unless the session is attached.
+    pub(super) fn attach_again(&mut self) -> Option<Attach> {
+        let Phase::Attached(identity) = &self.phase else { return None };
+        if let Feed::CatchingUp(catch_up) = &mut self.feed {
+            catch_up.attaching = true;
+        }
+        Some(Attach {
+            tenant: identity.tenant.clone(),
+            handle: identity.handle.clone(),
+            authority: identity.who.authority,
+            device: identity.device,
+            producer: identity.producer,
+        })
+    }
+}
+
+impl Edge {
+    pub(super) fn handle_attached<L: Links>(&mut self, links: &mut L, key: LinkKey, attached: Attached) {
+        let Missed::Batches(missed) = self.missed_since(attached.as_of) else {
+            return self.attach_once_more(key);
+        };
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let (tenant, user) = (attached.tenant, attached.user);
+        let dings = match &session.phase {
+            Phase::AwaitingHello { .. } => return,
+            Phase::Attached(_) => {
+                if let Feed::CatchingUp(catch_up) = &mut session.feed {
+                    catch_up.attaching = false;
+                }
+                attached.dings
+            }
+            Phase::Attaching(_) => {
+                let Some(dings) = self.welcome(links, key, &attached) else { return };
+                dings
+            }
+        };
+        let as_of = attached.as_of;
+        if self.interest.add_session(tenant, user, key.index, attached.stints, as_of) {
+            self.apply_missed_stints(&missed, tenant, user, as_of);
+        }
+        for ding in dings {
+            self.push_urgent(links, key, ding);
+        }
+        self.push_missed_urgent(links, key, &missed, (tenant, user), as_of);
+        self.schedule_catch_up(key);
+        self.resume(key);
+    }
+
+    fn missed_since(&self, as_of: Position) -> Missed {
+        let mut batches = Vec::new();
+        let mut next = as_of.next();
+        while next <= self.seen {
+            let Some(committed) = self.parts.ring.find(next) else { return Missed::Gone };
+            next = committed.batch.last().next();
+            batches.push(committed);
+        }
+        Missed::Batches(batches)
+    }
+
+    fn attach_once_more(&mut self, key: LinkKey) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let attach = match &session.phase {
+            Phase::AwaitingHello { .. } => None,
+            Phase::Attached(_) => session.attach_again(),
+            Phase::Attaching(attaching) => Some(Attach {
+                tenant: attaching.tenant.clone(),
+                handle: attaching.handle.clone(),
+                authority: attaching.authority,
+                device: attaching.hello.device,
+                producer: producer(&attaching.hello),
+            }),
+        };
+        if let Some(attach) = attach {
+            self.submit_attach(key, attach);
+        }
+    }
+
+    /// Opens the session: the inbox, its place in the journal, `Welcome`. `None` if it was closed instead.
+    fn welcome<L: Links>(&mut self, links: &mut L, key: LinkKey, attached: &Attached) -> Option<Vec<bytes::Bytes>> {
+        let (shard, incarnation) = (self.parts.shard, self.parts.incarnation);
+        let session = self.sessions.at_key(key)?;
+        let Phase::Attaching(attaching) = &session.phase else { return None };
+        let cursor = attaching.hello.cursors.iter().find(|cursor| cursor.shard == shard);
+        let start = cursor.map_or(Position(0), |cursor| cursor.position);
+        if cursor.is_some_and(|c| {
+            c.position.max(c.receipts_through) > attached.as_of || (c.position.0 > 0 && c.incarnation != incarnation)
+        }) {
+            let text = "the cursor is of another journal or from the future: start anew";
+            self.close_for_cause(links, key, ErrorCode::CURSOR_INVALID, text);
+            return None;
+        }
+        let receipts_through = cursor.map_or(Position(0), |cursor| cursor.receipts_through);
+        let identity = Identity {
+            who: Principal { tenant: attached.tenant, user: attached.user, authority: attaching.authority },
+            tenant: attaching.tenant.clone(),
+            handle: attaching.handle.clone(),
+            device: attaching.hello.device,
+            producer: producer(&attaching.hello),
+            expires_at: attaching.expires_at,
+            as_of: attached.as_of,
+        };
+        let welcome = Welcome {
+            version: VERSION,
+            user: attached.user,
+            shard,
+            incarnation,
+            head: attached.as_of,
+            producer_highest: attached.producer_highest,
+            time: self.parts.clock.wall(),
+            idle_timeout_ms: self.parts.idle_timeout_ms,
+            payload_bytes_max: u32::try_from(PAYLOAD_BYTES_MAX).expect("64 KiB"),
+            dings_open: u32::try_from(attached.dings.len()).unwrap_or(u32::MAX),
+            handle: identity.handle.clone(),
+        };
+        session.phase = Phase::Attached(Box::new(identity));
+        session.feed = Feed::CatchingUp(Box::new(CatchUp::new(start.next())));
+        session.inbox.sent = start;
+        session.inbox.receipts_sent = receipts_through;
+        if !self.open_inbox(links, key) {
+            // Not registered yet, so that `forget` must not take the user's other sessions' interest with it.
+            let text = "allow the broker three unidirectional streams";
+            self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
+            return None;
+        }
+        self.write_reply(links, key, Which::Control, &welcome.into());
+        self.sessions.at_key(key).map(|_| attached.dings.clone())
+    }
+
+    /// Stints as of the attach become stints as of `seen`.
+    fn apply_missed_stints(&mut self, missed: &[Arc<Committed>], tenant: TenantId, user: UserId, as_of: Position) {
+        for signal in missed.iter().flat_map(|committed| &committed.signals) {
+            match signal {
+                Signal::MembersAdded { position, tenant: of, conversation, users }
+                    if *of == tenant && *position > as_of && users.contains(&user) =>
+                {
+                    self.interest.begin_stint(tenant, user, *conversation, *position);
+                }
+                Signal::MembersRemoved { position, tenant: of, conversation, users }
+                    if *of == tenant && *position > as_of && users.contains(&user) =>
+                {
+                    self.interest.end_stint(tenant, user, *conversation, *position);
+                }
+                Signal::MembersAdded { .. }
+                | Signal::MembersRemoved { .. }
+                | Signal::Message { .. }
+                | Signal::Read { .. }
+                | Signal::Urgent { .. }
+                | Signal::DeviceRetired { .. }
+                | Signal::ProducerRetired { .. } => {}
+            }
+        }
+    }
+
+    /// Urgent frames between the attach and `seen` went out before this session was known here.
+    fn push_missed_urgent<L: Links>(
+        &mut self,
+        links: &mut L,
+        key: LinkKey,
+        missed: &[Arc<Committed>],
+        (tenant, user): (TenantId, UserId),
+        as_of: Position,
+    ) {
+        for signal in missed.iter().flat_map(|committed| &committed.signals) {
+            if let Signal::Urgent { position, tenant: of, users, frame } = signal
+                && *of == tenant
+                && *position > as_of
+                && users.contains(&user)
+            {
+                self.push_urgent(links, key, frame.clone());
+            }
+        }
+    }
+
+    /// Whether the ring still holds the next batch this edge will read.
+    pub(super) fn has_more(&self) -> bool {
+        !matches!(self.parts.ring.at(self.next_ordinal), Found::NotYet)
+    }
+}
+
+fn producer(hello: &Hello) -> Option<ProducerId> {
+    Some(hello.producer).filter(|producer| *producer != ProducerId(0))
+}

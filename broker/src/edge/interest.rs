@@ -1,0 +1,248 @@
+//! Who on this edge is interested in what: the users of its sessions with their stints, and conversation → sessions.
+//!
+//! A user's stints are as of max(`as_of`, the edge's `seen`): the attach brought them as of `as_of`, and the edge applies
+//! the membership signals beyond it in position order. So a second session of a user needs no stints of its own.
+
+use std::rc::Rc;
+
+use carillon_core::effect::StintView;
+use carillon_protocol::ids::{ConversationId, Position, TenantId, UserId};
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
+
+/// A user who has sessions on this edge.
+#[derive(Debug)]
+pub(super) struct EdgeUser {
+    /// Connection indexes of the user's sessions.
+    pub(super) sessions: SmallVec<[u32; 2]>,
+    /// By conversation, then by time.
+    pub(super) stints: Vec<StintView>,
+    /// Signals up to here are in the stints already.
+    pub(super) as_of: Position,
+    /// The edge missed signals: the stints wait for the next attach.
+    pub(super) stale: bool,
+}
+
+/// Connection indexes, ascending. Shared with the rounds that go over it, copied when it changes under them.
+pub(super) type Audience = Rc<Vec<u32>>;
+
+/// The tables of interest.
+#[derive(Debug, Default)]
+pub(super) struct Interest {
+    users: HashMap<(TenantId, UserId), EdgeUser, FxBuildHasher>,
+    conversations: HashMap<ConversationId, Audience, FxBuildHasher>,
+}
+
+impl Interest {
+    pub(super) fn user(&self, tenant: TenantId, user: UserId) -> Option<&EdgeUser> {
+        self.users.get(&(tenant, user))
+    }
+
+    /// The sessions that a frame of the conversation goes to.
+    pub(super) fn audience(&self, conversation: ConversationId) -> Option<&Audience> {
+        self.conversations.get(&conversation)
+    }
+
+    /// Registers a session. The stints count only if the user's are not known here or stale; returns whether they did.
+    pub(super) fn add_session(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+        session: u32,
+        stints: Vec<StintView>,
+        as_of: Position,
+    ) -> bool {
+        if let Some(known) = self.users.get_mut(&(tenant, user)) {
+            if !known.sessions.contains(&session) {
+                known.sessions.push(session);
+            }
+            if known.stale {
+                self.replace_stints(tenant, user, stints, as_of);
+                return true;
+            }
+            for conversation in open(&known.stints) {
+                listen(&mut self.conversations, conversation, session);
+            }
+            return false;
+        }
+        for conversation in open(&stints) {
+            listen(&mut self.conversations, conversation, session);
+        }
+        let sessions = SmallVec::from_slice(&[session]);
+        self.users.insert((tenant, user), EdgeUser { sessions, stints, as_of, stale: false });
+        true
+    }
+
+    /// Forgets a session, and the user with its last one.
+    pub(super) fn remove_session(&mut self, tenant: TenantId, user: UserId, session: u32) {
+        let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
+        known.sessions.retain(|other| *other != session);
+        for conversation in open(&known.stints) {
+            unlisten(&mut self.conversations, conversation, session);
+        }
+        if known.sessions.is_empty() {
+            self.users.remove(&(tenant, user));
+        }
+    }
+
+    /// The edge missed signals: what it knows of its users' stints counts no longer.
+    pub(super) fn mark_stale(&mut self) {
+        for user in self.users.values_mut() {
+            user.stale = true;
+        }
+    }
+
+    fn replace_stints(&mut self, tenant: TenantId, user: UserId, stints: Vec<StintView>, as_of: Position) {
+        let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
+        known.stale = false;
+        for session in &known.sessions {
+            for conversation in open(&known.stints) {
+                unlisten(&mut self.conversations, conversation, *session);
+            }
+            for conversation in open(&stints) {
+                listen(&mut self.conversations, conversation, *session);
+            }
+        }
+        known.stints = stints;
+        known.as_of = as_of;
+    }
+
+    /// Applies a `MembersAdded` signal to one user.
+    pub(super) fn begin_stint(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+        conversation: ConversationId,
+        position: Position,
+    ) {
+        let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
+        if position <= known.as_of {
+            return;
+        }
+        let at = known.stints.partition_point(|stint| stint.conversation <= conversation);
+        known.stints.insert(at, StintView { conversation, joined: position, left: None });
+        for session in &known.sessions {
+            listen(&mut self.conversations, conversation, *session);
+        }
+    }
+
+    /// Applies a `MembersRemoved` signal to one user.
+    pub(super) fn end_stint(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+        conversation: ConversationId,
+        position: Position,
+    ) {
+        let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
+        if position <= known.as_of {
+            return;
+        }
+        let open = known.stints.iter_mut().find(|stint| stint.conversation == conversation && stint.left.is_none());
+        let Some(stint) = open else { return };
+        stint.left = Some(position);
+        for session in &known.sessions {
+            unlisten(&mut self.conversations, conversation, *session);
+        }
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.conversations.is_empty()
+    }
+}
+
+fn open(stints: &[StintView]) -> impl Iterator<Item = ConversationId> + '_ {
+    stints.iter().filter(|stint| stint.left.is_none()).map(|stint| stint.conversation)
+}
+
+type Conversations = HashMap<ConversationId, Audience, FxBuildHasher>;
+
+fn listen(conversations: &mut Conversations, conversation: ConversationId, session: u32) {
+    let audience = Rc::make_mut(conversations.entry(conversation).or_default());
+    if let Err(at) = audience.binary_search(&session) {
+        audience.insert(at, session);
+    }
+}
+
+fn unlisten(conversations: &mut Conversations, conversation: ConversationId, session: u32) {
+    let Some(audience) = conversations.get_mut(&conversation) else { return };
+    let sessions = Rc::make_mut(audience);
+    if let Ok(at) = sessions.binary_search(&session) {
+        sessions.remove(at);
+    }
+    if sessions.is_empty() {
+        conversations.remove(&conversation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: TenantId = TenantId(0);
+    const U: UserId = UserId(1);
+
+    fn stint(conversation: u64, joined: u64, left: Option<u64>) -> StintView {
+        StintView { conversation: ConversationId(conversation), joined: Position(joined), left: left.map(Position) }
+    }
+
+    fn check(interest: &Interest, conversation: u64, expected: &[u32]) {
+        let audience = interest.audience(ConversationId(conversation)).map(|a| a.to_vec()).unwrap_or_default();
+        assert_eq!(audience, expected, "audience of {conversation}");
+    }
+
+    #[test]
+    fn sessions_of_a_user_share_its_stints() {
+        let mut interest = Interest::default();
+        let stints = vec![stint(1, 3, None), stint(2, 4, Some(9))];
+        assert!(interest.add_session(T, U, 7, stints, Position(10)));
+        assert!(!interest.add_session(T, U, 3, vec![stint(5, 1, None)], Position(11)));
+        check(&interest, 1, &[3, 7]);
+        check(&interest, 2, &[]);
+        check(&interest, 5, &[]);
+        interest.remove_session(T, U, 7);
+        check(&interest, 1, &[3]);
+        interest.remove_session(T, U, 3);
+        assert!(interest.is_empty());
+    }
+
+    #[test]
+    fn signals_up_to_the_attach_are_in_it_already() {
+        let mut interest = Interest::default();
+        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
+        interest.end_stint(T, U, ConversationId(1), Position(10));
+        interest.begin_stint(T, U, ConversationId(2), Position(9));
+        check(&interest, 1, &[1]);
+        check(&interest, 2, &[]);
+        interest.end_stint(T, U, ConversationId(1), Position(11));
+        interest.begin_stint(T, U, ConversationId(1), Position(12));
+        check(&interest, 1, &[1]);
+        let user = interest.user(T, U).unwrap();
+        assert_eq!(user.stints, [stint(1, 3, Some(11)), stint(1, 12, None)]);
+    }
+
+    #[test]
+    fn stale_stints_are_replaced_by_the_next_attach() {
+        let mut interest = Interest::default();
+        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
+        interest.add_session(T, U, 2, Vec::new(), Position(10));
+        interest.mark_stale();
+        assert!(interest.add_session(T, U, 1, vec![stint(1, 3, Some(20)), stint(2, 15, None)], Position(30)));
+        check(&interest, 1, &[]);
+        check(&interest, 2, &[1, 2]);
+        assert!(!interest.add_session(T, U, 2, Vec::new(), Position(31)));
+        check(&interest, 2, &[1, 2]);
+    }
+
+    #[test]
+    fn a_change_leaves_the_audience_of_a_round_under_way_alone() {
+        let mut interest = Interest::default();
+        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
+        let round = interest.audience(ConversationId(1)).unwrap().clone();
+        interest.end_stint(T, U, ConversationId(1), Position(11));
+        assert_eq!(*round, [1]);
+        check(&interest, 1, &[]);
+    }
+}

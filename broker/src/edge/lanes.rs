@@ -1,0 +1,215 @@
+//! What goes to a session: replies, and the lanes urgent and inbox.
+
+use bytes::Bytes;
+use carillon_protocol::Frame;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::{Position, UserId};
+use carillon_protocol::kinds::Lane;
+use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::session::LaneOpened;
+use carillon_transport::{Link, LinkKey, Room, StreamId};
+
+use super::catchup::CatchUp;
+use super::inbound::Which;
+use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, RECEIPTS_WAITING_MAX, URGENT_BYTES_MAX};
+use super::session::{Feed, Outbox};
+use super::{Edge, Links};
+use carillon_core::effect::Signal;
+
+const PRIORITY_URGENT: i32 = 3;
+const PRIORITY_INBOX: i32 = 1;
+
+/// Opens a lane; its first frame says which it is.
+fn open_lane(link: &mut impl Link, lane: Lane, priority: i32) -> Option<StreamId> {
+    let stream = link.open_uni(priority)?;
+    let mut header = LaneOpened { lane }.to_bytes();
+    // A fresh stream takes a dozen bytes unless the whole window is full; the reserve covers that.
+    link.write(stream, &mut header, Room::Reserved).ok()?;
+    header.is_empty().then_some(stream)
+}
+
+impl Edge {
+    /// The reply to a request or publish: its room is free again, and its stream may be read on.
+    pub(super) fn answer<L: Links>(&mut self, links: &mut L, key: LinkKey, frame: &Frame) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let which = match frame {
+            Frame::Published(_) | Frame::PublishRefused(_) => {
+                session.publishes_in_flight -= 1;
+                Which::Publish
+            }
+            _ => {
+                session.requests_pending -= 1;
+                Which::Control
+            }
+        };
+        let unread = session.channel(which).is_some_and(|channel| channel.unread);
+        self.write_reply(links, key, which, frame);
+        if unread {
+            self.resume(key);
+        }
+    }
+
+    /// Writes a frame on a stream the client opened, behind what waits there.
+    pub(super) fn write_reply<L: Links>(&mut self, links: &mut L, key: LinkKey, which: Which, frame: &Frame) {
+        self.scratch.clear();
+        frame.encode(&mut self.scratch);
+        let bytes = Bytes::copy_from_slice(&self.scratch);
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Some(channel) = session.channel(which) else { return };
+        let Some(mut link) = links.link(key) else { return };
+        if channel.out.write(&mut link, channel.stream, bytes, Room::Reserved).is_err() {
+            drop(link);
+            self.lost_stream(links, key);
+        }
+    }
+
+    pub(super) fn lost_stream<L: Links>(&mut self, links: &mut L, key: LinkKey) {
+        self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, "a stream the session needs was stopped");
+    }
+
+    pub(super) fn handle_writable<L: Links>(&mut self, links: &mut L, key: LinkKey, stream: StreamId) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        if session.inbox.stream == Some(stream) {
+            session.inbox.blocked = false;
+            return self.flush_inbox(links, key);
+        }
+        let Some(mut link) = links.link(key) else { return };
+        let outbox = if let Some((_, outbox)) = session.urgent.as_mut().filter(|(urgent, _)| *urgent == stream) {
+            outbox
+        } else {
+            let channels = [session.control.as_mut(), session.publish.as_mut()];
+            let Some(channel) = channels.into_iter().flatten().find(|channel| channel.stream == stream) else { return };
+            &mut channel.out
+        };
+        let flushed = outbox.flush(&mut link, stream, Room::Reserved);
+        drop(link);
+        match flushed {
+            Ok(()) => self.resume(key),
+            Err(_) => self.lost_stream(links, key),
+        }
+    }
+
+    /// Opens the inbox lane of a session that was just attached; false if the client allows no stream.
+    pub(super) fn open_inbox<L: Links>(&mut self, links: &mut L, key: LinkKey) -> bool {
+        let Some(mut link) = links.link(key) else { return false };
+        let stream = open_lane(&mut link, Lane::INBOX, PRIORITY_INBOX);
+        let Some(session) = self.sessions.at_key(key) else { return false };
+        session.inbox.stream = stream;
+        stream.is_some()
+    }
+
+    /// Pushes a frame on the urgent lane, opened with the first one.
+    pub(super) fn push_urgent<L: Links>(&mut self, links: &mut L, key: LinkKey, frame: Bytes) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Some(mut link) = links.link(key) else { return };
+        if session.urgent.is_none() {
+            session.urgent =
+                open_lane(&mut link, Lane::URGENT, PRIORITY_URGENT).map(|stream| (stream, Outbox::default()));
+        }
+        let Some((stream, outbox)) = &mut session.urgent else {
+            drop(link);
+            let text = "allow the broker three unidirectional streams";
+            return self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
+        };
+        let written = outbox.write(&mut link, *stream, frame, Room::Reserved);
+        let slow = outbox.bytes() > URGENT_BYTES_MAX;
+        drop(link);
+        if written.is_err() {
+            self.lost_stream(links, key);
+        } else if slow {
+            self.close_for_cause(links, key, ErrorCode::SLOW, "the urgent lane is not read: reconnect to go on");
+        }
+    }
+
+    /// Pushes an urgent frame to every session of these users here, but to those whose attach brought it.
+    pub(super) fn push_urgent_to<L: Links>(&mut self, links: &mut L, signal: &Signal) {
+        let Signal::Urgent { position, tenant, users, frame } = signal else { return };
+        for user in users {
+            let Some(known) = self.interest.user(*tenant, *user) else { continue };
+            for index in known.sessions.clone() {
+                let Some(session) = self.sessions.at(index) else { continue };
+                let key = session.key;
+                if session.identity().is_some_and(|identity| identity.as_of < *position) {
+                    self.push_urgent(links, key, frame.clone());
+                }
+            }
+        }
+    }
+
+    /// Tells a read mark: to the reader's own devices and, in small conversations, to those who wrote what was read.
+    pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal) {
+        let Signal::Read { position, tenant, conversation, user, from, up_to, members } = signal else { return };
+        let mut told: Vec<UserId> = vec![*user];
+        if *members <= RECEIPTS_LIVE_MEMBERS_MAX {
+            let authors = self.parts.index.authors(*conversation, *from, *up_to);
+            told.extend(authors.into_iter().filter(|author| author != user));
+        }
+        let update =
+            ReadUpdate { conversation: *conversation, user: *user, read_up_to: *up_to, position: *position }.to_bytes();
+        for user in told {
+            let Some(known) = self.interest.user(*tenant, user) else { continue };
+            let member = known.stints.iter().any(|s| s.conversation == *conversation && s.left.is_none());
+            if !member {
+                continue;
+            }
+            for index in known.sessions.clone() {
+                let key = self.sessions.at(index).map(|session| session.key);
+                if let Some(key) = key {
+                    self.push_receipt(links, key, *position, update.clone());
+                }
+            }
+        }
+    }
+
+    fn push_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let receipts = &mut session.inbox.receipts;
+        if receipts.len() >= RECEIPTS_WAITING_MAX {
+            receipts.pop_front();
+            self.stats.receipts_let_go += 1;
+        }
+        receipts.push_back(update);
+        session.inbox.receipts_sent = position;
+        if !session.inbox.blocked {
+            self.flush_inbox(links, key);
+        }
+    }
+
+    /// Writes what waits on the inbox: the rest of a cut frame, then read updates. Then catching up may go on.
+    pub(super) fn flush_inbox<L: Links>(&mut self, links: &mut L, key: LinkKey) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Some(mut link) = links.link(key) else { return };
+        let inbox = &mut session.inbox;
+        let Some(stream) = inbox.stream else { return };
+        let mut lost = false;
+        while !inbox.blocked && !lost {
+            if inbox.remainder.is_empty() {
+                let Some(next) = inbox.receipts.pop_front() else { break };
+                inbox.remainder = next;
+            }
+            lost = link.write(stream, &mut inbox.remainder, Room::Shared).is_err();
+            inbox.blocked = !inbox.remainder.is_empty();
+        }
+        let blocked = inbox.blocked;
+        drop(link);
+        if lost {
+            return self.lost_stream(links, key);
+        }
+        if blocked {
+            self.fall_behind(key, None);
+        } else {
+            self.schedule_catch_up(key);
+        }
+    }
+
+    /// Turns a live session to catching up: from `next`, or from where the rounds have left it.
+    pub(super) fn fall_behind(&mut self, key: LinkKey, next: Option<Position>) {
+        let resume_at = next.unwrap_or_else(|| self.resume_position(key.index));
+        let Some(session) = self.sessions.at_key(key) else { return };
+        if let Feed::Live { .. } = session.feed {
+            session.feed = Feed::CatchingUp(Box::new(CatchUp::new(resume_at)));
+            self.stats.fell_behind += 1;
+        }
+    }
+}

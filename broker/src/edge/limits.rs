@@ -1,0 +1,78 @@
+//! What bounds an edge and its sessions, and what happens at each bound.
+
+use carillon_protocol::limits::{FRAME_BYTES_MAX, REQUESTS_PENDING_MAX};
+
+/// Publishes of one session that wait for their reply. At the bound its publish stream is not read on; QUIC slows the
+/// sender. A quarter of a producer's window.
+pub const PUBLISHES_IN_FLIGHT_MAX: usize = 256;
+
+/// Requests and publishes of one edge that wait for their reply: the room of its reply queue. At the bound no session's
+/// stream is read on until replies have come.
+pub const REPLIES_RESERVED_MAX: usize = 16_384;
+
+/// Reads of bodies under way for one edge, at most one a session. At the bound a session that catches up waits its turn.
+pub const READS_IN_FLIGHT_MAX: usize = 256;
+
+/// Capacity of an edge's reply queue: every reply and every read that is reserved.
+pub const REPLY_QUEUE_MAX: usize = REPLIES_RESERVED_MAX + READS_IN_FLIGHT_MAX;
+
+/// News of fenced sessions on their way to an edge.
+pub const FENCES_QUEUED_MAX: usize = 1_024;
+
+/// Bytes of replies that a session has not read; above it the session's requests are not read on. The replies already
+/// asked for come on top: [`REQUESTS_PENDING_MAX`] pages, or [`PUBLISHES_IN_FLIGHT_MAX`] short ones.
+pub const REPLY_BYTES_PAUSE: usize = 64 * 1024;
+
+/// Bytes that wait on the urgent lane of a session, beside what QUIC holds. Above it the session is closed as slow: it
+/// gets what is unconfirmed when it comes back.
+pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+
+/// Read updates that wait behind a cut frame or a full stream. Above it the oldest are let go, and counted: a read update
+/// is a hint of a state that can be asked for.
+pub const RECEIPTS_WAITING_MAX: usize = 256;
+
+/// Members up to which every read mark is told to the authors at once; in larger conversations authors ask.
+pub const RECEIPTS_LIVE_MEMBERS_MAX: u32 = 200;
+
+/// Bytes read from one stream in one go, before others get their turn. The rest is read in the next turn.
+pub const READ_BYTES_A_TURN: usize = 256 * 1024;
+
+/// Largest chunk taken from a stream at once.
+pub const READ_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Batches of the ring processed in one turn.
+pub const BATCHES_A_TURN: usize = 32;
+
+/// A round to more sessions than this is cut into chunks, between which the rest of the edge gets its turn: about 3 ms at
+/// 6 µs a session.
+pub const ROUND_CHUNK_SESSIONS: usize = 512;
+
+/// Rounds that are cut and not finished. At the bound the edge reads no further batch before one is done.
+pub const ROUNDS_UNFINISHED_MAX: usize = 64;
+
+/// Sessions that get a slice of catch-up in one turn.
+pub const SLICES_A_TURN: usize = 64;
+
+/// Bytes of one slice of catch-up; one larger frame goes alone.
+pub const SLICE_BYTES_MAX: usize = 16 * 1024;
+
+/// Positions planned ahead by a session that catches up.
+pub const PLAN_POSITIONS_MAX: usize = 256;
+
+/// Replies, fences and reads taken in one turn.
+pub const REPLIES_A_TURN: usize = 4_096;
+
+/// Cursors in one record.
+pub const CURSORS_A_RECORD_MAX: usize = 1_000;
+
+/// How often cursors are handed on, tokens and hellos looked at.
+pub const TICK_MS: u64 = 1_000;
+
+/// From connection to `Hello`.
+pub const HELLO_TIMEOUT_MS: u64 = 10_000;
+
+/// A live session to which nothing was addressed for this many positions is told how far the journal is, once a tick.
+pub const PROGRESS_POSITIONS: u64 = 10_000;
+
+// The reply queue's room must cover what one session may reserve.
+const _: () = assert!(PUBLISHES_IN_FLIGHT_MAX + REQUESTS_PENDING_MAX < REPLIES_RESERVED_MAX);

@@ -1,0 +1,22 @@
+//! The connections of an edge: the transport's endpoint, or simulated ones in tests.
+
+use carillon_transport::{ConnectionLink, Endpoint, Link, LinkKey};
+
+/// Finds the link of a session.
+pub trait Links {
+    /// A link for as long as it is used.
+    type Link<'a>: Link
+    where
+        Self: 'a;
+
+    /// The link, or `None` when the connection is gone.
+    fn link(&mut self, key: LinkKey) -> Option<Self::Link<'_>>;
+}
+
+impl Links for Endpoint {
+    type Link<'a> = ConnectionLink<'a>;
+
+    fn link(&mut self, key: LinkKey) -> Option<ConnectionLink<'_>> {
+        Endpoint::link(self, key)
+    }
+}

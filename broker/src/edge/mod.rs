@@ -1,0 +1,327 @@
+//! The edge: one thread a core, its own socket, its own connections and sessions; nothing shared, no lock.
+//!
+//! Owns the sessions, their streams and lanes, the tables of interest, and the live/catching-up state of each. Knows
+//! nothing of sockets beyond the [`Links`] it is handed, so that it runs on simulated ones in tests. Takes its turn
+//! ([`Edge::turn`]) whenever something happened: events, replies, the ring, rounds, slices of catch-up; each bounded, so
+//! that none keeps the others waiting.
+//!
+//! Invariants: a session is offered its frames strictly in position order, once; it becomes live only when it has read
+//! up to `seen`, on this thread, between slices. Nothing here waits: not for the sequencer, not for a file.
+
+mod attach;
+pub mod auth;
+mod catchup;
+mod fanout;
+mod inbound;
+mod interest;
+mod lanes;
+pub mod limits;
+mod links;
+mod requests;
+mod run;
+mod session;
+mod tick;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use carillon_core::effect::Reply;
+use carillon_core::input::Attach;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::{Incarnation, Position, ShardId, Timestamp};
+use carillon_transport::{Event, Link, LinkKey};
+use crossbeam::channel::{Receiver, Sender};
+
+use crate::clock::Clock;
+use crate::index::Index;
+use crate::journal::{ReadRequest, ReaderPool};
+use crate::sequencer::ring::Ring;
+use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
+use auth::Authenticator;
+use fanout::Round;
+use interest::Interest;
+pub use links::Links;
+pub use run::{Control, run};
+use session::{Session, Sessions};
+
+/// Where bodies that have left the ring come from.
+pub trait ReadBodies: Send + Sync {
+    /// Asks for frames; the request's `done` is called once with them.
+    ///
+    /// # Errors
+    /// Gives the request back when too many are queued.
+    fn submit(&self, request: ReadRequest) -> Result<(), ReadRequest>;
+}
+
+impl ReadBodies for ReaderPool {
+    fn submit(&self, request: ReadRequest) -> Result<(), ReadRequest> {
+        ReaderPool::submit(self, request)
+    }
+}
+
+/// What an edge is made of.
+pub struct Parts {
+    /// Which edge.
+    pub id: EdgeId,
+    /// The shard it serves.
+    pub shard: ShardId,
+    /// The journal's incarnation.
+    pub incarnation: Incarnation,
+    /// The last position when the broker started: the ring begins after it.
+    pub start: Position,
+    /// What `Welcome` says.
+    pub idle_timeout_ms: u32,
+    /// For timeouts and tokens.
+    pub clock: Arc<dyn Clock>,
+    /// For tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// To the sequencer.
+    pub submit: Submit,
+    /// From the sequencer.
+    pub replies: Receiver<ToEdge>,
+    /// The other end of `replies`, for reads.
+    pub replies_in: Sender<ToEdge>,
+    /// From the sequencer: sessions that were taken over.
+    pub fences: Receiver<LinkKey>,
+    /// Wakes this edge.
+    pub waker: Arc<dyn Wake>,
+    /// Committed batches.
+    pub ring: Arc<Ring>,
+    /// Where messages lie.
+    pub index: Arc<Index>,
+    /// Bodies from disk.
+    pub bodies: Arc<dyn ReadBodies>,
+}
+
+/// Counters of an edge, for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames offered to sessions as they were committed.
+    pub delivered_live: u64,
+    /// Frames offered to sessions that caught up.
+    pub delivered_catching_up: u64,
+    /// Times a live session turned to catching up.
+    pub fell_behind: u64,
+    /// Times the edge fell off the ring.
+    pub fell_off_ring: u64,
+    /// Reads of bodies that had left the ring.
+    pub reads: u64,
+    /// Read updates let go because a session did not read.
+    pub receipts_let_go: u64,
+    /// Connections closed for what they sent.
+    pub closed_for_cause: u64,
+}
+
+/// What the edge has left to do when its turn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing before something happens.
+    Nothing,
+    /// Something waits for room in a queue: try again within a millisecond.
+    Retry,
+    /// More work at once.
+    Work,
+}
+
+/// See the module.
+pub struct Edge {
+    parts: Parts,
+    sessions: Sessions,
+    interest: Interest,
+    /// Replies that are owed to this edge: room taken in its queue.
+    reserved: usize,
+    /// Reads under way.
+    reading: usize,
+    /// Submissions that found the queue full, in order; at most what the sessions may have pending.
+    outbox: VecDeque<Submission>,
+    /// The one publish that found the queue full; while it waits no publish stream is read.
+    stalled: Option<Submission>,
+    /// Sessions whose streams are to be read on.
+    resuming: VecDeque<LinkKey>,
+    /// Sessions that catch up and can take a slice now.
+    catching_up: VecDeque<LinkKey>,
+    next_ordinal: u64,
+    /// The last position processed: whoever is live has been offered everything up to here, or stands in a round.
+    seen: Position,
+    /// Cut rounds, oldest first.
+    rounds: VecDeque<Round>,
+    next_tick: Timestamp,
+    scratch: BytesMut,
+    stats: Stats,
+    draining: bool,
+}
+
+impl Edge {
+    /// An edge without sessions.
+    pub fn new(parts: Parts) -> Self {
+        let next_tick = Timestamp(parts.clock.wall().0 + limits::TICK_MS);
+        let seen = parts.start;
+        Self {
+            parts,
+            sessions: Sessions::default(),
+            interest: Interest::default(),
+            reserved: 0,
+            reading: 0,
+            outbox: VecDeque::new(),
+            stalled: None,
+            resuming: VecDeque::new(),
+            catching_up: VecDeque::new(),
+            next_ordinal: 0,
+            seen,
+            rounds: VecDeque::new(),
+            next_tick,
+            scratch: BytesMut::new(),
+            stats: Stats::default(),
+            draining: false,
+        }
+    }
+
+    /// Handles what happened and does a bounded amount of what is left.
+    pub fn turn<L: Links>(&mut self, links: &mut L, events: &mut Vec<Event>) -> Left {
+        for event in events.drain(..) {
+            self.handle_event(links, event);
+        }
+        self.take_fences(links);
+        self.take_replies(links);
+        self.hand_over();
+        self.resume_reading(links);
+        self.process_ring(links);
+        self.run_rounds(links);
+        self.run_catch_up(links);
+        self.tick(links);
+        self.left()
+    }
+
+    fn left(&self) -> Left {
+        if self.has_more() || !self.rounds.is_empty() || !self.parts.replies.is_empty() {
+            return Left::Work;
+        }
+        let waits_for_reader = self.reading >= limits::READS_IN_FLIGHT_MAX;
+        if !self.catching_up.is_empty() && !waits_for_reader {
+            return Left::Work;
+        }
+        let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up.is_empty();
+        if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The last position processed.
+    pub fn seen(&self) -> Position {
+        self.seen
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn origin(&self, link: LinkKey) -> Origin {
+        Origin { edge: self.parts.id, link }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.wall()
+    }
+
+    /// Hands a control submission to the sequencer, now or in a later turn, behind those that wait already.
+    fn submit(&mut self, submission: Submission) {
+        self.outbox.push_back(submission);
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(submission) = self.outbox.pop_front() {
+            if let Err(back) = self.parts.submit.control(submission) {
+                self.outbox.push_front(*back);
+                break;
+            }
+        }
+        if let Some(publish) = self.stalled.take()
+            && let Err(back) = self.parts.submit.publish(publish)
+        {
+            self.stalled = Some(*back);
+        }
+    }
+
+    fn take_replies<L: Links>(&mut self, links: &mut L) {
+        for _ in 0..limits::REPLIES_A_TURN {
+            let Ok(message) = self.parts.replies.try_recv() else { break };
+            match message {
+                ToEdge::Reply { link, reply } => {
+                    self.reserved -= 1;
+                    self.handle_reply(links, link, reply);
+                }
+                ToEdge::Bodies { link, entries } => {
+                    self.reading -= 1;
+                    self.handle_bodies(links, link, entries);
+                }
+            }
+        }
+    }
+
+    fn handle_reply<L: Links>(&mut self, links: &mut L, link: LinkKey, reply: Reply) {
+        match reply {
+            Reply::Frame(frame) => self.answer(links, link, &frame),
+            Reply::Attached(attached) => self.handle_attached(links, link, attached),
+            Reply::AttachRefused { code, text } => self.close(links, link, code, text),
+        }
+    }
+
+    fn take_fences<L: Links>(&mut self, links: &mut L) {
+        for _ in 0..limits::FENCES_QUEUED_MAX {
+            let Ok(link) = self.parts.fences.try_recv() else { break };
+            self.close(links, link, ErrorCode::FENCED, "another session of this device or producer took over");
+        }
+    }
+
+    /// Asks the sequencer to attach a session, for the first time or again.
+    fn submit_attach(&mut self, link: LinkKey, attach: Attach) {
+        self.reserved += 1;
+        let input = carillon_core::input::Input::Attach(attach);
+        let from = self.origin(link);
+        self.submit(Submission::Input { from, input });
+    }
+
+    /// Ends a session: its connection is told why, everybody forgets it.
+    fn close<L: Links>(&mut self, links: &mut L, key: LinkKey, code: ErrorCode, text: &str) {
+        if let Some(mut link) = links.link(key) {
+            link.close(u32::from(code.0), text);
+        }
+        self.forget(key);
+    }
+
+    /// As [`Edge::close`], for what a peer did wrong.
+    fn close_for_cause<L: Links>(&mut self, links: &mut L, key: LinkKey, code: ErrorCode, text: &str) {
+        self.stats.closed_for_cause += 1;
+        if let Some(link) = links.link(key) {
+            tracing::info!(peer = %link.remote_address(), ?code, text, "session closed");
+        }
+        self.close(links, key, code, text);
+    }
+
+    fn forget(&mut self, key: LinkKey) {
+        let Some(session) = self.sessions.remove(key) else { return };
+        if let Some(identity) = session.identity() {
+            self.interest.remove_session(identity.who.tenant, identity.who.user, key.index);
+        }
+        self.flush_cursor(&session);
+        if !matches!(session.phase, session::Phase::AwaitingHello { .. }) {
+            let from = self.origin(key);
+            self.submit(Submission::Detach { from });
+        }
+    }
+
+    /// A session's last acknowledgement goes to the sequencer with it.
+    fn flush_cursor(&mut self, session: &Session) {
+        let (Some(position), Some(identity)) = (session.acked, session.identity()) else { return };
+        let moved = tick::cursor_move(identity, position);
+        let from = self.origin(session.key);
+        let input = carillon_core::input::Input::Cursors(vec![moved]);
+        self.submit(Submission::Input { from, input });
+    }
+}

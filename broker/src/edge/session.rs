@@ -1,0 +1,227 @@
+//! A session as its edge sees it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use carillon_core::input::{Authority, Principal};
+use carillon_protocol::decoder::Decoder;
+use carillon_protocol::frame::Text;
+use carillon_protocol::ids::{DeviceId, Position, ProducerId, Timestamp};
+use carillon_protocol::session::Hello;
+use carillon_transport::{Link, LinkKey, Room, StreamClosed, StreamId};
+
+use super::catchup::CatchUp;
+
+/// How far a session has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Connected; `Hello` must come before this time.
+    AwaitingHello { until: Timestamp },
+    /// The sequencer has its `Attach`.
+    Attaching(Box<Attaching>),
+    /// It has its `Welcome`.
+    Attached(Box<Identity>),
+}
+
+/// What is kept between `Hello` and `Welcome`.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    pub(super) hello: Hello,
+    pub(super) tenant: Text,
+    pub(super) handle: Text,
+    pub(super) authority: Authority,
+    pub(super) expires_at: Timestamp,
+}
+
+/// Who an attached session is.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) who: Principal,
+    pub(super) tenant: Text,
+    pub(super) handle: Text,
+    pub(super) device: DeviceId,
+    pub(super) producer: Option<ProducerId>,
+    pub(super) expires_at: Timestamp,
+    /// The attach's position: urgent signals up to here came with it.
+    pub(super) as_of: Position,
+}
+
+/// Where a session's inbox is fed from.
+#[derive(Debug)]
+pub(super) enum Feed {
+    /// Not attached.
+    Idle,
+    /// From committed batches as they come; the first of them had this position.
+    Live { from: Position },
+    /// From the journal, at its own pace.
+    CatchingUp(Box<CatchUp>),
+}
+
+/// One direction of a stream with what did not fit yet.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait for the stream.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes now what can be written, and keeps the rest in order.
+    pub(super) fn write(
+        &mut self,
+        link: &mut impl Link,
+        stream: StreamId,
+        mut frame: Bytes,
+        room: Room,
+    ) -> Result<(), StreamClosed> {
+        if self.waiting.is_empty() {
+            link.write(stream, &mut frame, room)?;
+        }
+        if !frame.is_empty() {
+            self.bytes += frame.len();
+            self.waiting.push_back(frame);
+        }
+        Ok(())
+    }
+
+    /// Goes on writing when the stream takes more.
+    pub(super) fn flush(&mut self, link: &mut impl Link, stream: StreamId, room: Room) -> Result<(), StreamClosed> {
+        while let Some(frame) = self.waiting.front_mut() {
+            self.bytes -= link.write(stream, frame, room)?;
+            if !frame.is_empty() {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// A bidirectional stream of the client: control or publish.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) stream: StreamId,
+    pub(super) decoder: Decoder,
+    pub(super) out: Outbox,
+    /// There may be bytes or frames that were left for later.
+    pub(super) unread: bool,
+}
+
+impl Channel {
+    pub(super) fn new(stream: StreamId, frame_bytes_max: usize) -> Self {
+        Self { stream, decoder: Decoder::new(frame_bytes_max), out: Outbox::default(), unread: true }
+    }
+}
+
+/// The inbox lane of a session.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) stream: Option<StreamId>,
+    /// The rest of the one frame that the stream cut.
+    pub(super) remainder: Bytes,
+    /// Read updates that wait behind it.
+    pub(super) receipts: VecDeque<Bytes>,
+    /// The stream takes no more; a `Writable` event will come.
+    pub(super) blocked: bool,
+    /// The highest position offered, and the most that may be acknowledged.
+    pub(super) sent: Position,
+    /// The newest read update offered, and the most that `receipts_through` may say.
+    pub(super) receipts_sent: Position,
+}
+
+/// A session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) key: LinkKey,
+    pub(super) phase: Phase,
+    pub(super) control: Option<Channel>,
+    pub(super) publish: Option<Channel>,
+    pub(super) inbox: Inbox,
+    pub(super) urgent: Option<(StreamId, Outbox)>,
+    pub(super) feed: Feed,
+    pub(super) requests_pending: usize,
+    pub(super) publishes_in_flight: usize,
+    /// Acknowledged and not yet handed to the sequencer.
+    pub(super) acked: Option<Position>,
+    /// Stands in the list of sessions whose streams are to be read on.
+    pub(super) resuming: bool,
+}
+
+impl Session {
+    pub(super) fn new(key: LinkKey, hello_until: Timestamp) -> Self {
+        Self {
+            key,
+            phase: Phase::AwaitingHello { until: hello_until },
+            control: None,
+            publish: None,
+            inbox: Inbox::default(),
+            urgent: None,
+            feed: Feed::Idle,
+            requests_pending: 0,
+            publishes_in_flight: 0,
+            acked: None,
+            resuming: false,
+        }
+    }
+
+    /// Who it is, once attached.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Attached(identity) => Some(identity),
+            Phase::AwaitingHello { .. } | Phase::Attaching(_) => None,
+        }
+    }
+
+    /// Whether a round that begins at this position concerns it: it is live, turned so before the round, and has not had it.
+    pub(super) fn awaits(&self, first: Position) -> bool {
+        matches!(self.feed, Feed::Live { from } if from <= first) && self.inbox.sent < first
+    }
+}
+
+/// The sessions of an edge, by the index of their connection.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    slots: Vec<Option<Box<Session>>>,
+    count: usize,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, session: Session) {
+        let index = session.key.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        if self.slots[index].replace(Box::new(session)).is_none() {
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Box<Session>> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.as_ref()?.key != key {
+            return None;
+        }
+        self.count -= 1;
+        slot.take()
+    }
+
+    pub(super) fn at_key(&mut self, key: LinkKey) -> Option<&mut Session> {
+        self.at(key.index).filter(|session| session.key == key)
+    }
+
+    pub(super) fn at(&mut self, index: u32) -> Option<&mut Session> {
+        self.slots.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots.iter_mut().flatten().map(|session| &mut **session)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+}

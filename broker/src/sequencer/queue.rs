@@ -1,0 +1,145 @@
+//! The queues between edges and sequencer. Every one is bounded, and says what happens when it is full.
+
+use std::sync::Arc;
+
+use carillon_core::effect::Reply;
+use carillon_core::input::Input;
+use carillon_transport::{LinkKey, Waker};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::journal::{Entry, ReadError};
+
+/// Publishes on their way to the sequencer. Full: the edge stops reading publish streams, QUIC slows the senders.
+/// Four batches' worth of 64-byte messages.
+pub const PUBLISHES_QUEUED_MAX: usize = 4_096;
+
+/// Everything else on its way to the sequencer. Full: the edge keeps the submission and tries again next turn; it holds
+/// at most the pending requests of its sessions.
+pub const CONTROLS_QUEUED_MAX: usize = 4_096;
+
+/// Which edge of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EdgeId(pub usize);
+
+/// Which session an input comes from, and its reply goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The edge.
+    pub edge: EdgeId,
+    /// The session's connection there.
+    pub link: LinkKey,
+}
+
+/// What an edge hands to the sequencer.
+#[derive(Debug)]
+pub enum Submission {
+    /// An input of a session. All but cursors are answered.
+    Input {
+        /// Whose.
+        from: Origin,
+        /// What.
+        input: Input,
+    },
+    /// The session is gone.
+    Detach {
+        /// Whose.
+        from: Origin,
+    },
+    /// Finish what is queued and stop.
+    Stop,
+}
+
+/// What comes back to an edge.
+#[derive(Debug)]
+pub enum ToEdge {
+    /// The answer to an input, after what it rests on is durable.
+    Reply {
+        /// The session.
+        link: LinkKey,
+        /// The answer.
+        reply: Reply,
+    },
+    /// What the reader pool found for a session that catches up.
+    Bodies {
+        /// The session.
+        link: LinkKey,
+        /// The frames, in order.
+        entries: Result<Vec<Entry>, ReadError>,
+    },
+}
+
+/// Wakes an edge's thread.
+pub trait Wake: Send + Sync {
+    /// Makes the thread look at its queues.
+    fn wake(&self);
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        Waker::wake(self);
+    }
+}
+
+/// The edges' side of the sequencer's queues.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    publishes: Sender<Submission>,
+    controls: Sender<Submission>,
+}
+
+impl Submit {
+    /// Hands over a publish.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn publish(&self, submission: Submission) -> Result<(), Box<Submission>> {
+        give_back(self.publishes.try_send(submission))
+    }
+
+    /// Hands over anything else.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn control(&self, submission: Submission) -> Result<(), Box<Submission>> {
+        give_back(self.controls.try_send(submission))
+    }
+
+    /// Asks the sequencer to finish what is queued and stop; waits for room.
+    pub fn stop(&self) {
+        // The only error is that it has stopped already.
+        self.controls.send(Submission::Stop).ok();
+    }
+}
+
+/// A stopped sequencer answers nothing more: what is handed to it then counts as taken, and the process is ending.
+fn give_back(sent: Result<(), TrySendError<Submission>>) -> Result<(), Box<Submission>> {
+    match sent {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        Err(TrySendError::Full(submission)) => Err(Box::new(submission)),
+    }
+}
+
+/// The sequencer's side of its queues.
+#[derive(Debug)]
+pub struct Submitted {
+    pub(super) publishes: Receiver<Submission>,
+    pub(super) controls: Receiver<Submission>,
+}
+
+/// The sequencer's queues.
+pub fn submissions() -> (Submit, Submitted) {
+    let (publishes_in, publishes) = bounded(PUBLISHES_QUEUED_MAX);
+    let (controls_in, controls) = bounded(CONTROLS_QUEUED_MAX);
+    (Submit { publishes: publishes_in, controls: controls_in }, Submitted { publishes, controls })
+}
+
+/// How to reach an edge.
+#[derive(Clone)]
+pub struct Mailbox {
+    /// The edge reserves room here with every request it makes.
+    pub replies: Sender<ToEdge>,
+    /// Sessions whose device or producer another session took over. Full: the sequencer keeps the rest until there is room.
+    pub fences: Sender<LinkKey>,
+    /// Wakes it.
+    pub waker: Arc<dyn Wake>,
+}

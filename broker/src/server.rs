@@ -1,0 +1,292 @@
+//! The broker as a whole: start, drain, stop.
+//!
+//! One sequencer thread, one edge thread a core, a few reader threads. A panic in any of them ends the process: a shard
+//! whose thread is gone must not look alive. A failed commit ends the sequencer, and [`Server::wait`] says so.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use carillon_core::Shard;
+use carillon_core::effect::Effects;
+use carillon_core::record::Record;
+use carillon_protocol::ids::{Position, ShardId};
+use carillon_transport::{Endpoint, TransportConfig};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use jsonwebtoken::DecodingKey;
+use thiserror::Error;
+
+use crate::clock::Clock;
+use crate::edge::auth::Authenticator;
+use crate::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
+use crate::edge::{self, Control, Edge, ReadBodies};
+use crate::index::Index;
+use crate::journal::{
+    Batch, CommitError, FileStorage, Journal, JournalOptions, OpenError, Opened, READER_QUEUE_DEFAULT,
+    READER_THREADS_DEFAULT, ReaderPool, RecoveryReport, ReplayError, Storage, StorageError, open,
+};
+use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
+use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
+
+/// What a broker is started with.
+pub struct Options {
+    /// The data directory; its `journal` is made if it is missing.
+    pub data: PathBuf,
+    /// Where devices connect; port 0 lets the system pick.
+    pub listen: SocketAddr,
+    /// Edge threads; 0: one a core.
+    pub edges: usize,
+    /// TLS with ALPN, see [`crate::tls::server_config`].
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Public keys that sign tokens.
+    pub token_keys: Vec<DecodingKey>,
+    /// The transport's limits.
+    pub transport: TransportConfig,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a broker did not start. Nothing runs; the journal is as recovery left it.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used, or another process has it.
+    #[error("cannot use the data directory: {0}")]
+    Storage(#[from] StorageError),
+    /// The journal is damaged, or was written by something else.
+    #[error("cannot open the journal: {0}")]
+    Journal(#[from] OpenError),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address} (UDP): {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a running broker ended.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The journal could not be written: final. Nothing was acknowledged that is not durable.
+    #[error("the journal failed: {0}")]
+    Commit(#[from] CommitError),
+    /// An edge's socket failed.
+    #[error("edge {edge} failed: {source}")]
+    Edge {
+        /// Which.
+        edge: usize,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running broker.
+pub struct Server {
+    address: SocketAddr,
+    recovery: RecoveryReport,
+    submit: Submit,
+    edges: Vec<(JoinHandle<()>, Mailbox)>,
+    sequencer: JoinHandle<()>,
+    control: Control,
+    failures: Receiver<Failure>,
+}
+
+/// What opening the journal and replaying it gives.
+struct Replayed {
+    shard: Shard,
+    index: Index,
+    opened: Opened,
+}
+
+/// The one shard of today.
+const SHARD: ShardId = ShardId(0);
+
+fn replay(storage: Arc<dyn Storage>) -> Result<Replayed, OpenError> {
+    let mut shard = Shard::new(SHARD);
+    let index = Index::new();
+    let mut effects = Effects::default();
+    let mut apply = |batch: &Batch| -> Result<(), ReplayError> {
+        for entry in batch.entries() {
+            let record = Record::decode(entry.private, entry.frame).map_err(ReplayError::new)?;
+            shard.apply(&record, &mut effects).map_err(ReplayError::new)?;
+            sequencer::index_signals(&index, &effects.signals);
+            effects.signals.clear();
+        }
+        Ok(())
+    };
+    let opened = open(storage, JournalOptions::new(SHARD), Position(0), &mut apply)?;
+    Ok(Replayed { shard, index, opened })
+}
+
+impl Server {
+    /// Recovers the journal, binds, and serves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let storage = Arc::new(FileStorage::open(options.data.join("journal"))?);
+        Self::start_on(options, storage)
+    }
+
+    /// As [`Server::start`], on storage of the caller's: for tests that make it fail.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_on(options: Options, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
+        let Replayed { shard, index, opened } = replay(storage)?;
+        log_recovery(&opened.report);
+        let edges = if options.edges == 0 {
+            thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX)
+        } else {
+            options.edges
+        };
+        let listen = |source| StartError::Listen { address: options.listen, source };
+        let idle_timeout_ms = options.transport.idle_timeout_ms;
+        let endpoints =
+            Endpoint::bind_group(options.listen, edges, options.tls, options.transport, options.clock.clone())
+                .map_err(listen)?;
+        let address = endpoints[0].local_address();
+        let bodies: Arc<dyn ReadBodies> = Arc::new(
+            ReaderPool::start(&opened.reader, READER_THREADS_DEFAULT, READER_QUEUE_DEFAULT)
+                .map_err(StartError::Thread)?,
+        );
+        let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
+        let (submit, queues) = submissions();
+        let index = Arc::new(index);
+        let authenticator = Arc::new(Authenticator::new(options.token_keys));
+        let control = Control::default();
+        let (failed, failures) = bounded(edges + 1);
+        let mut mailboxes = Vec::new();
+        let mut parts = Vec::new();
+        for (nth, endpoint) in endpoints.into_iter().enumerate() {
+            let (replies_in, replies) = bounded(REPLY_QUEUE_MAX);
+            let (fences_in, fences) = bounded(FENCES_QUEUED_MAX);
+            let waker: Arc<dyn sequencer::Wake> = Arc::new(endpoint.waker());
+            mailboxes.push(Mailbox { replies: replies_in.clone(), fences: fences_in, waker: waker.clone() });
+            let part = edge::Parts {
+                id: EdgeId(nth),
+                shard: SHARD,
+                incarnation: opened.journal.incarnation(),
+                start: opened.journal.head(),
+                idle_timeout_ms,
+                clock: options.clock.clone(),
+                authenticator: authenticator.clone(),
+                submit: submit.clone(),
+                replies,
+                replies_in,
+                fences,
+                waker,
+                ring: ring.clone(),
+                index: index.clone(),
+                bodies: bodies.clone(),
+            };
+            parts.push((part, endpoint));
+        }
+        let recovery = opened.report.clone();
+        let parts_of_sequencer = sequencer::Parts {
+            shard,
+            journal: opened.journal,
+            ring: ring_writer,
+            index,
+            clock: options.clock,
+            queues,
+            edges: mailboxes.clone(),
+        };
+        let sequencer = start_sequencer(parts_of_sequencer, failed.clone()).map_err(StartError::Thread)?;
+        let mut edges = Vec::new();
+        for ((part, endpoint), mailbox) in parts.into_iter().zip(mailboxes) {
+            let thread = start_edge(part, endpoint, control.clone(), failed.clone()).map_err(StartError::Thread)?;
+            edges.push((thread, mailbox));
+        }
+        Ok(Self { address, recovery, submit, edges, sequencer, control, failures })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What recovery found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Something to wait on: yields when the broker has failed.
+    pub fn failures(&self) -> Receiver<Failure> {
+        self.failures.clone()
+    }
+
+    /// Accepts nothing more, finishes what was submitted, tells the sessions to come back, closes them and returns when
+    /// all threads have ended.
+    ///
+    /// # Errors
+    /// What failed on the way or before.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.control.stop();
+        for (_, mailbox) in &self.edges {
+            mailbox.waker.wake();
+        }
+        for (thread, _) in self.edges {
+            join(thread);
+        }
+        self.submit.stop();
+        join(self.sequencer);
+        self.failures.try_recv().map_or(Ok(()), Err)
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    thread.join().expect("a broker thread that panics ends the process");
+}
+
+/// Starts a named thread whose panic ends the process.
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            tracing::error!("a broker thread panicked: the process ends");
+            std::process::abort();
+        }
+    })
+}
+
+fn start_sequencer<J: Journal + 'static>(
+    parts: sequencer::Parts<J>,
+    failed: Sender<Failure>,
+) -> io::Result<JoinHandle<()>> {
+    spawn("sequencer".into(), move || {
+        if let Err(error) = Sequencer::new(parts).run() {
+            tracing::error!(%error, "the journal failed; nothing more is acknowledged");
+            failed.try_send(error.into()).ok();
+        }
+    })
+}
+
+fn start_edge(
+    parts: edge::Parts,
+    endpoint: Endpoint,
+    control: Control,
+    failed: Sender<Failure>,
+) -> io::Result<JoinHandle<()>> {
+    let id = parts.id.0;
+    spawn(format!("edge-{id}"), move || {
+        // Made on its own thread: its tables of interest are not shared.
+        let edge = Edge::new(parts);
+        if let Err(source) = edge::run(edge, endpoint, &control) {
+            failed.try_send(Failure::Edge { edge: id, source }).ok();
+        }
+    })
+}
+
+fn log_recovery(report: &RecoveryReport) {
+    if let Some(cut) = &report.cut {
+        tracing::warn!(segment = %cut.segment, offset = cut.offset, bytes = cut.bytes, "cut a torn tail off the journal");
+    }
+    tracing::info!(head = %report.head, batches = report.replayed_batches, created = report.created, "journal opened");
+}

@@ -1,0 +1,87 @@
+//! Certificates and keys: what the broker presents, and which tokens it believes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use carillon_protocol::session::ALPN;
+use jsonwebtoken::DecodingKey;
+use rustls::server::NoServerSessionStorage;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+
+/// Why certificates or keys could not be used. Nothing was started.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file could not be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file holds no usable PEM.
+    #[error("{path}: expected {expected} in PEM: {why}")]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// What should be in it.
+        expected: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// Certificate and key do not go together, or the key's kind is not supported.
+    #[error("certificate {path}: {source}")]
+    Unfit {
+        /// The certificate.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+/// TLS 1.3 with this certificate chain and key, ALPN `carillon/1`, no early data.
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    let pem = |path: &Path, expected, why: String| TlsError::Pem { path: path.to_owned(), expected, why };
+    let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem(certificate, "a certificate chain", error.to_string()))?;
+    if chain.is_empty() {
+        return Err(pem(certificate, "a certificate chain", "there is none".into()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| pem(key, "a key", error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let unfit = |source| TlsError::Unfit { path: certificate.to_owned(), source };
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(unfit)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Nothing may be replayed: no early data. Tickets without keys that outlive a restart would resume nothing.
+    config.max_early_data_size = 0;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// An Ed25519 public key in PEM that signs tokens.
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn token_key(path: &Path) -> Result<DecodingKey, TlsError> {
+    DecodingKey::from_ed_pem(&read(path)?).map_err(|error| TlsError::Pem {
+        path: path.to_owned(),
+        expected: "an Ed25519 public key",
+        why: error.to_string(),
+    })
+}
