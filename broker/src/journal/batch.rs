@@ -1,4 +1,4 @@
-//! Batches: what one commit writes. The layout is in [`format`](super::format).
+//! Batches: what one commit writes. The layout is in [`format`](mod@super::format).
 
 use core::ops::Range;
 
@@ -273,11 +273,15 @@ mod tests {
         assert_eq!(Batch::decode(&bytes, &other).unwrap_err(), FormatError::Foreign(Incarnation(7)));
     }
 
+    fn some_bytes(length_max: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..length_max)
+    }
+
     proptest! {
         #[test]
         fn round_trip(
             first in 1..u64::MAX / 2,
-            records in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..40), prop::collection::vec(any::<u8>(), 0..90)), 1..30),
+            records in prop::collection::vec((some_bytes(40), some_bytes(90)), 1..30),
         ) {
             let written = batch(first, &records);
             let read = Batch::decode(&written.parts().concat().into(), &IDENTITY).unwrap();

@@ -11,8 +11,8 @@ const SECTOR_BYTES: usize = 512;
 
 /// A [`Storage`] in memory that keeps what is synced apart from what is only written. A clone shares the files.
 ///
-/// Every call counts, reads too; [`calls`](Self::calls) tells how many there were, and failures and crashes are set by that number, so that a
-/// test can visit each call of a workload.
+/// Every call counts, reads too; [`calls`](Self::calls) tells how many there were, and failures and crashes are set by
+/// that number, so that a test can visit each call of a workload.
 #[derive(Clone, Default)]
 pub struct MemoryStorage {
     state: Arc<Mutex<State>>,
@@ -210,8 +210,8 @@ impl MemoryStorage {
         self.state().calls
     }
 
-    /// Lets the machine crash in the call of this number, counted from the first call ever: it and all later calls fail, until
-    /// [`restart`](Self::restart).
+    /// Lets the machine crash in the call of this number, counted from the first call ever: it and all later calls
+    /// fail, until [`restart`](Self::restart).
     pub fn crash_at(&self, call: u64) {
         self.state().crash_at = Some(call);
     }

@@ -1,14 +1,14 @@
 //! The journal: the ordered, durable log of a shard, and the only truth.
 //!
-//! Owns the segment files, their layout, and what is durable. A record is two opaque runs of bytes to it: a *private* part, which only the
-//! broker needs, and a *frame*, which goes to clients as it is. It must not know what either means, read a clock, or
-//! name a session.
+//! Owns the segment files, their layout, and what is durable. A record is two opaque runs of bytes to it: a *private*
+//! part, which only the broker needs, and a *frame*, which goes to clients as it is. It must not know what either
+//! means, read a clock, or name a session.
 //!
 //! # Invariants
 //!
 //! - Positions are dense from 1. A batch is one contiguous run of them.
-//! - [`Journal::commit`] returns only after its batch is durable, and batch n + 1 is written only after batch n is. So at
-//!   most one batch, the last, is ever in doubt.
+//! - [`Journal::commit`] returns only after its batch is durable, and batch n + 1 is written only after batch n is. So
+//!   at most one batch, the last, is ever in doubt.
 //! - A failed write or sync is final: the journal is poisoned, and no call is tried again.
 //! - Readers see durable positions only.
 //! - Recovery deletes nothing that may have been acknowledged. What it cannot explain as the tail of an interrupted
@@ -21,9 +21,9 @@
 //!
 //! # The map
 //!
-//! [`format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
-//! and creation · `scan` the walk through one segment · `recovery` open · `writer` commit and roll · `reader` and
-//! `pool` reading by position · `verify` the walk through everything.
+//! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
+//! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
+//! roll · `reader` and `pool` reading by position · `verify` the walk through everything.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
 
@@ -34,6 +34,7 @@ mod memory;
 mod pool;
 mod reader;
 mod recovery;
+mod report;
 mod scan;
 mod segment;
 mod storage;
@@ -51,7 +52,8 @@ pub use limits::{
 pub use memory::{Loss, MemoryStorage};
 pub use pool::{ReadDone, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
-pub use recovery::{Corruption, Cut, JournalOptions, OpenError, Opened, RecoveryReport, ReplayError, open};
+pub use recovery::{JournalOptions, Opened, open};
+pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
 pub use storage::{FileStorage, Storage, StorageError, StorageFile};
 pub use verify::{Finding, Progress, VerifyReport, verify};
 pub use writer::{CommitError, SegmentJournal};

@@ -2,11 +2,11 @@
 //!
 //! # The tail
 //!
-//! The last batch may be readable and yet live in the page cache alone, because the process, or an
-//! earlier fsync, failed. So open copies it into a fresh segment under a temporary name, makes file and directory durable and renames it to the
-//! name of its first position; only then does it cut the old segment in front of it. Whenever that is interrupted, the
-//! next open finds a temporary file (removed), or a segment that repeats the last batch of the one before it, byte for
-//! byte (accepted). If the last segment holds only that batch, or none, the fresh one takes its name and place, so
+//! The last batch may be readable and yet live in the page cache alone, because the process, or an earlier fsync,
+//! failed. So open copies it into a fresh segment under a temporary name, makes that durable, renames it to the name
+//! of its first position and makes the directory durable; only then does it cut the old segment in front of the batch.
+//! Whenever that is interrupted, the next open finds a temporary file (removed), or a segment that repeats the last
+//! batch of the one before it, byte for byte (accepted). If the last segment holds only that batch, or none, the fresh one takes its name and place, so
 //! that restarts do not pile up files.
 //!
 //! # Cost
@@ -14,7 +14,6 @@
 //! One header read a segment, a full scan from the segment that holds `from + 1`, and the creation of
 //! one segment. Older segments are scanned when they are first read.
 
-use std::io;
 use std::sync::Arc;
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
@@ -23,6 +22,7 @@ use super::batch::Batch;
 use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
 use super::reader::Reader;
+use super::report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError, corruption, io_error, scan_error};
 use super::scan::{End, ScanError, Scanner, Step, Window};
 use super::segment::{
     Index, Mark, Segment, Segments, aside_name, create_segment, is_temporary, parse_segment_name, segment_name,
@@ -58,133 +58,6 @@ pub struct Opened {
     pub reader: Reader,
     /// What open found and did. The caller logs it.
     pub report: RecoveryReport,
-}
-
-/// What open found and did.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RecoveryReport {
-    /// There was no journal, and one was created.
-    pub created: bool,
-    /// The last position.
-    pub head: Position,
-    /// Batches handed to the caller.
-    pub replayed_batches: u64,
-    /// The torn tail that was cut off.
-    pub cut: Option<Cut>,
-    /// First and last position of the batch that was made durable anew.
-    pub rewritten: Option<(Position, Position)>,
-    /// Unfinished segments that were removed.
-    pub removed: Vec<String>,
-    /// The new name of a last segment whose header was damaged and in which nothing was found.
-    pub set_aside: Option<String>,
-}
-
-/// A torn tail: what an interrupted commit left behind. It was never acknowledged, unless the disk lied.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cut {
-    /// The file.
-    pub segment: String,
-    /// Where the tail begins.
-    pub offset: u64,
-    /// From there to the last byte that is not zero.
-    pub bytes: u64,
-    /// Why it is no batch.
-    pub why: FormatError,
-    /// The position it would have begun at.
-    pub position: Position,
-}
-
-/// Where and how a journal is damaged.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "journal segment {segment} is damaged at byte {offset}, where position {position} should be: {what}. Nothing was \
-     changed. Keep a copy of the directory, then restore this segment from a replica or backup, or restore the whole \
-     journal from a backup as a new incarnation; `verify` lists every damaged place"
-)]
-pub struct Corruption {
-    /// The file.
-    pub segment: String,
-    /// Where in it.
-    pub offset: u64,
-    /// The position that should be there.
-    pub position: Position,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// Why a journal cannot be opened. Nothing that may have been acknowledged was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file operation failed. Open may be tried again by a new process.
-    #[error("the journal cannot be opened: cannot {action}")]
-    Io {
-        /// What was being done, with the file's name.
-        action: String,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Something that may have been acknowledged is damaged or missing. Needs an operator.
-    #[error(transparent)]
-    Corrupt(#[from] Corruption),
-    /// A segment belongs to another shard or history. Needs an operator.
-    #[error("journal segment {segment} belongs to {found}, but {expected} was expected; move the stray files away")]
-    Foreign {
-        /// The file.
-        segment: String,
-        /// What it should belong to.
-        expected: String,
-        /// What it belongs to.
-        found: String,
-    },
-    /// A newer program wrote the journal. Needs that program.
-    #[error("journal segment {segment} was written by a newer version (format {version} at byte {offset})")]
-    Version {
-        /// The file.
-        segment: String,
-        /// Where in it.
-        offset: u64,
-        /// The version found.
-        version: u16,
-    },
-    /// The journal ends before `from`: acknowledged records are missing, or the snapshot is of another journal.
-    #[error("the journal ends at position {head}, before the snapshot at {from}; restore the missing segments")]
-    Behind {
-        /// The journal's last position.
-        head: Position,
-        /// Where replay should have begun.
-        from: Position,
-    },
-    /// The journal begins after `from`: an older snapshot does not suffice any more.
-    #[error("the journal begins at position {first}, which leaves a gap after the snapshot at {from}")]
-    Truncated {
-        /// The journal's first position.
-        first: Position,
-        /// Where replay should have begun.
-        from: Position,
-    },
-    /// The caller refused a batch.
-    #[error("the batch at position {first} cannot be replayed")]
-    Replay {
-        /// The batch's first position.
-        first: Position,
-        /// The caller's reason.
-        source: ReplayError,
-    },
-    /// The system has no random numbers for a new journal.
-    #[error("no random number for a new journal")]
-    Random(#[source] getrandom::Error),
-}
-
-/// Why the caller of [`open`] refused a batch.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct ReplayError(Box<dyn std::error::Error + Send + Sync>);
-
-impl ReplayError {
-    /// Wraps the reason.
-    pub fn new(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(reason.into())
-    }
 }
 
 /// Opens the journal in `storage`, or creates one, and hands every batch that ends after `from` to `replay`, in order.
@@ -233,12 +106,6 @@ fn segment_bytes(options: &JournalOptions) -> u64 {
     options.segment_bytes.max(SEGMENT_BYTES_MIN)
 }
 
-/// An error of a file operation, with what was being done.
-pub(crate) fn io_error(action: &'static str, name: &str) -> impl FnOnce(io::Error) -> OpenError {
-    let action = format!("{action} {name}");
-    |source| OpenError::Io { action, source }
-}
-
 /// Begins a new journal with its first, empty segment.
 fn create(
     storage: &dyn Storage,
@@ -262,11 +129,11 @@ fn create(
 }
 
 /// The segments of a directory, their headers checked against each other.
-pub(crate) struct Directory {
+struct Directory {
     /// In position order.
-    pub(crate) segments: Vec<Position>,
+    segments: Vec<Position>,
     /// `None` if there is no segment.
-    pub(crate) identity: Option<Identity>,
+    identity: Option<Identity>,
 }
 
 impl Directory {
@@ -312,8 +179,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Deals with a last segment whose header is bad. A crash of ours leaves none, since a segment gets its name when it is
-    /// durable; a file system may. If nothing in it is a batch, it is renamed, not deleted.
+    /// Deals with a last segment whose header is bad. A crash of ours leaves none, since a segment gets its name when
+    /// it is durable; a file system may. If nothing in it is a batch, it is renamed, not deleted.
     fn set_aside(
         &mut self,
         storage: &dyn Storage,
@@ -437,26 +304,6 @@ impl Walk<'_> {
 fn cut(segment: String, end: End, position: Position) -> Option<Cut> {
     let why = end.why?;
     Some(Cut { segment, offset: end.offset, bytes: end.torn_bytes, why, position })
-}
-
-fn corruption(segment: &str, mark: Mark, what: &str) -> OpenError {
-    Corruption { segment: segment.to_owned(), offset: mark.offset, position: mark.first, what: what.to_owned() }.into()
-}
-
-/// What a scan's error means to an operator.
-fn scan_error(error: ScanError, segment: &str, position: Position) -> OpenError {
-    match error {
-        ScanError::Io(source) => io_error("read", segment)(source),
-        ScanError::Version { offset, version } => OpenError::Version { segment: segment.to_owned(), offset, version },
-        ScanError::Damaged { offset, why, later } => {
-            let what = format!("{why}, and a later batch follows intact at byte {}", later.offset);
-            corruption(segment, Mark { first: position, offset }, &what)
-        }
-        ScanError::Order { expected, found } => {
-            let what = format!("an intact batch of position {} is there", found.first);
-            corruption(segment, Mark { first: expected, offset: found.offset }, &what)
-        }
-    }
 }
 
 /// Makes the last batch durable in a fresh segment, which is written to from now on.

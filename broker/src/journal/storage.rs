@@ -1,7 +1,7 @@
 //! The files under a journal: a directory of them, with *written* told apart from *durable*.
 //!
-//! The journal reaches files through these traits alone, so that [`MemoryStorage`](super::MemoryStorage) can
-//! crash at any call. Nothing is durable before the `sync_*` call that covers it has returned `Ok`; a failed one is never
+//! The journal reaches files through these traits alone, so that [`MemoryStorage`](super::MemoryStorage) can crash at
+//! any call. Nothing is durable before the `sync_*` call that covers it has returned `Ok`; a failed one is never
 //! repeated, because the kernel may have dropped the pages and marked them clean.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

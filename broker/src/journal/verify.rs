@@ -3,7 +3,8 @@
 use carillon_protocol::ids::Position;
 
 use super::format::{Identity, SegmentHeader};
-use super::recovery::{OpenError, io_error, read_segment_header};
+use super::recovery::read_segment_header;
+use super::report::{OpenError, io_error};
 use super::scan::{ScanError, Scanner, Step};
 use super::segment::{Mark, parse_segment_name, segment_name};
 use super::storage::Storage;
@@ -47,7 +48,10 @@ pub struct VerifyReport {
 
 /// A damaged place.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{segment} at byte {offset}: {what} (positions {from} to {})", .to.map_or_else(|| "the end of the segment".to_owned(), |to| to.to_string()))]
+#[error(
+    "{segment} at byte {offset}: {what} (positions {from} to {})",
+    .to.map_or("the end".to_owned(), |to| to.to_string())
+)]
 pub struct Finding {
     /// The file.
     pub segment: String,

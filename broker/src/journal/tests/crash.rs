@@ -6,13 +6,13 @@ use super::*;
 
 const BATCHES: usize = 9;
 /// Enough that every kind of tear comes up at most calls; raise it to search harder.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 50;
 
 fn losses(seeds: u64) -> impl Iterator<Item = Loss> {
     [Loss::Nothing, Loss::Everything].into_iter().chain((0..seeds).map(Loss::Random))
 }
 
-/// Opens, commits, reads and truncates nothing; ends at the first error.
+/// Opens, commits and reads; ends at the first error.
 fn work(storage: &MemoryStorage, expected: &mut Expected, life: u8) -> Result<(), Box<dyn std::error::Error>> {
     let (mut opened, found) = open_all(storage)?;
     expected.settle(found, "at the begin of the workload");
@@ -46,6 +46,7 @@ fn what_was_acknowledged_survives_a_crash_at_every_call() {
                 assert!(!storage.crashed());
                 break;
             }
+            assert!(storage.crashed(), "call {call}: failed without a crash");
             crashes += 1;
             storage.restart(loss);
             let acknowledged = expected.acknowledged.len();
@@ -72,6 +73,7 @@ fn a_crash_at_every_call_of_recovery_is_recovered_from() {
             if work(&first, &mut Expected::default(), 1).is_ok() {
                 break;
             }
+            assert!(first.crashed(), "call {call}: failed without a crash");
             for again in 1.. {
                 let scenario = format!("crash at call {call}, then {loss:?}, crash at call {again} of recovery");
                 let storage = MemoryStorage::new();
