@@ -1,1 +1,3 @@
-//! Under construction.
+//! What the end-to-end, simulation and conformance tests of Carillon stand on.
+
+pub mod harness;

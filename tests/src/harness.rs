@@ -1,0 +1,346 @@
+//! A broker on loopback for end-to-end tests: in this process, or the real binary as a process of its own that can be killed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use carillon::clock::{Clock, SystemClock};
+use carillon::material::{Grant, Material, SERVER_NAME, sign_token};
+use carillon::server::{Options, Server};
+use carillon::tls;
+use carillon_client::{Client, Config, Event, Events, Message, Reconnect, Roots};
+use carillon_transport::TransportConfig;
+use tempfile::TempDir;
+
+/// Edges of every broker here: sessions of one test land on both.
+pub const EDGES: usize = 2;
+
+/// The tenant of every token, unless a test says otherwise.
+pub const TENANT: &str = "acme";
+
+/// Longer than anything takes: who waits this long has found a bug. No test asserts a time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Directory, certificates and token key of a broker, and what its clients need to know.
+pub struct Site {
+    directory: TempDir,
+    /// Certificates and keys.
+    pub material: Material,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Site {
+    /// A fresh one.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let material = Material::ensure(directory.path()).expect("certificates and keys");
+        Self { directory, material }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A token of [`TENANT`] that lasts an hour.
+    pub fn token(&self, handle: &str, role: &str) -> String {
+        self.token_of(TENANT, handle, role)
+    }
+
+    /// A token of any tenant that lasts an hour.
+    ///
+    /// # Panics
+    /// If it cannot be signed.
+    pub fn token_of(&self, tenant: &str, handle: &str, role: &str) -> String {
+        let expires_at_s = SystemClock.wall().0 / 1_000 + 3_600;
+        sign_token(&self.material.token_key, &Grant { tenant, handle, role, expires_at_s }).expect("a token")
+    }
+
+    /// How a client of this user reaches a broker; it publishes, and comes back quickly.
+    pub fn config(&self, address: SocketAddr, handle: &str) -> Config {
+        self.config_with(address, self.token(handle, "user"))
+    }
+
+    /// As [`Site::config`], with a token of one's own.
+    pub fn config_with(&self, address: SocketAddr, token: String) -> Config {
+        Config::new(address.to_string(), token)
+            .server_name(SERVER_NAME)
+            .roots(Roots::File(self.material.ca.clone()))
+            .new_producer()
+            .reconnect(Reconnect { first_ms: 20, max_ms: 200, jitter: 0.5, attempts_max: None })
+    }
+}
+
+/// A broker in this process.
+pub struct Broker {
+    /// Where it lives.
+    pub site: Site,
+    /// Where it listens; kept over restarts.
+    pub address: SocketAddr,
+    server: Option<Server>,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Broker {
+    /// A fresh broker.
+    pub fn start() -> Self {
+        Self::start_with(TransportConfig::server())
+    }
+
+    /// A fresh broker with transport limits of its own.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with(transport: TransportConfig) -> Self {
+        let site = Site::new();
+        let server = server(&site, ([127, 0, 0, 1], 0).into(), transport);
+        Self { site, address: server.address(), server: Some(server) }
+    }
+
+    /// Stops it in good order, as SIGTERM does.
+    ///
+    /// # Panics
+    /// If it is stopped, or fails on the way.
+    pub async fn stop(&mut self) {
+        let server = self.server.take().expect("it runs");
+        let stopped = tokio::task::spawn_blocking(move || server.stop()).await;
+        stopped.expect("stopping does not panic").expect("a broker stops without failure");
+    }
+
+    /// Starts it again where it was.
+    ///
+    /// # Panics
+    /// If it runs, or does not start.
+    pub fn start_again(&mut self) {
+        assert!(self.server.is_none(), "stop it first");
+        self.server = Some(server(&self.site, self.address, TransportConfig::server()));
+    }
+
+    /// A client of this user on a device of its own.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    pub async fn client(&self, handle: &str) -> (Client, Events) {
+        connect(self.site.config(self.address, handle)).await
+    }
+
+    /// A client with the role `service`.
+    pub async fn service(&self, handle: &str) -> (Client, Events) {
+        connect(self.site.config_with(self.address, self.site.token(handle, "service"))).await
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take()
+            && let Err(failure) = server.stop()
+            && !std::thread::panicking()
+        {
+            panic!("the broker failed: {failure}");
+        }
+    }
+}
+
+fn server(site: &Site, listen: SocketAddr, transport: TransportConfig) -> Server {
+    let material = &site.material;
+    let options = Options {
+        data: site.data().to_owned(),
+        listen,
+        edges: EDGES,
+        tls: tls::server_config(&material.certificate, &material.key).expect("a certificate"),
+        token_keys: vec![tls::token_key(&material.token_public_key).expect("a token key")],
+        transport,
+        clock: Arc::new(SystemClock),
+    };
+    Server::start(options).expect("the broker starts")
+}
+
+/// Connects a client.
+///
+/// # Panics
+/// If it cannot.
+pub async fn connect(config: Config) -> (Client, Events) {
+    patiently(Client::connect(config)).await.expect("the client connects")
+}
+
+/// Awaits what must come.
+///
+/// # Panics
+/// If it has not come after [`PATIENCE`].
+pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it comes at all")
+}
+
+/// The next message, whatever else happens before it; everything up to it is acknowledged.
+///
+/// # Panics
+/// If the client ends first, or none comes.
+pub async fn next_message(events: &mut Events) -> Message {
+    patiently(async {
+        loop {
+            let event = events.next().await.expect("the client is open");
+            events.ack(&event);
+            match event {
+                Event::Message(message) => return message,
+                Event::Ended(error) => panic!("the client ended: {error}"),
+                _ => {}
+            }
+        }
+    })
+    .await
+}
+
+/// The payloads of the next `count` messages, as text.
+///
+/// # Panics
+/// As [`next_message`], or if one is not text.
+pub async fn next_texts(events: &mut Events, count: usize) -> Vec<String> {
+    let mut texts = Vec::with_capacity(count);
+    for _ in 0..count {
+        let message = next_message(events).await;
+        texts.push(String::from_utf8(message.payload.to_vec()).expect("text"));
+    }
+    texts
+}
+
+/// The next event that `pick` takes; what it passes over is acknowledged.
+///
+/// # Panics
+/// If the client ends first, or none comes.
+pub async fn next_that<T>(events: &mut Events, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    patiently(async {
+        loop {
+            let event = events.next().await.expect("the client is open");
+            events.ack(&event);
+            if let Some(picked) = pick(&event) {
+                return picked;
+            }
+            if let Event::Ended(error) = event {
+                panic!("the client ended: {error}");
+            }
+        }
+    })
+    .await
+}
+
+/// The real binary as a process: killed, it had no chance to do anything in good order.
+pub struct Process {
+    /// Where it lives.
+    pub site: Site,
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Process {
+    /// A fresh one, serving.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start() -> Self {
+        let site = Site::new();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        drop(socket);
+        let config = format!(
+            "data = \".\"\nlisten = \"{address}\"\nedges = {EDGES}\n\
+             [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[tokens]\nkeys = [\"token.pub\"]\n"
+        );
+        std::fs::write(site.data().join("carillon.toml"), config).expect("a configuration");
+        let mut process = Self { site, address, child: None };
+        process.start_again();
+        process
+    }
+
+    /// Starts it again where it was; clients may connect at once, and retry until it serves.
+    ///
+    /// # Panics
+    /// If it runs, or cannot be started.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "end it first");
+        let child = Command::new(binary())
+            .arg("serve")
+            .arg("--config")
+            .arg(self.site.data().join("carillon.toml"))
+            .stdout(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("the broker's binary starts"));
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// If it has ended by itself.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        assert_eq!(child.try_wait().expect("it is ours"), None, "it ended by itself");
+        child.kill().expect("it is killed");
+        child.wait().expect("it is gone");
+    }
+
+    /// SIGTERM; waits for the exit code.
+    ///
+    /// # Panics
+    /// If it is not 0.
+    pub fn terminate(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+        let status = child.wait().expect("it ends");
+        assert!(status.success(), "SIGTERM ended it with {status}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, which the test has told already.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// The `carillon` binary of this profile, built if it is not.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn binary() -> PathBuf {
+    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let test = std::env::current_exe().expect("this test has a path");
+            let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/test");
+            let release = profile.ends_with("release");
+            let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            build
+                .args(["build", "--quiet", "-p", "carillon", "--bin", "carillon"])
+                .args(release.then_some("--release"));
+            let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+            assert!(built.success(), "the broker's binary is built");
+            profile.join("carillon")
+        })
+        .clone()
+}
