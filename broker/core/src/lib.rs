@@ -9,6 +9,8 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod conversation;
 mod ding;
@@ -24,6 +26,8 @@ mod receipt;
 pub mod record;
 mod shard;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use error::{ApplyError, Contradiction};

@@ -7,10 +7,9 @@ use carillon_protocol::control::{
     MembershipChanged,
 };
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::frame::{Element, HEADER_BYTES};
 use carillon_protocol::ids::{ConversationId, Timestamp, UserId};
 use carillon_protocol::kinds::{Change, ConversationKind, PostPolicy, Role};
-use carillon_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX};
+use carillon_protocol::limits::{MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX};
 
 use super::{Answer, page_limit};
 use crate::conversation::Conversation;
@@ -20,9 +19,6 @@ use crate::input::Principal;
 use crate::limits::{CONVERSATIONS_A_USER_MAX, CONVERSATIONS_MAX};
 use crate::record::{ConversationAdded, Grant};
 use crate::shard::Shard;
-
-/// What a page of entries and names may take, so that its frame is one that every client accepts.
-const PAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES - BODY_BYTES_MAX;
 
 impl Shard {
     pub(super) fn handle_conversation_create(
@@ -123,8 +119,7 @@ impl Shard {
         for &id in &user.present[start..] {
             let conversation = self.conversations.get(id).expect("a user's conversations are there");
             let name = conversation.name.as_deref().unwrap_or_default();
-            let bytes = (entries.len() + 1) * ConversationEntry::BYTES + names.len() + name.len();
-            if entries.len() == page_limit(list.limit) || bytes > PAGE_BYTES_MAX {
+            if entries.len() == page_limit(list.limit) {
                 next = id;
                 break;
             }

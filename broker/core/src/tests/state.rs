@@ -1,0 +1,174 @@
+//! Canonical bytes, damaged bytes, foreign records.
+
+use super::*;
+use crate::record::{DingForgotten, DingRepeated, MembersRemoved, ReadMarked, TenantAdded, UserAdded};
+use crate::{ApplyError, Contradiction, StateError};
+use carillon_protocol::control::Leave;
+use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
+use carillon_protocol::ids::DingId;
+use carillon_protocol::kinds::Change;
+use carillon_protocol::receipt::MarkRead;
+
+/// A small world with something of everything.
+fn rich() -> World {
+    let mut world = World::new();
+    let [ann, bob, eve] = world.users();
+    let robot = world.service("robot");
+    let named = create(ConversationKind::CHANNEL, "news", &[ann, bob]);
+    world.request(robot, Request::ConversationCreate(named));
+    let group = world.group(ann, &[bob, eve]);
+    world.post(ann, group);
+    world.post(bob, group);
+    let publish = Publish { target: Target::USER, target_id: u64::from(eve.user.0), ..message(2, NOWHERE) };
+    world.publish(ann, publish);
+    world.request(bob, Request::MarkRead(MarkRead { request: 9, conversation: group, up_to: Seq(2) }));
+    world.request(eve, Request::Leave(Leave { request: 9, conversation: group }));
+    let ding = |key| DingCreate {
+        request: 9,
+        key,
+        target: Target::CONVERSATION,
+        target_id: group.0,
+        expires_after_ms: 60_000,
+        repeat_every_ms: 10_000,
+        kind: MessageKind::TEXT,
+        recipients: Vec::new(),
+        payload: Bytes::from_static(b"fire"),
+    };
+    for key in 1..=3 {
+        world.request(ann, Request::DingCreate(ding(key)));
+    }
+    world.request(bob, Request::DingConfirm(DingConfirm { request: 9, ding: DingId::new(SHARD, 1) }));
+    world.request(ann, Request::DingRecall(DingRecall { request: 9, ding: DingId::new(SHARD, 2) }));
+    world
+}
+
+#[test]
+fn a_state_is_read_as_it_was_written() {
+    let mut world = World::new();
+    world.reload();
+    world = rich();
+    world.reload();
+    world.restart();
+}
+
+#[test]
+fn a_state_cut_short_or_too_long_is_refused() {
+    let world = rich();
+    let mut bytes = bytes_of(&world.shard);
+    for end in 0..bytes.len() {
+        assert!(matches!(Shard::decode_state(SHARD, &bytes[..end]), Err(StateError::Short(_))), "cut at {end}");
+    }
+    bytes.push(0);
+    assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Trailing(1)));
+    bytes[0] = 2;
+    assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(2)));
+    bytes[0] = 1;
+    assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
+}
+
+/// What is accepted is whole: it is written again as it was read, and goes on working.
+fn check_total(bytes: &[u8]) {
+    let Ok(mut shard) = Shard::decode_state(SHARD, bytes) else {
+        return;
+    };
+    assert!(bytes_of(&shard) == bytes, "another state than was read");
+    let mut effects = Effects::default();
+    shard.handle(Timestamp(u64::MAX), Input::Tick, &mut effects);
+    for handle in ["user-0", "user-2", "robot", "new"] {
+        let (tenant, handle, authority) = ("acme".into(), handle.into(), Authority::Admin);
+        let attach = Attach { tenant, handle, authority, device: DEVICE, producer: Some(PRODUCER) };
+        shard.handle(Timestamp(u64::MAX), Input::Attach(attach), &mut effects);
+        let Some(Reply::Attached(attached)) = effects.reply.take() else { continue };
+        let who = Principal { tenant: attached.tenant, user: attached.user, authority: Authority::Admin };
+        for ordinal in 0..8 {
+            let id = ConversationId::new(SHARD, ordinal);
+            let publish = message(attached.producer_highest.saturating_add(1), id);
+            shard.handle(Timestamp(0), Input::Publish { who, producer: Some(PRODUCER), publish }, &mut effects);
+            let leave = Request::Leave(Leave { request: 9, conversation: id });
+            shard.handle(Timestamp(0), Input::Request { who, request: leave }, &mut effects);
+            let confirm = Request::DingConfirm(DingConfirm { request: 9, ding: DingId::new(SHARD, ordinal) });
+            shard.handle(Timestamp(0), Input::Request { who, request: confirm }, &mut effects);
+        }
+    }
+}
+
+#[test]
+fn a_state_with_any_byte_changed_is_refused_or_whole() {
+    let world = rich();
+    let bytes = bytes_of(&world.shard);
+    let mut accepted = 0;
+    for at in 0..bytes.len() {
+        for change in [1, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= change;
+            check_total(&damaged);
+            accepted += usize::from(Shard::decode_state(SHARD, &damaged).is_ok());
+        }
+    }
+    assert!(accepted > 0, "some changes make another valid state, such as another fingerprint");
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_state(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        check_total(&bytes);
+        // Behind a good header, so that the lists are reached.
+        let mut header = bytes_of(&Shard::new(SHARD));
+        header.truncate(19);
+        header.append(&mut bytes);
+        check_total(&header);
+    }
+}
+
+#[test]
+fn a_record_that_contradicts_the_state_is_named() {
+    let world = rich();
+    let time = Timestamp(5_000);
+    let (tenant, user, group) = (TenantId(0), UserId(0), ConversationId::new(SHARD, 6));
+    let check = |record: Record, expected: Contradiction| {
+        let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
+        let position = shard.head().next();
+        let error = shard.apply(&record, &mut Effects::default());
+        assert_eq!(error, Err(ApplyError { position, contradiction: expected }));
+    };
+    let name = || "acme".into();
+    check(TenantAdded { time, tenant: TenantId(7), name: name() }.into(), not_next("tenant", 7));
+    let double = TenantAdded { time, tenant: TenantId(1), name: name() };
+    check(double.into(), Contradiction::Present { what: "name of tenant", id: 1 });
+    let personal = ConversationId::new(SHARD, 2);
+    let added = UserAdded { time, tenant, user: UserId(4), personal, handle: "zoe".into() };
+    check(added.into(), not_next("conversation", personal.0));
+    let past = ReadMarked { time: Timestamp(1), conversation: group, user, up_to: Seq(1) };
+    check(past.into(), Contradiction::Backwards { what: "time", id: 1 });
+    let marked = |user, up_to| ReadMarked { time, conversation: group, user: UserId(user), up_to: Seq(up_to) };
+    check(marked(1, 1).into(), Contradiction::Backwards { what: "watermark", id: 1 });
+    check(marked(1, 3).into(), Contradiction::Range { what: "watermark", id: 3 });
+    check(marked(2, 2).into(), Contradiction::Unknown { what: "member", id: 2 });
+    let users = Vec::from([UserId(2)]);
+    let removed = MembersRemoved { time, conversation: group, change: Change::LEFT, by: user, users };
+    check(removed.into(), Contradiction::Unknown { what: "member", id: 2 });
+    let ding = DingId::new(SHARD, 2);
+    check(DingRepeated { time, ding }.into(), Contradiction::Unknown { what: "open DING", id: ding.0 });
+    let ding = DingId::new(SHARD, 3);
+    check(DingForgotten { time, ding }.into(), Contradiction::Unknown { what: "ended DING", id: ding.0 });
+    let Some(message @ Record::Message(_)) = world.records.iter().find(|record| matches!(record, Record::Message(_)))
+    else {
+        panic!("rich has messages")
+    };
+    let mut message = message.clone();
+    if let Record::Message(message) = &mut message {
+        message.deliver.time = time;
+    }
+    check(message.clone(), not_next("position of message", message_position(&message)));
+}
+
+fn not_next(what: &'static str, id: u64) -> Contradiction {
+    Contradiction::NotNext { what, id }
+}
+
+fn message_position(record: &Record) -> u64 {
+    match record {
+        Record::Message(message) => message.deliver.position.0,
+        other => panic!("{other:?}"),
+    }
+}
