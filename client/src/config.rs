@@ -40,7 +40,7 @@ pub struct Config {
     pub reconnect: Reconnect,
     /// Sizes of the queues.
     pub limits: Limits,
-    /// What this client is, for the operator of the broker; may be empty.
+    /// What this client is, for the operator of the broker; at most 256 bytes, may be empty.
     pub client: String,
 }
 
@@ -141,6 +141,9 @@ impl Config {
         }
         if matches!(&self.start, Start::From(cursors) if cursors.len() > CURSORS_MAX) {
             return bad("there are more cursors than shards can be");
+        }
+        if self.client.len() > limits::CLIENT_BYTES_MAX {
+            return bad("what the client is must be said in 256 bytes");
         }
         if !(0.0..=1.0).contains(&self.reconnect.jitter) || self.reconnect.first_ms > self.reconnect.max_ms {
             return bad("reconnect: jitter is 0 to 1 and first_ms at most max_ms");

@@ -59,14 +59,20 @@ pub(crate) const KEEP_ALIVE_SPREAD_MS: u64 = 4_000;
 /// quinn has one receive window for all streams; the inbox decides it.
 pub(crate) const STREAM_RECEIVE_BYTES: u32 = 1024 * 1024;
 
-/// Above the sum of control, publish and three lanes (5 MiB): a full inbox cannot starve the others.
+/// Above the sum of control, publish and four lanes (6 MiB): a full inbox cannot starve the others.
 pub(crate) const CONNECTION_RECEIVE_BYTES: u32 = 8 * 1024 * 1024;
 
-/// Lanes the broker may open: urgent, inbox, bulk.
-pub(crate) const LANES_MAX: u32 = 3;
+/// Lanes the broker may open: urgent, inbox, bulk, and one of a newer broker, which is passed over.
+pub(crate) const LANES_MAX: u32 = 4;
 
 /// Bytes taken from a stream at once.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// A refresh of the token that failed is tried again after this.
 pub(crate) const REFRESH_RETRY_MS: u64 = 5_000;
+
+/// What the client is: with a token of 4 KiB and 16 cursors, `Hello` stays under its 8 KiB.
+pub(crate) const CLIENT_BYTES_MAX: usize = 256;
+
+/// A token is refreshed when a quarter of its time is left, but not earlier than this before its end.
+pub(crate) const REFRESH_EARLY_MAX_MS: u64 = 60_000;

@@ -102,6 +102,8 @@ struct State {
     outstanding: u64,
     /// The lowest number refused with `BUSY` since the last rewind.
     busy: Option<u64>,
+    /// Rewinds since a publish was accepted.
+    refusals: u32,
     closed: bool,
 }
 
@@ -118,8 +120,11 @@ pub(crate) enum Work {
     Save(Vec<Unsettled>),
     /// Write these frames.
     Send(Bytes),
-    /// Wait a little, then call [`Publishes::rewind`].
-    BackOff,
+    /// Wait a little, the longer the more refusals there were in a row, then call [`Publishes::rewind`].
+    BackOff {
+        /// How often this happened since a publish was accepted.
+        refusals: u32,
+    },
     /// Wait for [`Publishes::wake`].
     Wait,
 }
@@ -201,7 +206,7 @@ impl Publishes {
     pub(crate) fn work(&self) -> Work {
         let mut state = self.state();
         if state.busy.is_some() {
-            return if state.outstanding == 0 { Work::BackOff } else { Work::Wait };
+            return if state.outstanding == 0 { Work::BackOff { refusals: state.refusals } } else { Work::Wait };
         }
         let low = state.low();
         let end = state.saved_below.min(low.saturating_add(PRODUCER_WINDOW));
@@ -237,6 +242,7 @@ impl Publishes {
         let mut state = self.state();
         if let Some(busy) = state.busy.take() {
             state.cursor = state.cursor.min(busy);
+            state.refusals = state.refusals.saturating_add(1);
         }
     }
 
@@ -244,6 +250,7 @@ impl Publishes {
     pub(crate) fn published(&self, published: Published) -> bool {
         match self.settle(published.number) {
             Some(waiter) => {
+                self.state().refusals = 0;
                 // Whoever does not wait for the result does not want it.
                 let _ = waiter.send(Ok(published));
                 true
@@ -373,7 +380,7 @@ mod tests {
         assert!(matches!(publishes.work(), Work::Wait), "3 and 4 are not answered yet");
         publishes.refused(&busy(3));
         publishes.refused(&busy(4));
-        assert!(matches!(publishes.work(), Work::BackOff));
+        assert!(matches!(publishes.work(), Work::BackOff { refusals: 0 }));
         publishes.rewind();
         assert_eq!(sent(&publishes), [(2, 2), (3, 2), (4, 2)]);
     }

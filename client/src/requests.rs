@@ -126,7 +126,7 @@ impl Client {
     /// # Cancel safety
     /// As all requests.
     pub async fn read_counts(&self, conversation: ConversationId, seq: Seq) -> Result<ReadCounts, RequestError> {
-        let reply = self.read_status(conversation, seq, StatusList::COUNTS, UserId(0), 0).await?;
+        let reply = self.read_status(conversation, seq, StatusList::COUNTS, UserId(0), 1).await?;
         Ok(ReadCounts { read: reply.read, unread: reply.unread })
     }
 

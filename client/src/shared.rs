@@ -32,7 +32,7 @@ pub(crate) struct Call {
     pub(crate) answer: oneshot::Sender<Result<Answer, RequestError>>,
 }
 
-/// Owned by the handles and the driver together; the mutexes are std because each is held for one assignment.
+/// Owned by the handles and the driver together; the std mutexes are held for one assignment each.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) recovered: Mutex<Vec<PublishHandle>>,
+    /// Held while cursors are saved; a tokio mutex, because saving waits for a thread that blocks.
+    pub(crate) saving: tokio::sync::Mutex<()>,
     welcome: Mutex<Option<Welcome>>,
     failure: Mutex<Option<ConnectError>>,
     shutdown: watch::Sender<bool>,
@@ -60,6 +62,7 @@ impl Shared {
             cursors,
             calls,
             recovered: Mutex::new(recovered),
+            saving: tokio::sync::Mutex::default(),
             welcome: Mutex::default(),
             failure: Mutex::default(),
             shutdown: watch::Sender::new(false),

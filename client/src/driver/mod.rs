@@ -1,10 +1,269 @@
-//! The driver.
-use crate::client::Client;
-use crate::config::Config;
-use crate::error::ConnectError;
-use crate::event::Events;
+//! The driver: the one task of a client. It owns the connection, opens another when it is lost, and has one way out.
+//!
+//! A session is a set of endless futures, one for each direction of each stream, that run in this task until the first of them ends;
+//! the others are then dropped. What must survive that lies in `Shared` and in the driver.
 
+mod control;
+mod dial;
+mod end;
+mod keeper;
+mod lanes;
+mod publishing;
+mod reader;
+mod token;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use carillon_protocol::error::ErrorCode;
+use tokio::sync::mpsc;
+
+use self::control::Pending;
+use self::dial::{Dialer, Link};
+use self::end::{Attempt, End, judge_end};
+use self::lanes::{Lanes, Outlets};
+use crate::client::Client;
+use crate::config::{Config, Start, TokenSource};
+use crate::cursors::Cursors;
+use crate::error::ConnectError;
+use crate::event::{Event, Events};
+use crate::limits::{CLOSE_TIMEOUT_MS, NOTICES_QUEUED_MAX, SESSION_SETTLED_MS};
+use crate::publish::Publishes;
+use crate::shared::{Call, Handle, Shared};
+use crate::store::Saved;
+use crate::{clock, random};
+
+/// Opens the first session and starts the driver.
 pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectError> {
     config.check()?;
-    Err(ConnectError::Config("not built yet".to_owned()))
+    let roots = config.roots.clone();
+    let dialer = tokio::task::spawn_blocking(move || Dialer::new(&roots)).await;
+    let dialer = dialer.map_err(|error| ConnectError::Config(error.to_string()))??;
+    let mut saved = match &config.store {
+        Some(store) => keeper::blocking(store, |store| store.load()).await.map_err(ConnectError::Store)?,
+        None => Saved::default(),
+    };
+    let cursors = match &config.start {
+        Start::FromStore => std::mem::take(&mut saved.cursors),
+        Start::Beginning => Vec::new(),
+        Start::From(cursors) => cursors.clone(),
+    };
+    if config.producer.is_none() {
+        saved.unsettled.clear();
+    }
+    let limits = config.limits;
+    let (publishes, recovered) = Publishes::new(saved, limits.publishes_unsettled, config.store.is_some());
+    let (calls_in, calls) = mpsc::channel(limits.requests_queued);
+    let shared = Arc::new(Shared::new(config, publishes, Cursors::new(cursors), calls_in, recovered));
+    let (urgent_in, urgent) = mpsc::channel(limits.urgent_queued);
+    let (notices_in, notices) = mpsc::channel(NOTICES_QUEUED_MAX);
+    let (inbox_in, inbox) = mpsc::channel(limits.events_queued);
+    let mut driver = Driver {
+        shared: Arc::clone(&shared),
+        dialer,
+        outlets: Outlets::new([urgent_in, notices_in, inbox_in]),
+        calls,
+        pending: Pending::default(),
+        reconnect_after_ms: AtomicU32::new(0),
+        short_sessions: 0,
+        failure: None,
+    };
+    let link = driver.dial(true).await?;
+    tokio::spawn(driver.run(link));
+    let handle = Arc::new(Handle { shared });
+    Ok((Client::new(Arc::clone(&handle)), Events::new(handle, [urgent, notices, inbox])))
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    outlets: Outlets,
+    calls: mpsc::Receiver<Call>,
+    pending: Pending,
+    /// What the last `Goodbye` asked for.
+    reconnect_after_ms: AtomicU32,
+    /// Sessions in a row that ended soon: they count for the back-off, as failed attempts do.
+    short_sessions: u32,
+    /// Why the driver ends, if nobody asked for it.
+    failure: Option<ConnectError>,
+}
+
+/// The one way out, whether the driver is done, was cancelled while it connected, or panicked.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.publishes.close();
+        // Requests that wait get `Closed` when `pending` and `calls` are dropped, after this.
+        self.shared.end(self.failure.take());
+    }
+}
+
+impl Driver {
+    async fn run(mut self, link: Link) {
+        let shared = Arc::clone(&self.shared);
+        let failure = tokio::select! {
+            failure = self.keep_connected(link) => failure,
+            error = keeper::run(&shared) => Some(ConnectError::Store(error)),
+        };
+        if let Some(failure) = &failure {
+            tracing::error!(%failure, "the client ends");
+        } else if let Err(error) = keeper::flush(&shared).await {
+            // Nothing to save, unless the client was closed without a connection.
+            tracing::error!(%error, "the last acknowledgements were not saved");
+        }
+        self.failure = failure;
+    }
+
+    /// One session after the other, until the client is closed or ends by itself.
+    async fn keep_connected(&mut self, mut link: Link) -> Option<ConnectError> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let began = clock::now();
+            let end = self.session(link).await;
+            if matches!(end, End::Asked) {
+                return None;
+            }
+            let lived = began.elapsed() >= Duration::from_millis(SESSION_SETTLED_MS);
+            self.short_sessions = if lived { 0 } else { self.short_sessions.saturating_add(1) };
+            if let Err(failure) = self.after(end).await {
+                return Some(failure);
+            }
+            let dialled = tokio::select! {
+                () = shared.shutting_down() => return None,
+                dialled = self.dial(false) => dialled,
+            };
+            link = match dialled {
+                Ok(link) => link,
+                Err(failure) => return Some(failure),
+            };
+        }
+    }
+
+    /// Says that the session is over, or fails if there will be no other.
+    async fn after(&mut self, end: End) -> Result<(), ConnectError> {
+        self.pending.interrupt();
+        let reason = end.disconnect();
+        tracing::info!(%reason, "the session is over");
+        if matches!(end, End::Closed { code: ErrorCode::CURSOR_INVALID, .. }) {
+            self.reset().await?;
+        } else {
+            judge_end(end, false, matches!(self.shared.config.token, TokenSource::Fixed(_)))?;
+        }
+        self.outlets.notice(Event::Disconnected { reason });
+        Ok(())
+    }
+
+    /// Attempts until there is a session. Delays come before attempts, except before the very first.
+    async fn dial(&mut self, first: bool) -> Result<Link, ConnectError> {
+        let shared = Arc::clone(&self.shared);
+        let config = &shared.config;
+        // What an application made of its own cursors must go before they do.
+        let may_reset = !first || !matches!(config.start, Start::From(_));
+        let mut failed = 0u32;
+        let mut at_once = first;
+        loop {
+            if !at_once {
+                self.back_off(failed).await;
+            }
+            at_once = false;
+            let hello = shared.cursors.hello();
+            let attempt = match self.dialer.dial(config, &hello).await {
+                Ok(link) if shared.cursors.welcome(link.welcome.shard, link.welcome.incarnation, &hello) => {
+                    // Before anybody can enqueue: a first publish gets the number after the highest.
+                    shared.publishes.begin_session(link.welcome.producer_highest);
+                    shared.set_welcome(link.welcome.clone());
+                    return Ok(link);
+                }
+                // The broker was asked for the beginning of a history that is another than this client knows.
+                Ok(link) => {
+                    dial::close(&link.connection, &End::Asked);
+                    None
+                }
+                Err(Attempt::End(End::Closed { code: ErrorCode::CURSOR_INVALID, .. }))
+                    if !hello.is_empty() && may_reset =>
+                {
+                    None
+                }
+                Err(attempt) => Some(attempt),
+            };
+            let Some(attempt) = attempt else {
+                self.reset().await?;
+                at_once = true;
+                continue;
+            };
+            let cause = attempt.judge(first, &config.address, &config.token)?;
+            failed = failed.saturating_add(1);
+            tracing::warn!(%cause, failed, "no session");
+            if config.reconnect.attempts_max.is_some_and(|attempts_max| failed >= attempts_max) {
+                return Err(ConnectError::Unreachable { attempts: failed, cause });
+            }
+        }
+    }
+
+    async fn back_off(&self, failed: u32) {
+        let in_a_row = failed.saturating_add(self.short_sessions.saturating_sub(1));
+        let delay_ms = self.shared.config.reconnect.delay_ms(in_a_row, random::fraction());
+        let asked_ms = u64::from(self.reconnect_after_ms.swap(0, Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_millis(delay_ms.max(asked_ms))).await;
+    }
+
+    /// Forgets the cursors; the application will be told.
+    async fn reset(&self) -> Result<(), ConnectError> {
+        tracing::warn!("the broker's journal is another than the cursors are of: starting anew");
+        self.outlets.reset_due.store(true, Ordering::Relaxed);
+        keeper::reset(&self.shared).await.map_err(ConnectError::Store)
+    }
+
+    /// Lives one session to its end, and closes its connection.
+    async fn session(&mut self, link: Link) -> End {
+        let Link { endpoint, connection, control, publish, welcome, token } = link;
+        let Self { shared, outlets, calls, pending, reconnect_after_ms, .. } = self;
+        let shared: &Shared = shared;
+        tracing::info!(user = %welcome.user, head = %welcome.head, "the session is open");
+        outlets.notice(Event::Connected(welcome.clone()));
+        let lanes = Lanes::new(&connection, outlets, &shared.cursors);
+        let (control_send, control_recv) = control;
+        let (publish_send, publish_recv) = publish.unzip();
+        let ended = tokio::try_join!(
+            control::read(control_recv, pending, reconnect_after_ms),
+            control::write(control_send, pending, calls, shared),
+            if_any(publish_recv, |reader| publishing::read(reader, shared)),
+            if_any(publish_send, |stream| publishing::write(stream, shared)),
+            lanes.say_reset(),
+            lanes.run(),
+            lanes.run(),
+            lanes.run(),
+            lanes.run(),
+            token::keep_fresh(shared, token, &welcome),
+            close_in_time(shared),
+        );
+        let Err(end) = ended;
+        dial::close(&connection, &end);
+        drop(connection);
+        if matches!(end, End::Asked) {
+            // The close frame is on its way when the endpoint is idle; waiting longer than this helps nobody.
+            let limit = Duration::from_millis(CLOSE_TIMEOUT_MS);
+            let _ = tokio::time::timeout(limit, endpoint.wait_idle()).await;
+        }
+        end
+    }
+}
+
+/// Runs what a stream needs, or nothing for ever without the stream.
+async fn if_any<S, F: Future<Output = Result<Infallible, End>>>(
+    stream: Option<S>,
+    run: impl FnOnce(S) -> F,
+) -> Result<Infallible, End> {
+    match stream {
+        Some(stream) => run(stream).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The last acknowledgements must not hold up the end of the client for ever.
+async fn close_in_time(shared: &Shared) -> Result<Infallible, End> {
+    shared.shutting_down().await;
+    tokio::time::sleep(Duration::from_millis(CLOSE_TIMEOUT_MS)).await;
+    Err(End::Asked)
 }

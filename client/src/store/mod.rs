@@ -64,8 +64,7 @@ pub trait Store: Send + Sync + 'static {
     /// The store cannot be read, or does not hold what was saved.
     fn load(&self) -> io::Result<Saved>;
 
-    /// Replaces the cursor of one shard, atomically. One with incarnation 0 and position 0 takes it away. A cursor behind the
-    /// one held, in the same incarnation, may be left out.
+    /// Replaces the cursor of one shard, atomically. One with incarnation 0 and position 0 takes it away.
     ///
     /// # Errors
     /// The old or the new cursor is held; which is not known.

@@ -1,0 +1,216 @@
+//! The lanes: what the broker sends by itself, and the queues to the application.
+//!
+//! Invariant: a position counts as handed out in the moment its event enters the queue, not before.
+
+use std::collections::{HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use carillon_protocol::Frame;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::{DingId, Position, ShardId};
+use carillon_protocol::kinds::Lane;
+use tokio::sync::{Notify, mpsc};
+
+use super::end::End;
+use super::reader::FrameReader;
+use crate::cursors::Cursors;
+use crate::event::Event;
+use crate::limits::DINGS_SHOWN_MAX;
+
+/// The queues to the application, and what must be known to fill them over sessions.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) urgent: mpsc::Sender<Event>,
+    pub(super) notices: mpsc::Sender<Event>,
+    pub(super) inbox: mpsc::Sender<Event>,
+    /// The application must hear of a reset before anything else of the inbox.
+    pub(super) reset_due: AtomicBool,
+    shown: Mutex<Shown>,
+}
+
+/// DINGs that were given to the application, oldest first; bounded.
+#[derive(Debug, Default)]
+struct Shown {
+    known: HashSet<DingId>,
+    order: VecDeque<DingId>,
+}
+
+impl Shown {
+    fn insert(&mut self, ding: DingId) {
+        if !self.known.insert(ding) {
+            return;
+        }
+        self.order.push_back(ding);
+        if self.order.len() > DINGS_SHOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+impl Outlets {
+    pub(super) fn new([urgent, notices, inbox]: [mpsc::Sender<Event>; 3]) -> Self {
+        Self { urgent, notices, inbox, reset_due: AtomicBool::new(false), shown: Mutex::default() }
+    }
+
+    /// Says what became of the session. Never waits.
+    pub(super) fn notice(&self, event: Event) {
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.notices.try_send(event) {
+            tracing::warn!(?event, "the application takes no events: this one is dropped");
+        }
+    }
+
+    // A std mutex: held for a lookup.
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lanes of one session.
+pub(super) struct Lanes<'a> {
+    connection: &'a quinn::Connection,
+    outlets: &'a Outlets,
+    cursors: &'a Cursors,
+    opened: Mutex<HashSet<Lane>>,
+    reset_said: Notify,
+}
+
+/// What an inbox frame means for the cursor when its event is handed out.
+enum Step {
+    Addressed(ShardId, Position),
+    Progress(ShardId, Position),
+    Receipt,
+}
+
+impl<'a> Lanes<'a> {
+    pub(super) fn new(connection: &'a quinn::Connection, outlets: &'a Outlets, cursors: &'a Cursors) -> Self {
+        Self { connection, outlets, cursors, opened: Mutex::default(), reset_said: Notify::new() }
+    }
+
+    /// Takes one stream after the other that the broker opens, and reads it to its end. Run once a lane.
+    pub(super) async fn run(&self) -> Result<Infallible, End> {
+        loop {
+            let stream = self.connection.accept_uni().await?;
+            let mut reader = FrameReader::new(stream);
+            let lane = match reader.next().await? {
+                Frame::LaneOpened(opened) => opened.lane,
+                other => return Err(End::unexpected(other.name(), "lane's new")),
+            };
+            if !self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(lane) {
+                return Err(End::unexpected("a second LaneOpened", "lane's new"));
+            }
+            match lane {
+                Lane::URGENT => self.urgent(reader).await?,
+                Lane::INBOX => self.inbox(reader).await?,
+                // Reserved, or of a newer broker.
+                _ => reader.pass_over().await?,
+            };
+        }
+    }
+
+    /// Tells the application of a reset, if one is due, as soon as there is room.
+    pub(super) async fn say_reset(&self) -> Result<Infallible, End> {
+        if self.outlets.reset_due.load(Ordering::Relaxed) {
+            match self.outlets.inbox.reserve().await {
+                Ok(room) => room.send(Event::Reset),
+                // Nobody will ever be told, so nobody acknowledges positions from before.
+                Err(_) => self.cursors.reset_seen(),
+            }
+            self.outlets.reset_due.store(false, Ordering::Relaxed);
+            self.reset_said.notify_one();
+        }
+        std::future::pending().await
+    }
+
+    async fn inbox(&self, mut reader: FrameReader) -> Result<(), End> {
+        while self.outlets.reset_due.load(Ordering::Relaxed) {
+            self.reset_said.notified().await;
+        }
+        loop {
+            let frame = reader.next().await?;
+            let Some((step, event)) = self.step(frame)? else { continue };
+            // Without a receiver the event is dropped; it counts as handed out, and is never acknowledged.
+            let room = self.outlets.inbox.reserve().await.ok();
+            match step {
+                Step::Addressed(shard, position) => self.cursors.hand_out(shard, position),
+                Step::Progress(shard, position) => self.cursors.progress(shard, position),
+                Step::Receipt => {}
+            }
+            if let Some(room) = room {
+                room.send(event);
+            }
+        }
+    }
+
+    /// The event of an inbox frame, unless the application had it before.
+    fn step(&self, frame: Frame) -> Result<Option<(Step, Event)>, End> {
+        let cursors = self.cursors;
+        let (new, step, event) = match frame {
+            Frame::Deliver(deliver) => {
+                let (shard, position) = (deliver.conversation.shard(), deliver.position);
+                let new = cursors.receive(shard, position);
+                (new, Step::Addressed(shard, position), Event::from_deliver(deliver))
+            }
+            Frame::Progress(progress) => {
+                let new = cursors.receive(progress.shard, progress.position);
+                (new, Step::Progress(progress.shard, progress.position), Event::Progress(progress))
+            }
+            Frame::Truncated(truncated) => {
+                let (shard, position) = (truncated.conversation.shard(), truncated.position);
+                let new = cursors.receive_notice(shard, position);
+                (new, Step::Addressed(shard, position), Event::Truncated(truncated))
+            }
+            Frame::Skipped(skipped) => {
+                let (shard, position) = (skipped.conversation.shard(), skipped.position);
+                let new = cursors.receive_notice(shard, position);
+                (new, Step::Addressed(shard, position), Event::Skipped(skipped))
+            }
+            Frame::ReadUpdate(update) => {
+                cursors.receive_receipt(update.conversation.shard(), update.position);
+                (true, Step::Receipt, Event::Read(update))
+            }
+            other => return Err(End::unexpected(other.name(), "inbox")),
+        };
+        Ok(new.then_some((step, event)))
+    }
+
+    async fn urgent(&self, mut reader: FrameReader) -> Result<(), End> {
+        loop {
+            let (ding, event) = match reader.next().await? {
+                Frame::DingPush(push) if self.outlets.shown().known.contains(&push.ding) => continue,
+                Frame::DingPush(push) => (Some(push.ding), Event::Ding(push)),
+                Frame::DingUpdate(update) => (None, Event::DingUpdate(update)),
+                other => {
+                    let text = format!("{} on the urgent lane", other.name());
+                    return Err(End::Broken { code: ErrorCode::UNEXPECTED_FRAME, text });
+                }
+            };
+            // Without a receiver the event is dropped.
+            if let Ok(room) = self.outlets.urgent.reserve().await {
+                if let Some(ding) = ding {
+                    self.outlets.shown().insert(ding);
+                }
+                room.send(event);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_ding_is_forgotten_when_there_are_too_many() {
+        let mut shown = Shown::default();
+        for id in 0..=DINGS_SHOWN_MAX as u64 {
+            shown.insert(DingId(id));
+            shown.insert(DingId(id));
+        }
+        assert_eq!((shown.known.len(), shown.order.len()), (DINGS_SHOWN_MAX, DINGS_SHOWN_MAX));
+        assert!(!shown.known.contains(&DingId(0)) && shown.known.contains(&DingId(1)));
+    }
+}
