@@ -40,7 +40,9 @@ fn a_name_is_unique_and_one_s_own_is_found_again() {
     let records = world.records.len();
     let again = frame!(ConversationCreated, make(&mut world, robot, news.clone()));
     assert_eq!((again.conversation, again.existed, world.records.len()), (made.conversation, 1, records));
-    assert_eq!(code(make(&mut world, other, news)), ErrorCode::NAME_TAKEN);
+    assert_eq!(code(make(&mut world, other, news.clone())), ErrorCode::NAME_TAKEN);
+    let member = Principal { authority: Authority::Service, ..ann };
+    assert_eq!(code(make(&mut world, member, news)), ErrorCode::NAME_TAKEN, "a member is no owner");
     let find = |name: &str| Request::ConversationFind(ConversationFind { request: 9, name: name.into() });
     for who in [ann, robot, other] {
         let found = frame!(ConversationCreated, world.request(who, find("news")));

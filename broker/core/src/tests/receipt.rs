@@ -47,13 +47,15 @@ fn watermarks_only_move_forward_and_not_beyond_the_last_message() {
 #[test]
 fn those_entitled_to_a_message_have_read_it_or_not() {
     let mut world = World::new();
-    let users: [Principal; 6] = world.users();
-    let [ann, bob, eve, dan, late, stranger] = users;
+    let [ann, bob, eve, dan, late, plain, stranger] = world.users();
     let group = world.group(ann, &[bob, eve, dan]);
     world.post(bob, group);
     frame!(Done, world.request(dan, Request::Leave(Leave { request: 9, conversation: group })));
     let members = Vec::from([late.user, dan.user]);
     let add = MembersAdd { request: 9, conversation: group, role: Role::ADMIN, members };
+    frame!(Done, world.request(ann, Request::MembersAdd(add)));
+    let members = Vec::from([plain.user]);
+    let add = MembersAdd { request: 9, conversation: group, role: Role::MEMBER, members };
     frame!(Done, world.request(ann, Request::MembersAdd(add)));
     world.post(bob, group);
     frame!(Marked, world.request(eve, mark(group, 1)));
@@ -69,12 +71,14 @@ fn those_entitled_to_a_message_have_read_it_or_not() {
     // The author is in neither list; dan's later stint does not cover the first message, his mark there does not count.
     check(bob, 1, StatusList::DONE, (1, 2, &[eve.user], last));
     check(bob, 1, StatusList::OPEN, (1, 2, &[ann.user, dan.user], last));
-    check(ann, 2, StatusList::DONE, (1, 3, &[dan.user], last));
-    check(late, 2, StatusList::OPEN, (1, 3, &[ann.user, eve.user], late.user));
+    check(ann, 2, StatusList::DONE, (1, 4, &[dan.user], last));
+    check(late, 2, StatusList::OPEN, (1, 4, &[ann.user, eve.user], late.user));
     check(late, 1, StatusList::COUNTS, (1, 2, &[], last));
 
     let mut refused = |who, request, expected| assert_eq!(code(world.request(who, request)), expected);
     refused(eve, status(group, 1, StatusList::COUNTS, author), ErrorCode::FORBIDDEN);
+    refused(plain, status(group, 1, StatusList::COUNTS, author), ErrorCode::NOT_FOUND);
+    refused(plain, status(group, 2, StatusList::COUNTS, author), ErrorCode::FORBIDDEN);
     refused(stranger, status(group, 1, StatusList::COUNTS, author), ErrorCode::NOT_FOUND);
     refused(stranger, status(NOWHERE, 1, StatusList::COUNTS, author), ErrorCode::NOT_FOUND);
     refused(ann, status(group, 0, StatusList::COUNTS, author), ErrorCode::NOT_FOUND);
