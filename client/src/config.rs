@@ -99,7 +99,8 @@ impl Config {
         self.producer(ProducerId(random::nonzero_u64()))
     }
 
-    /// Sets [`Config::store`], and takes device and producer from it if it keeps them; set those afterwards to override.
+    /// Sets [`Config::store`], and takes device and producer from it if it keeps them; set those afterwards to
+    /// override. The numbers in a store are of one producer: with another one, use another store.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         if let Some(identity) = store.identity() {

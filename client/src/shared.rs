@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) recovered: Mutex<Vec<PublishHandle>>,
     /// Held while cursors are saved; a tokio mutex, because saving waits for a thread that blocks.
-    pub(crate) saving: tokio::sync::Mutex<()>,
+    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
     welcome: Mutex<Option<Welcome>>,
     failure: Mutex<Option<ConnectError>>,
     shutdown: watch::Sender<bool>,
@@ -62,7 +62,7 @@ impl Shared {
             cursors,
             calls,
             recovered: Mutex::new(recovered),
-            saving: tokio::sync::Mutex::default(),
+            saving: Arc::default(),
             welcome: Mutex::default(),
             failure: Mutex::default(),
             shutdown: watch::Sender::new(false),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use carillon_protocol::ids::{Incarnation, Position};
 use carillon_protocol::session::Cursor;
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::limits::ACK_DELAY_MS;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -27,30 +29,32 @@ pub(super) async fn run(shared: &Shared) -> io::Error {
 
 /// Saves what was acknowledged, so that it may be sent.
 pub(super) async fn flush(shared: &Shared) -> io::Result<()> {
-    // Two at once could leave the older cursor in the store.
-    let _alone = shared.saving.lock().await;
+    let alone = Arc::clone(&shared.saving).lock_owned().await;
     let cursors = shared.cursors.unsaved();
-    if let Some(store) = &shared.config.store {
-        for cursor in cursors.clone() {
-            blocking(store, move |store| store.save_cursor(cursor)).await?;
-        }
-    }
+    save(shared, alone, cursors.clone()).await?;
     shared.cursors.save_done(&cursors);
     Ok(())
 }
 
 /// Drops all cursors, in the store too.
 pub(super) async fn reset(shared: &Shared) -> io::Result<()> {
-    let _alone = shared.saving.lock().await;
-    let shards = shared.cursors.reset();
-    if let Some(store) = &shared.config.store {
-        for shard in shards {
-            let (incarnation, position) = (Incarnation(0), Position(0));
-            let none = Cursor { shard, incarnation, position, receipts_through: position };
-            blocking(store, move |store| store.save_cursor(none)).await?;
-        }
+    let alone = Arc::clone(&shared.saving).lock_owned().await;
+    let (incarnation, position) = (Incarnation(0), Position(0));
+    let none = |shard| Cursor { shard, incarnation, position, receipts_through: position };
+    save(shared, alone, shared.cursors.reset().into_iter().map(none).collect()).await
+}
+
+/// `alone` is held until the store is done, even if the caller is cancelled: of two savings at once the older could win.
+async fn save(shared: &Shared, alone: OwnedMutexGuard<()>, cursors: Vec<Cursor>) -> io::Result<()> {
+    let Some(store) = &shared.config.store else { return Ok(()) };
+    if cursors.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    blocking(store, move |store| {
+        let _alone = alone;
+        cursors.into_iter().try_for_each(|cursor| store.save_cursor(cursor))
+    })
+    .await
 }
 
 /// Runs a store's method where it may block. Cancelled, it still runs to its end.

@@ -1,0 +1,7 @@
+//! The SDK against a broker that does what a test says, over real QUIC.
+
+mod broker;
+mod handshake;
+mod publishing;
+mod reading;
+mod requests;
