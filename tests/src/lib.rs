@@ -1,3 +1,4 @@
 //! What the end-to-end, simulation and conformance tests of Carillon stand on.
 
 pub mod harness;
+pub mod raw;
