@@ -1,5 +1,6 @@
 //! A broker on loopback for end-to-end tests: in this process, or the real binary as a process of its own that can be killed.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,10 @@ use carillon::clock::{Clock, SystemClock};
 use carillon::material::{Grant, Material, SERVER_NAME, sign_token};
 use carillon::server::{Options, Server};
 use carillon::tls;
-use carillon_client::{Client, Config, Event, Events, Message, Reconnect, Roots};
+use carillon_client::{
+    Client, Config, ErrorCode, Event, Events, Membership, Message, PublishError, Published, Reconnect, RequestError,
+    Roots,
+};
 use carillon_transport::TransportConfig;
 use tempfile::TempDir;
 
@@ -218,6 +222,57 @@ pub async fn next_texts(events: &mut Events, count: usize) -> Vec<String> {
     texts
 }
 
+/// A group of this client and these users.
+///
+/// # Panics
+/// If it is refused.
+pub async fn group_of(owner: &Client, members: &[UserId]) -> ConversationId {
+    let created = patiently(owner.create_conversation(NewConversation::group(members))).await;
+    created.expect("a group is made").conversation
+}
+
+/// Publishes a text and waits until it is durable.
+///
+/// # Panics
+/// If it is refused.
+pub async fn say(client: &Client, to: impl Into<To>, text: impl Into<String>) -> Published {
+    patiently(client.publish(to, MessageKind::TEXT, text.into())).await.expect("the message is accepted")
+}
+
+/// The next change of the user's memberships; messages before it are acknowledged and passed over.
+///
+/// # Panics
+/// As [`next_message`].
+pub async fn next_membership(events: &mut Events) -> Membership {
+    next_that(events, |event| match event {
+        Event::Membership(membership) => Some(membership.clone()),
+        _ => None,
+    })
+    .await
+}
+
+/// Why a request was refused.
+///
+/// # Panics
+/// If it was not.
+pub fn refusal<T: Debug>(result: Result<T, RequestError>) -> ErrorCode {
+    match result {
+        Err(RequestError::Refused { code, .. }) => code,
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+/// Why a message was refused.
+///
+/// # Panics
+/// If it was not.
+pub fn publish_refusal(result: Result<Published, PublishError>) -> ErrorCode {
+    match result {
+        Err(PublishError::Refused { code, .. }) => code,
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
 /// The next event that `pick` takes; what it passes over is acknowledged.
 ///
 /// # Panics
@@ -286,6 +341,17 @@ impl Process {
             .stdout(Stdio::null())
             .spawn();
         self.child = Some(child.expect("the broker's binary starts"));
+    }
+
+    /// Resident memory, in kilobytes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resident_kb(&self) -> u64 {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// SIGKILL.

@@ -53,11 +53,8 @@ fn crates_know_only_whom_they_may() {
 
 #[test]
 fn each_library_is_named_in_its_room_alone() {
-    let rooms: &[(&str, &[&str])] = &[
-        ("quinn-proto", &["broker/transport"]),
-        ("quinn-udp", &["broker/transport"]),
-        ("quinn", &["client"]),
-    ];
+    let rooms: &[(&str, &[&str])] =
+        &[("quinn-proto", &["broker/transport"]), ("quinn-udp", &["broker/transport"]), ("quinn", &["client"])];
     let crates = ["protocol", "broker/core", "broker/transport", "broker", "client", "bench", "loadtest", "tests"];
     for (library, may) in rooms {
         for krate in crates {
@@ -97,7 +94,9 @@ fn only_the_clocks_read_the_time() {
 
 #[test]
 fn files_have_not_become_towns() {
-    for directory in ["protocol/src", "broker/core/src", "broker/transport/src", "broker/src", "client/src", "loadtest/src"] {
+    for directory in
+        ["protocol/src", "broker/core/src", "broker/transport/src", "broker/src", "client/src", "loadtest/src"]
+    {
         for (name, text) in sources(directory) {
             let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
             let test = name.contains("/tests/") || name.ends_with("tests.rs");
