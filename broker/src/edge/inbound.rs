@@ -195,9 +195,12 @@ impl Edge {
     pub(super) fn resume_reading<L: Links>(&mut self, links: &mut L) {
         for _ in 0..self.resuming.len() {
             let Some(key) = self.resuming.pop_front() else { break };
+            // Once for both streams: each may put the session back on the list, which must not grow by that.
+            if let Some(session) = self.sessions.at_key(key) {
+                session.resuming = false;
+            }
             for which in [Which::Control, Which::Publish] {
                 let Some(session) = self.sessions.at_key(key) else { break };
-                session.resuming = false;
                 if session.channel(which).is_some_and(|channel| channel.unread) {
                     self.read(links, key, which);
                 }
