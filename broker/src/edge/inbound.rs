@@ -3,9 +3,11 @@
 use carillon_core::input::{Attach, Input};
 use carillon_protocol::Frame;
 use carillon_protocol::error::{Done, Error, ErrorCode};
-use carillon_protocol::frame::{Body, FrameError, RawFrame};
+use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
 use carillon_protocol::ids::{ProducerId, Timestamp};
-use carillon_protocol::limits::{CURSORS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_PENDING_MAX};
+use carillon_protocol::limits::{
+    CURSORS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_PENDING_MAX,
+};
 use carillon_protocol::publish::Publish;
 use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
 use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamId};
@@ -338,7 +340,7 @@ impl Edge {
         let request = refresh.request;
         let reply = match refused {
             None => Done { request }.into(),
-            Some(text) => Error { request, code, text: text.as_str().into() }.into(),
+            Some(text) => Error { request, code, text: for_people(&text) }.into(),
         };
         self.write_reply(links, key, Which::Control, &reply);
         Ok(())
@@ -361,6 +363,11 @@ impl Edge {
         }
         Ok(())
     }
+}
+
+/// A text that may hold what a token says, at the length that the protocol promises.
+fn for_people(text: &str) -> Text {
+    text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].into()
 }
 
 fn checked_request_id(request: u32) -> Result<(), Cause> {
