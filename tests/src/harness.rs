@@ -12,8 +12,8 @@ use carillon::material::{Grant, Material, SERVER_NAME, sign_token};
 use carillon::server::{Options, Server};
 use carillon::tls;
 use carillon_client::{
-    Client, Config, ErrorCode, Event, Events, Membership, Message, PublishError, Published, Reconnect, RequestError,
-    Roots,
+    Client, Config, ConversationId, ErrorCode, Event, Events, Membership, Message, MessageKind, NewConversation,
+    PublishError, Published, Reconnect, RequestError, Roots, To, UserId,
 };
 use carillon_transport::TransportConfig;
 use tempfile::TempDir;
