@@ -1,0 +1,171 @@
+//! A shard with one group in it, driven as the sequencer drives it: one input, its effects, the next.
+
+use carillon_core::Shard;
+use carillon_core::effect::{Effects, Reply};
+use carillon_core::input::{Attach, Authority, Input, Principal, Request};
+use carillon_core::record::Record;
+use carillon_protocol::Frame;
+use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
+use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, TenantId, UserId};
+use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
+use carillon_protocol::receipt::MarkRead;
+
+use crate::{NOW, SHARD, publish};
+
+const PRODUCER: ProducerId = ProducerId(1);
+
+/// A shard, a service that publishes, and a group of so many members beside it.
+pub struct Group {
+    shard: Shard,
+    effects: Effects,
+    service: Principal,
+    conversation: ConversationId,
+    members: Vec<UserId>,
+    /// Messages published so far: their highest number and, because nobody else publishes, their highest seq.
+    published: u64,
+}
+
+impl Group {
+    /// A fresh shard with a group of `members` users and the service that owns it.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn of(members: u32) -> Self {
+        let service = Principal { tenant: TenantId(0), user: UserId(0), authority: Authority::Service };
+        let mut group = Self {
+            shard: Shard::new(SHARD),
+            effects: Effects::default(),
+            service,
+            conversation: ConversationId(0),
+            members: Vec::new(),
+            published: 0,
+        };
+        let Some(Reply::Attached(attached)) = group.handle(attach("service", Authority::Service)) else {
+            panic!("the service attaches");
+        };
+        (group.service.tenant, group.service.user) = (attached.tenant, attached.user);
+        for index in 0..members {
+            let find = UserFind { request: 1, create: 1, handle: handle(index).as_str().into() };
+            let Frame::UserFound(found) = group.ask(Request::UserFind(find)) else { panic!("a service makes users") };
+            group.members.push(found.user);
+        }
+        group.conversation = group.create();
+        let members = group.members.clone();
+        for some in members.chunks(MEMBERS_A_REQUEST_MAX) {
+            group.add(group.conversation, some);
+        }
+        group
+    }
+
+    /// Puts the first member into so many more groups.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn enrol_first(&mut self, groups: u32) {
+        let first = self.members[0];
+        for _ in 0..groups {
+            let conversation = self.create();
+            self.add(conversation, &[first]);
+        }
+    }
+
+    /// Present members, the service apart.
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The service publishes one message.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn publish(&mut self) {
+        self.published += 1;
+        let publish = publish(self.published, self.conversation);
+        let reply = self.handle(Input::Publish { who: self.service, producer: Some(PRODUCER), publish });
+        assert!(matches!(reply, Some(Reply::Frame(Frame::Published(_)))), "{reply:?}");
+    }
+
+    /// As [`Group::publish`], for the record that goes to the journal.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn publish_record(&mut self) -> Record {
+        self.published += 1;
+        let publish = publish(self.published, self.conversation);
+        let input = Input::Publish { who: self.service, producer: Some(PRODUCER), publish };
+        self.shard.handle(NOW, input, &mut self.effects);
+        let record = self.effects.records.pop().expect("a message is one record");
+        self.effects = Effects::default();
+        record
+    }
+
+    /// A member reads all that was published.
+    ///
+    /// # Panics
+    /// If there is no such member, or the mark is refused.
+    pub fn mark_read(&mut self, member: usize) {
+        let who = Principal { user: self.members[member], authority: Authority::User, ..self.service };
+        let mark = MarkRead { request: 1, conversation: self.conversation, up_to: Seq(self.published) };
+        let reply = self.handle(Input::Request { who, request: Request::MarkRead(mark) });
+        assert!(matches!(reply, Some(Reply::Frame(Frame::Marked(_)))), "{reply:?}");
+    }
+
+    /// A member's device attaches: for the first time, if it has not before.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn attach(&mut self, member: u32) {
+        let reply = self.handle(attach(&handle(member), Authority::User));
+        assert!(matches!(reply, Some(Reply::Attached(_))), "{reply:?}");
+    }
+
+    fn create(&mut self) -> ConversationId {
+        let create = ConversationCreate {
+            request: 1,
+            kind: ConversationKind::GROUP,
+            post_policy: PostPolicy(0),
+            name: "".into(),
+            members: Vec::new(),
+        };
+        match self.ask(Request::ConversationCreate(create)) {
+            Frame::ConversationCreated(created) => created.conversation,
+            other => panic!("a service makes groups: {other:?}"),
+        }
+    }
+
+    fn add(&mut self, conversation: ConversationId, members: &[UserId]) {
+        let add = MembersAdd { request: 1, conversation, role: Role::MEMBER, members: members.to_vec() };
+        let reply = self.ask(Request::MembersAdd(add));
+        assert!(matches!(reply, Frame::Done(_)), "{reply:?}");
+    }
+
+    fn ask(&mut self, request: Request) -> Frame {
+        match self.handle(Input::Request { who: self.service, request }) {
+            Some(Reply::Frame(frame)) => frame,
+            other => panic!("a request is answered by a frame: {other:?}"),
+        }
+    }
+
+    /// One input; what it brought is let go of as the sequencer does after a commit.
+    fn handle(&mut self, input: Input) -> Option<Reply> {
+        self.shard.handle(NOW, input, &mut self.effects);
+        self.effects.records.clear();
+        self.effects.signals.clear();
+        self.effects.reply.take()
+    }
+}
+
+fn handle(member: u32) -> String {
+    format!("member-{member}")
+}
+
+fn attach(handle: &str, authority: Authority) -> Input {
+    Input::Attach(Attach {
+        tenant: "bench".into(),
+        handle: handle.into(),
+        authority,
+        device: DeviceId(1),
+        producer: Some(PRODUCER),
+    })
+}
