@@ -1,3 +1,9 @@
-//! The `carillon` command.
+//! The `carillon` command: arguments in, a command run, an exit code out. Everything is in [`cli`].
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

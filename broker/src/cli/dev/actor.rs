@@ -1,0 +1,185 @@
+//! A user of the tour: one real client over QUIC.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carillon_client::{
+    Client, ConnectError, ConversationId, DingPush, DingUpdate, Event, Events, FileStore, Message, Position,
+    ReadUpdate, Seq, Store, UserId, Welcome,
+};
+
+use super::super::context::Context;
+use super::super::failure::{Exit, Failure};
+use super::super::session::{From, Use, connect, signing, tour_store};
+use super::super::token::Role;
+
+/// Each thing the tour waits for must happen within this; on loopback it takes milliseconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connected user.
+pub(super) struct Actor {
+    /// The handle.
+    pub(super) handle: &'static str,
+    /// The id.
+    pub(super) user: UserId,
+    /// The device.
+    pub(super) client: Client,
+    events: Events,
+    /// All that is addressed to the device up to here was given.
+    position: Position,
+    /// What came while something else was waited for.
+    dings: Vec<DingPush>,
+    messages: Vec<Message>,
+}
+
+impl Actor {
+    /// Connects, from where this device was, or from the beginning.
+    pub(super) async fn connect(
+        context: &Context,
+        key: &Path,
+        handle: &'static str,
+        part: Part,
+    ) -> Result<Self, Failure> {
+        let (device, purpose, role) = match part {
+            Part::Author => (handle.to_owned(), Use::Publish, Role::Admin),
+            Part::Member => (handle.to_owned(), Use::Publish, Role::User),
+            Part::Auditor => (format!("{handle}-auditor"), Use::Read(From::Beginning), Role::User),
+        };
+        let store: Arc<FileStore> = tour_store(&context.state, &device)?;
+        let token = signing(key.to_owned(), context.tenant.clone(), handle.to_owned(), role);
+        let saved = store.load().map_err(ConnectError::Store)?;
+        let saved = saved.cursors.first().filter(|_| part != Part::Auditor).copied();
+        let connected = connect(context, token, store, purpose, STEP_TIMEOUT).await;
+        let (client, events) = connected.map_err(|error| match error {
+            Some(error) => error.into(),
+            None => Failure::new(Exit::Failed, format!("{handle} did not get a session within {STEP_TIMEOUT:?}")),
+        })?;
+        let Welcome { user, incarnation, .. } = client.welcome();
+        let position =
+            saved.filter(|cursor| cursor.incarnation == incarnation).map_or(Position(0), |cursor| cursor.position);
+        Ok(Self { handle, user, client, events, position, dings: Vec::new(), messages: Vec::new() })
+    }
+
+    /// Takes and acknowledges events until one is what is waited for.
+    async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T, Failure> {
+        let handle = self.handle;
+        let waiting = async {
+            while let Some(event) = self.events.next().await {
+                self.position = position(&event).unwrap_or(self.position);
+                let found = wanted(&event);
+                self.events.ack(&event);
+                match event {
+                    Event::Ding(ding) => self.dings.push(ding),
+                    Event::Message(message) => self.messages.push(message),
+                    Event::Ended(error) => return Err(Failure::from(error).about(handle)),
+                    _ => {}
+                }
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+            }
+            Err(Failure::new(Exit::Failed, format!("the client of {handle} was closed")))
+        };
+        let waited = tokio::time::timeout(STEP_TIMEOUT, waiting).await;
+        let missing = || Failure::new(Exit::Failed, format!("{handle} waited {STEP_TIMEOUT:?} for {what}"));
+        waited.unwrap_or_else(|_| Err(missing()))
+    }
+
+    /// The messages of the group up to this seq that this device was given since the last call, in the order they came.
+    pub(super) async fn receive(&mut self, group: ConversationId, last: Seq) -> Result<Vec<Message>, Failure> {
+        let is_last = |message: &Message| message.conversation == group && message.seq >= last;
+        if !self.messages.iter().any(is_last) {
+            let wanted = |event: &Event| matches!(event, Event::Message(message) if is_last(message)).then_some(());
+            self.until(&format!("message {last} of the group"), wanted).await?;
+        }
+        Ok(self.take_messages(group))
+    }
+
+    /// All messages of the group that this device is given up to a position.
+    pub(super) async fn receive_through(
+        &mut self,
+        group: ConversationId,
+        through: Position,
+    ) -> Result<Vec<Message>, Failure> {
+        if self.position < through {
+            let reached = |event: &Event| position(event).filter(|position| *position >= through);
+            self.until(&format!("the journal up to position {through}"), reached).await?;
+        }
+        Ok(self.take_messages(group))
+    }
+
+    /// Whether messages came that were not asked for yet.
+    pub(super) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    fn take_messages(&mut self, group: ConversationId) -> Vec<Message> {
+        let mut messages = std::mem::take(&mut self.messages);
+        messages.retain(|message| message.conversation == group);
+        messages
+    }
+
+    /// The next DING from this user.
+    pub(super) async fn ding_from(&mut self, sender: UserId) -> Result<DingPush, Failure> {
+        let found = self.dings.iter().position(|ding| ding.sender == sender);
+        if let Some(at) = found {
+            return Ok(self.dings.remove(at));
+        }
+        let wanted = |event: &Event| match event {
+            Event::Ding(ding) if ding.sender == sender => Some(ding.clone()),
+            _ => None,
+        };
+        let ding = self.until("a DING", wanted).await?;
+        self.dings.retain(|kept| kept.ding != ding.ding);
+        Ok(ding)
+    }
+
+    /// The news that a member has read the group up to here.
+    pub(super) async fn read_update(
+        &mut self,
+        group: ConversationId,
+        member: UserId,
+        up_to: Seq,
+    ) -> Result<ReadUpdate, Failure> {
+        let wanted = |event: &Event| match event {
+            Event::Read(read) if read.conversation == group && read.user == member && read.read_up_to >= up_to => {
+                Some(read.clone())
+            }
+            _ => None,
+        };
+        self.until("a read receipt", wanted).await
+    }
+
+    /// The news that a member has confirmed a DING.
+    pub(super) async fn ding_update(&mut self, confirmed_by: UserId) -> Result<DingUpdate, Failure> {
+        let wanted = |event: &Event| match event {
+            Event::DingUpdate(update) if update.user == confirmed_by => Some(update.clone()),
+            _ => None,
+        };
+        self.until("the confirmation of a DING", wanted).await
+    }
+}
+
+/// How far an event of the inbox brings a device.
+fn position(event: &Event) -> Option<Position> {
+    match event {
+        Event::Message(message) => Some(message.position),
+        Event::Membership(membership) => Some(membership.position),
+        Event::Progress(progress) => Some(progress.position),
+        Event::Truncated(truncated) => Some(truncated.position),
+        Event::Skipped(skipped) => Some(skipped.position),
+        _ => None,
+    }
+}
+
+/// What an actor is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Makes users and the group, publishes and rings.
+    Author,
+    /// A member with a device of their own.
+    Member,
+    /// A second device of a member, which reads everything from the beginning and keeps nothing.
+    Auditor,
+}

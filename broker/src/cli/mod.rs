@@ -1,0 +1,148 @@
+//! The command line: one file per subcommand, and what they share.
+//!
+//! Owns arguments, output and exit codes. Knows the broker only by starting it ([`dev`], [`serve`]), and talks to it as any application
+//! does: through the SDK.
+
+mod context;
+mod conversation;
+mod dev;
+mod ding;
+mod escape;
+mod failure;
+mod logs;
+mod names;
+mod out;
+mod publish;
+mod read;
+mod running;
+mod serve;
+mod session;
+mod show;
+mod slots;
+mod status;
+mod subscribe;
+mod time;
+mod token;
+mod user;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Exit, Failure};
+use out::note;
+
+/// What a stuck blocking read (of a terminal, say) may hold the process up after the command is done.
+const LEAVE_AFTER: Duration = Duration::from_millis(100);
+
+const EXAMPLES: &str = "\
+Start here, in two terminals:
+  carillon dev                                      a broker, and a tour of what it does
+  carillon sub --user bob                           what is addressed to bob, as it comes
+  carillon pub --user alice --to bob hello          a message to bob
+
+Commands find the broker through a context file: --context FILE, else CARILLON_CONTEXT, else ./carillon-data/context.toml,
+which `carillon dev` writes.
+
+Exit codes:
+  0  done
+  1  refused by the broker, or a file could not be used
+  2  wrong arguments, context or configuration
+  3  no broker answers
+  4  not allowed: the token, the role, or the broker's certificate
+ 70  the broker's journal or socket failed while it served (dev, serve)
+
+CARILLON_LOG sets the log on standard error (error, warn, info, debug, or carillon=debug,…). NO_COLOR turns colours off.";
+
+/// Carillon: a real-time messaging broker. Messages, receipts and DINGs over QUIC, through a durable journal.
+#[derive(Debug, Parser)]
+#[command(name = "carillon", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    /// Say what caused an error, and log more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Serve(serve::Args),
+    Token(token::Args),
+    #[command(name = "pub")]
+    Publish(publish::Args),
+    #[command(name = "sub")]
+    Subscribe(subscribe::Args),
+    Read(read::Args),
+    Status(status::Args),
+    Ding(ding::Args),
+    Conversation(conversation::Args),
+    User(user::Args),
+}
+
+impl Command {
+    /// The level of the log: a broker that serves tells what it does, the others only what goes wrong.
+    fn log_level(&self, verbose: bool) -> &'static str {
+        match self {
+            Self::Serve(_) => "info",
+            _ if verbose => "info",
+            Self::Dev(_) => "warn",
+            _ => "error",
+        }
+    }
+
+    async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Dev(args) => dev::run(args).await,
+            Self::Serve(args) => serve::run(args).await,
+            Self::Token(args) => token::run(args),
+            Self::Publish(args) => publish::run(args).await,
+            Self::Subscribe(args) => subscribe::run(args).await,
+            Self::Read(args) => read::run(args).await,
+            Self::Status(args) => status::run(args).await,
+            Self::Ding(args) => ding::run(args).await,
+            Self::Conversation(args) => conversation::run(args).await,
+            Self::User(args) => user::run(args).await,
+        }
+    }
+}
+
+/// Runs the command of the process's arguments.
+pub(crate) fn main() -> ExitCode {
+    let Cli { verbose, command } = Cli::parse();
+    logs::start(command.log_level(verbose));
+    let done = run(command);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(report) = failure.report(verbose) {
+                note(report);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused(Exit::Failed, format!("cannot start: {error}"), error))?;
+    let done = runtime.block_on(command.run());
+    runtime.shutdown_timeout(LEAVE_AFTER);
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,113 @@
+//! A broker in this process: until somebody ends it, or it fails.
+
+use std::io;
+
+use carillon::journal::StorageError;
+use carillon::server::{Server, StartError};
+use crossbeam::channel::Receiver;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::failure::{Exit, Failure};
+use super::out::note;
+
+/// What ends a broker.
+pub(crate) struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    failed: oneshot::Receiver<carillon::server::Failure>,
+}
+
+impl Ends {
+    /// Listens for signals and for the broker's failure.
+    pub(crate) fn watch(server: &Server) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            failed: forward(server.failures()),
+        })
+    }
+
+    /// Waits for a signal, or the broker's failure, which is final.
+    ///
+    /// # Cancel safety
+    /// Cancel safe until a failure came.
+    pub(crate) async fn wait(&mut self) -> Result<(), Failure> {
+        tokio::select! {
+            _ = self.interrupt.recv() => Ok(()),
+            _ = self.terminate.recv() => Ok(()),
+            Ok(failure) = &mut self.failed => Err(broker_failed(failure)),
+        }
+    }
+
+    /// Stops the broker in good order; a second signal gives up waiting.
+    pub(crate) async fn stop(mut self, server: Server) -> Result<(), Failure> {
+        let stopped = tokio::task::spawn_blocking(|| server.stop());
+        tokio::select! {
+            stopped = stopped => stopped.expect("stopping does not panic").map_err(broker_failed),
+            signal = self.wait() => {
+                note("not waiting any longer; what was acknowledged is in the journal");
+                signal
+            }
+        }
+    }
+}
+
+/// A thread waits for the failure, because the broker knows no async. It ends with the broker, which drops the other end.
+fn forward(failures: Receiver<carillon::server::Failure>) -> oneshot::Receiver<carillon::server::Failure> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        if let Ok(failure) = failures.recv() {
+            tell.send(failure).ok();
+        }
+    });
+    told
+}
+
+fn broker_failed(failure: carillon::server::Failure) -> Failure {
+    let text = format!(
+        "the broker failed: {failure}. What was acknowledged is safe. Look into the cause, then start it again"
+    );
+    Failure::caused(Exit::Broker, text, failure)
+}
+
+/// Why a broker did not start, and what to do. `choose` says how another data directory or address is given.
+pub(crate) fn not_started(error: StartError, choose: &Choose) -> Failure {
+    let text = match &error {
+        StartError::Storage(StorageError::Locked(path)) => format!(
+            "the journal {} is in use by another broker: end that one first, or give another directory with {}",
+            path.display(),
+            choose.data
+        ),
+        StartError::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => format!(
+            "UDP {address} is taken, probably by another broker: end it, or listen elsewhere with {}",
+            choose.listen
+        ),
+        StartError::Storage(_) | StartError::Journal(_) | StartError::Listen { .. } | StartError::Thread(_) => {
+            with_causes(&error)
+        }
+    };
+    Failure::caused(Exit::Failed, text, error)
+}
+
+/// The error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// How a command is told to use something else.
+pub(crate) struct Choose {
+    /// Another data directory.
+    pub(crate) data: &'static str,
+    /// Another address.
+    pub(crate) listen: &'static str,
+}

@@ -1,0 +1,63 @@
+//! `carillon user`: who is there.
+
+use clap::Subcommand;
+
+use super::escape::escape;
+use super::failure::Failure;
+use super::out::Out;
+use super::session::{As, Use};
+use super::token::{Role, check_name};
+
+/// Who acts when nobody is named: making users is an administrator's work.
+const ADMINISTRATOR: &str = "admin";
+
+/// Make users known before they connect for the first time
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make users, so that they can be written to; those who are there already stay as they are
+    #[command(after_help = "\
+Example:
+  carillon user add erin frank
+
+A user also comes to be by connecting. With a development context this acts as an administrator, by default as the
+user \"admin\"; otherwise the context's token must be one of a service or administrator.")]
+    Add {
+        #[command(flatten)]
+        who: As,
+        /// Their handles
+        #[arg(required = true, value_name = "HANDLE")]
+        handles: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    let Command::Add { mut who, handles } = args.command;
+    for handle in &handles {
+        check_name("user", handle)?;
+    }
+    who.user_or(ADMINISTRATOR)?;
+    let users = who
+        .ask_with(Use::Ask, Role::Admin)
+        .await?
+        .within(async |session| {
+            let mut users = Vec::with_capacity(handles.len());
+            for handle in &handles {
+                let made = session.client.create_user(handle).await;
+                users.push(made.map_err(|error| Failure::request(&format!("making {handle:?}"), error))?);
+            }
+            Ok(users)
+        })
+        .await?;
+    let mut out = Out::new();
+    for (handle, user) in handles.iter().zip(users) {
+        out.line(format_args!("{} is user {user}", escape(handle)))?;
+    }
+    Ok(out.flush()?)
+}
