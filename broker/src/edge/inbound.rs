@@ -10,7 +10,7 @@ use carillon_protocol::limits::{
 };
 use carillon_protocol::publish::Publish;
 use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
-use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamId};
+use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamClosed, StreamId};
 
 use super::auth::TokenRefused;
 use super::limits::{
@@ -159,7 +159,8 @@ impl Edge {
                     budget = budget.saturating_sub(bytes.len());
                     channel.decoder.push(bytes);
                 }
-                Ok(Read::Blocked) => {
+                // Gone: its end was read before, and an event that came with it says so again.
+                Ok(Read::Blocked) | Err(StreamClosed::Gone) => {
                     channel.unread = false;
                     return Ok(());
                 }
