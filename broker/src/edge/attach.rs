@@ -111,7 +111,8 @@ impl Edge {
         let cursor = attaching.hello.cursors.iter().find(|cursor| cursor.shard == shard);
         let start = cursor.map_or(Position(0), |cursor| cursor.position);
         if cursor.is_some_and(|c| {
-            c.position.max(c.receipts_through) > attached.as_of || (c.position.0 > 0 && c.incarnation != incarnation)
+            let furthest = c.position.max(c.receipts_through);
+            furthest > attached.as_of || (furthest > Position(0) && c.incarnation != incarnation)
         }) {
             let text = "the cursor is of another journal or from the future: start anew";
             self.close_for_cause(links, key, ErrorCode::CURSOR_INVALID, text);
