@@ -153,8 +153,11 @@ impl Dial {
     /// # Panics
     /// If it does not.
     pub fn refused(&self, hello: &Hello) -> Closed {
-        let (mut raw, _) = self.greet(hello);
-        raw.closed()
+        let (mut raw, control) = self.greet(hello);
+        match raw.next_frame(control) {
+            Err(closed) => closed,
+            Ok(frame) => panic!("Hello was answered by {frame:?}"),
+        }
     }
 }
 
