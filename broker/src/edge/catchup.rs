@@ -15,7 +15,6 @@ use carillon_protocol::ids::Position;
 use carillon_protocol::session::Progress;
 use carillon_transport::{Link, LinkKey, Room};
 
-use super::limits::{PLAN_POSITIONS_MAX, READS_IN_FLIGHT_MAX, SLICE_BYTES_MAX, SLICES_A_TURN};
 use super::session::{Feed, Session};
 use super::{Edge, Links};
 use crate::index::Index;
@@ -53,6 +52,11 @@ impl CatchUp {
             queued: false,
         }
     }
+
+    /// Positions planned, and bytes of the bodies that wait.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.plan.len(), self.bodies.iter().map(|entry| entry.frame.len()).sum())
+    }
 }
 
 /// What a slice ended with.
@@ -63,21 +67,27 @@ enum Slice {
     Waits,
 }
 
-/// The next positions in `[next, through]` that the stints entitle to, at most [`PLAN_POSITIONS_MAX`], and how far the
-/// plan is complete.
-fn plan(index: &Index, stints: &[StintView], next: Position, through: Position) -> (VecDeque<Position>, Position) {
+/// The next positions in `[next, through]` that the stints entitle to, at most `positions_max`, and how far the plan is
+/// complete.
+fn plan(
+    index: &Index,
+    stints: &[StintView],
+    next: Position,
+    through: Position,
+    positions_max: usize,
+) -> (VecDeque<Position>, Position) {
     let mut positions = Vec::new();
     let before_next = Position(next.0.saturating_sub(1));
     for stint in stints {
         let after = stint.joined.max(before_next);
         let until = stint.left.map_or(through, |left| left.min(through));
         if after < until {
-            index.positions(stint.conversation, after, until, PLAN_POSITIONS_MAX, &mut positions);
+            index.positions(stint.conversation, after, until, positions_max, &mut positions);
         }
     }
     positions.sort_unstable();
-    let complete = positions.len() <= PLAN_POSITIONS_MAX;
-    positions.truncate(PLAN_POSITIONS_MAX);
+    let complete = positions.len() <= positions_max;
+    positions.truncate(positions_max);
     let horizon = if complete { through } else { *positions.last().expect("it was cut, so it is not empty") };
     (positions.into(), horizon)
 }
@@ -99,7 +109,7 @@ impl Edge {
     }
 
     pub(super) fn run_catch_up<L: Links>(&mut self, links: &mut L) {
-        for _ in 0..self.catching_up.len().min(SLICES_A_TURN) {
+        for _ in 0..self.catching_up.len().min(self.limits.slices_a_turn) {
             let Some(key) = self.catching_up.pop_front() else { break };
             let Some(session) = self.sessions.at_key(key) else { continue };
             let Feed::CatchingUp(catch_up) = &mut session.feed else { continue };
@@ -129,7 +139,7 @@ impl Edge {
 
     /// Plans ahead if nothing is planned. False when there is nothing left up to `seen`.
     fn make_plan(&mut self, key: LinkKey) -> bool {
-        let seen = self.seen;
+        let (seen, positions_max) = (self.seen, self.limits.plan_positions_max);
         let Some(session) = self.sessions.at_key(key) else { return false };
         let Some((tenant, user)) = session.identity().map(|identity| (identity.who.tenant, identity.who.user)) else {
             return false;
@@ -143,7 +153,7 @@ impl Edge {
             if catch_up.next > seen {
                 return false;
             }
-            let (positions, horizon) = plan(&self.parts.index, &known.stints, catch_up.next, seen);
+            let (positions, horizon) = plan(&self.parts.index, &known.stints, catch_up.next, seen, positions_max);
             catch_up.plan = positions;
             catch_up.horizon = Some(horizon);
         }
@@ -173,7 +183,7 @@ impl Edge {
                     frame
                 }
             };
-            if !out.is_empty() && out.len() + frame.len() > SLICE_BYTES_MAX {
+            if !out.is_empty() && out.len() + frame.len() > self.limits.slice_bytes_max {
                 return Slice::More;
             }
             out.extend_from_slice(&frame);
@@ -214,7 +224,7 @@ impl Edge {
     }
 
     fn ask_reader(&mut self, key: LinkKey) -> Slice {
-        if self.reading >= READS_IN_FLIGHT_MAX {
+        if self.reading >= self.limits.reads_in_flight_max {
             return Slice::More;
         }
         let ring = self.parts.ring.clone();
@@ -224,7 +234,7 @@ impl Edge {
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let request = ReadRequest {
             positions,
-            bytes_max: SLICE_BYTES_MAX,
+            bytes_max: self.limits.slice_bytes_max,
             done: Box::new(move |entries| {
                 // Room was reserved; an edge that is gone needs no bodies.
                 replies.try_send(ToEdge::Bodies { link: key, entries }).ok();
@@ -334,6 +344,7 @@ fn holds(committed: &crate::sequencer::ring::Committed, position: Position) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::limits::PLAN_POSITIONS_MAX;
     use carillon_protocol::ids::{ConversationId, Seq, UserId};
 
     fn check(stints: &[(u64, u64, Option<u64>)], next: u64, through: u64, expected: &[u64], horizon: u64) {
@@ -351,7 +362,7 @@ mod tests {
                 left: left.map(Position),
             })
             .collect();
-        let (positions, end) = plan(&index, &stints, Position(next), Position(through));
+        let (positions, end) = plan(&index, &stints, Position(next), Position(through), PLAN_POSITIONS_MAX);
         assert_eq!(positions, expected.iter().map(|p| Position(*p)).collect::<Vec<_>>());
         assert_eq!(end, Position(horizon));
     }
@@ -372,7 +383,7 @@ mod tests {
             index.append(ConversationId(1), Seq(position), Position(position), UserId(0));
         }
         let stint = StintView { conversation: ConversationId(1), joined: Position(0), left: None };
-        let (positions, horizon) = plan(&index, &[stint], Position(1), Position(many));
+        let (positions, horizon) = plan(&index, &[stint], Position(1), Position(many), PLAN_POSITIONS_MAX);
         assert_eq!(positions.len(), PLAN_POSITIONS_MAX);
         assert_eq!(horizon, Position(PLAN_POSITIONS_MAX as u64));
     }

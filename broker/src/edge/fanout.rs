@@ -14,7 +14,6 @@ use carillon_protocol::ids::{ConversationId, Position};
 use carillon_transport::{Link, LinkKey, Room};
 
 use super::interest::Audience;
-use super::limits::{BATCHES_A_TURN, ROUND_CHUNK_SESSIONS, ROUNDS_UNFINISHED_MAX};
 use super::{Edge, Links};
 use crate::sequencer::ring::{Committed, Found};
 
@@ -48,8 +47,8 @@ struct Run {
 
 impl Edge {
     pub(super) fn process_ring<L: Links>(&mut self, links: &mut L) {
-        for _ in 0..BATCHES_A_TURN {
-            if self.rounds.len() >= ROUNDS_UNFINISHED_MAX {
+        for _ in 0..self.limits.batches_a_turn {
+            if self.rounds.len() >= self.limits.rounds_unfinished_max {
                 break;
             }
             match self.parts.ring.at(self.next_ordinal) {
@@ -139,7 +138,7 @@ impl Edge {
         let Some(audience) = self.interest.audience(run.conversation) else { return };
         let Run { first, last, range, .. } = run;
         let round = Round { committed: committed.clone(), first, last, range, audience: audience.clone(), visited: 0 };
-        if round.audience.len() > ROUND_CHUNK_SESSIONS {
+        if round.audience.len() > self.limits.round_chunk_sessions {
             self.rounds.push_back(round);
             return;
         }
@@ -151,7 +150,7 @@ impl Edge {
     /// One chunk of the oldest unfinished round.
     pub(super) fn run_rounds<L: Links>(&mut self, links: &mut L) {
         let Some(mut round) = self.rounds.pop_front() else { return };
-        let end = round.audience.len().min(round.visited + ROUND_CHUNK_SESSIONS);
+        let end = round.audience.len().min(round.visited + self.limits.round_chunk_sessions);
         while round.visited < end {
             let session = round.audience[round.visited];
             round.visited += 1;

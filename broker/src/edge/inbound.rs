@@ -13,10 +13,7 @@ use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
 use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamClosed, StreamId};
 
 use super::auth::TokenRefused;
-use super::limits::{
-    HELLO_TIMEOUT_MS, PUBLISHES_IN_FLIGHT_MAX, READ_BYTES_A_TURN, READ_CHUNK_BYTES, REPLIES_RESERVED_MAX,
-    REPLY_BYTES_PAUSE,
-};
+use super::limits::{HELLO_TIMEOUT_MS, Limits, READ_CHUNK_BYTES};
 use super::session::{Attaching, Channel, Phase, Session};
 use super::{Edge, Links, requests};
 use crate::sequencer::Submission;
@@ -54,16 +51,14 @@ impl Session {
     }
 
     /// Whether the stream may not be read on now; whatever ends the pause resumes it.
-    fn pauses(&self, which: Which) -> bool {
+    fn pauses(&self, which: Which, limits: &Limits) -> bool {
+        let unread = |channel: &Channel| channel.out.bytes() > limits.reply_bytes_pause;
         match which {
-            Which::Control => {
-                matches!(self.phase, Phase::Attaching(_))
-                    || self.control.as_ref().is_some_and(|channel| channel.out.bytes() > REPLY_BYTES_PAUSE)
-            }
+            Which::Control => matches!(self.phase, Phase::Attaching(_)) || self.control.as_ref().is_some_and(unread),
             Which::Publish => {
                 self.identity().is_none()
-                    || self.publishes_in_flight >= PUBLISHES_IN_FLIGHT_MAX
-                    || self.publish.as_ref().is_some_and(|channel| channel.out.bytes() > REPLY_BYTES_PAUSE)
+                    || self.publishes_in_flight >= limits.publishes_in_flight_max
+                    || self.publish.as_ref().is_some_and(unread)
             }
         }
     }
@@ -132,12 +127,14 @@ impl Edge {
     }
 
     fn read_frames<L: Links>(&mut self, links: &mut L, key: LinkKey, which: Which) -> Result<(), Cause> {
-        let mut budget = READ_BYTES_A_TURN;
+        let limits = self.limits;
+        let mut budget = limits.read_bytes_a_turn;
         loop {
             let draining = self.draining;
-            let full = self.reserved >= REPLIES_RESERVED_MAX || (which == Which::Publish && self.stalled.is_some());
+            let full =
+                self.reserved >= limits.replies_reserved_max || (which == Which::Publish && self.stalled.is_some());
             let Some(session) = self.sessions.at_key(key) else { return Ok(()) };
-            let pauses = session.pauses(which);
+            let pauses = session.pauses(which, &limits);
             let Some(channel) = session.channel(which) else { return Ok(()) };
             if pauses || full || draining || budget == 0 {
                 channel.unread = true;

@@ -12,7 +12,7 @@ use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::catchup::CatchUp;
 use super::inbound::Which;
-use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, RECEIPTS_WAITING_MAX, URGENT_BYTES_MAX};
+use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_BYTES_MAX};
 use super::session::{Feed, Outbox};
 use super::{Edge, Links};
 use carillon_core::effect::Signal;
@@ -165,7 +165,7 @@ impl Edge {
     fn push_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
         let Some(session) = self.sessions.at_key(key) else { return };
         let receipts = &mut session.inbox.receipts;
-        if receipts.len() >= RECEIPTS_WAITING_MAX {
+        if receipts.len() >= self.limits.receipts_waiting_max {
             receipts.pop_front();
             self.stats.receipts_let_go += 1;
         }

@@ -1,4 +1,7 @@
 //! What bounds an edge and its sessions, and what happens at each bound.
+//!
+//! The constants are what runs. Those that decide where work is cut stand in [`Limits`] too, so that a simulation can
+//! make them so small that every cut happens.
 
 use carillon_protocol::limits::{FRAME_BYTES_MAX, REQUESTS_PENDING_MAX};
 
@@ -76,3 +79,57 @@ pub const PROGRESS_POSITIONS: u64 = 10_000;
 
 // The reply queue's room must cover what one session may reserve.
 const _: () = assert!(PUBLISHES_IN_FLIGHT_MAX + REQUESTS_PENDING_MAX < REPLIES_RESERVED_MAX);
+
+/// Where an edge cuts its work; see the constant of each name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// [`PUBLISHES_IN_FLIGHT_MAX`]
+    pub publishes_in_flight_max: usize,
+    /// [`REPLIES_RESERVED_MAX`]
+    pub replies_reserved_max: usize,
+    /// [`READS_IN_FLIGHT_MAX`]
+    pub reads_in_flight_max: usize,
+    /// [`REPLY_BYTES_PAUSE`]
+    pub reply_bytes_pause: usize,
+    /// [`RECEIPTS_WAITING_MAX`]
+    pub receipts_waiting_max: usize,
+    /// [`READ_BYTES_A_TURN`]
+    pub read_bytes_a_turn: usize,
+    /// [`BATCHES_A_TURN`]
+    pub batches_a_turn: usize,
+    /// [`ROUND_CHUNK_SESSIONS`]
+    pub round_chunk_sessions: usize,
+    /// [`ROUNDS_UNFINISHED_MAX`]
+    pub rounds_unfinished_max: usize,
+    /// [`SLICES_A_TURN`]
+    pub slices_a_turn: usize,
+    /// [`SLICE_BYTES_MAX`]
+    pub slice_bytes_max: usize,
+    /// [`PLAN_POSITIONS_MAX`]
+    pub plan_positions_max: usize,
+    /// [`REPLIES_A_TURN`]
+    pub replies_a_turn: usize,
+    /// [`PROGRESS_POSITIONS`]
+    pub progress_positions: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            publishes_in_flight_max: PUBLISHES_IN_FLIGHT_MAX,
+            replies_reserved_max: REPLIES_RESERVED_MAX,
+            reads_in_flight_max: READS_IN_FLIGHT_MAX,
+            reply_bytes_pause: REPLY_BYTES_PAUSE,
+            receipts_waiting_max: RECEIPTS_WAITING_MAX,
+            read_bytes_a_turn: READ_BYTES_A_TURN,
+            batches_a_turn: BATCHES_A_TURN,
+            round_chunk_sessions: ROUND_CHUNK_SESSIONS,
+            rounds_unfinished_max: ROUNDS_UNFINISHED_MAX,
+            slices_a_turn: SLICES_A_TURN,
+            slice_bytes_max: SLICE_BYTES_MAX,
+            plan_positions_max: PLAN_POSITIONS_MAX,
+            replies_a_turn: REPLIES_A_TURN,
+            progress_positions: PROGRESS_POSITIONS,
+        }
+    }
+}

@@ -41,8 +41,10 @@ use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
 use fanout::Round;
 use interest::Interest;
+use limits::Limits;
 pub use links::Links;
 pub use run::{Control, run};
+pub use session::Held;
 use session::{Session, Sessions};
 
 /// Where bodies that have left the ring come from.
@@ -127,6 +129,7 @@ pub enum Left {
 /// See the module.
 pub struct Edge {
     parts: Parts,
+    limits: Limits,
     sessions: Sessions,
     interest: Interest,
     /// Replies that are owed to this edge: room taken in its queue.
@@ -155,10 +158,16 @@ pub struct Edge {
 impl Edge {
     /// An edge without sessions.
     pub fn new(parts: Parts) -> Self {
+        Self::with_limits(parts, Limits::default())
+    }
+
+    /// As [`Edge::new`], cutting its work elsewhere: for tests.
+    pub fn with_limits(parts: Parts, limits: Limits) -> Self {
         let next_tick = Timestamp(parts.clock.wall().0 + limits::TICK_MS);
         let seen = parts.start;
         Self {
             parts,
+            limits,
             sessions: Sessions::default(),
             interest: Interest::default(),
             reserved: 0,
@@ -197,7 +206,7 @@ impl Edge {
         if self.has_more() || !self.rounds.is_empty() || !self.parts.replies.is_empty() {
             return Left::Work;
         }
-        let waits_for_reader = self.reading >= limits::READS_IN_FLIGHT_MAX;
+        let waits_for_reader = self.reading >= self.limits.reads_in_flight_max;
         if !self.catching_up.is_empty() && !waits_for_reader {
             return Left::Work;
         }
@@ -208,6 +217,11 @@ impl Edge {
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What each session holds because its streams did not take it.
+    pub fn held(&self) -> impl Iterator<Item = (LinkKey, Held)> {
+        self.sessions.iter().map(|session| (session.key, session.held()))
     }
 
     /// The last position processed.
@@ -249,7 +263,7 @@ impl Edge {
     }
 
     fn take_replies<L: Links>(&mut self, links: &mut L) {
-        for _ in 0..limits::REPLIES_A_TURN {
+        for _ in 0..self.limits.replies_a_turn {
             let Ok(message) = self.parts.replies.try_recv() else { break };
             match message {
                 ToEdge::Reply { link, reply } => {

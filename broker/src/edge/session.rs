@@ -133,6 +133,23 @@ pub(super) struct Inbox {
     pub(super) receipts_sent: Position,
 }
 
+/// What a session holds because its streams did not take it. Every field has a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The rest of the one frame that the inbox cut.
+    pub remainder_bytes: usize,
+    /// Frames read from disk for the next slice of catch-up.
+    pub body_bytes: usize,
+    /// Positions planned ahead.
+    pub planned: usize,
+    /// Read updates that wait.
+    pub receipts: usize,
+    /// Urgent frames that wait.
+    pub urgent_bytes: usize,
+    /// Replies that wait, on both streams.
+    pub reply_bytes: usize,
+}
+
 /// A session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -173,6 +190,22 @@ impl Session {
         match &self.phase {
             Phase::Attached(identity) => Some(identity),
             Phase::AwaitingHello { .. } | Phase::Attaching(_) => None,
+        }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let (planned, body_bytes) = match &self.feed {
+            Feed::CatchingUp(catch_up) => catch_up.held(),
+            Feed::Idle | Feed::Live { .. } => (0, 0),
+        };
+        let channels = [&self.control, &self.publish].into_iter().flatten();
+        Held {
+            remainder_bytes: self.inbox.remainder.len(),
+            body_bytes,
+            planned,
+            receipts: self.inbox.receipts.len(),
+            urgent_bytes: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.bytes()),
+            reply_bytes: channels.map(|channel| channel.out.bytes()).sum(),
         }
     }
 
@@ -219,6 +252,10 @@ impl Sessions {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
         self.slots.iter_mut().flatten().map(|session| &mut **session)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().flatten().map(|session| &**session)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use carillon_protocol::session::Goodbye;
 use carillon_transport::LinkKey;
 
 use super::inbound::Which;
-use super::limits::{CURSORS_A_RECORD_MAX, PROGRESS_POSITIONS, TICK_MS};
+use super::limits::{CURSORS_A_RECORD_MAX, TICK_MS};
 use super::session::{Feed, Identity, Phase};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
@@ -38,7 +38,7 @@ impl Edge {
                 Phase::Attached(identity) => {
                     moves.extend(session.acked.take().map(|position| cursor_move(identity, position)));
                     let behind = self.seen.0.saturating_sub(session.inbox.sent.0);
-                    if behind >= PROGRESS_POSITIONS && matches!(session.feed, Feed::Live { .. }) {
+                    if behind >= self.limits.progress_positions && matches!(session.feed, Feed::Live { .. }) {
                         quiet.push(session.key);
                     }
                 }

@@ -26,8 +26,8 @@ use crate::index::Index;
 use crate::journal::{CommitError, Draft, Journal};
 use fences::Fences;
 pub use queue::{
-    CONTROLS_QUEUED_MAX, EdgeId, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge, Wake,
-    submissions,
+    CONTROLS_QUEUED_MAX, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge,
+    Wake, mailbox, submissions,
 };
 use ring::RingWriter;
 

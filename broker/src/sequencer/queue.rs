@@ -143,3 +143,21 @@ pub struct Mailbox {
     /// Wakes it.
     pub waker: Arc<dyn Wake>,
 }
+
+/// What an edge takes out of its [`Mailbox`].
+pub struct Mail {
+    /// Replies, and bodies from the reader pool.
+    pub replies: Receiver<ToEdge>,
+    /// The other end of `replies`, for reads.
+    pub replies_in: Sender<ToEdge>,
+    /// Sessions that were taken over.
+    pub fences: Receiver<LinkKey>,
+}
+
+/// A mailbox with room for so many replies and so many fences, and its edge's side.
+pub fn mailbox(waker: Arc<dyn Wake>, replies_max: usize, fences_max: usize) -> (Mailbox, Mail) {
+    let (replies_in, replies) = bounded(replies_max);
+    let (fences_in, fences) = bounded(fences_max);
+    let mailbox = Mailbox { replies: replies_in.clone(), fences: fences_in, waker };
+    (mailbox, Mail { replies, replies_in, fences })
+}
