@@ -82,7 +82,8 @@ fn plan(
         let after = stint.joined.max(before_next);
         let until = stint.left.map_or(through, |left| left.min(through));
         if after < until {
-            index.positions(stint.conversation, after, until, positions_max, &mut positions);
+            // One more than is kept, so that a conversation that was cut is known to be.
+            index.positions(stint.conversation, after, until, positions_max + 1, &mut positions);
         }
     }
     positions.sort_unstable();
