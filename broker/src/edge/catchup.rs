@@ -288,6 +288,10 @@ impl Edge {
             return Slice::More;
         }
         let Feed::CatchingUp(catch_up) = &session.feed else { return Slice::Waits };
+        // A device that comes from an edge that is ahead has a cursor beyond `seen`: what lies between it has already.
+        if catch_up.next > seen.next() {
+            return Slice::More;
+        }
         debug_assert_eq!(catch_up.next, seen.next(), "a session turns live exactly at the edge's position");
         session.feed = Feed::Live { from: seen.next() };
         self.tell_progress(links, key);
