@@ -216,11 +216,12 @@ impl Edge {
         self.fall_behind(key, Some(position.next()));
     }
 
-    /// Where a live session that leaves this state has to read on: at the first round that has not visited it.
+    /// Where a live session that leaves this state has to read on: at the first round that has not visited it, else
+    /// behind what it was offered. That may be beyond `seen`, which includes a batch only when all of it is processed.
     pub(super) fn resume_position(&mut self, index: u32) -> Position {
         let seen = self.seen;
         let Some(session) = self.sessions.at(index) else { return seen.next() };
         let unvisited = self.rounds.iter().find(|round| round.has_ahead(index) && session.awaits(round.first));
-        unvisited.map_or(seen.next(), |round| round.first)
+        unvisited.map_or(seen.max(session.inbox.sent).next(), |round| round.first)
     }
 }
