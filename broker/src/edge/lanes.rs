@@ -15,7 +15,7 @@ use super::inbound::Which;
 use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_BYTES_MAX};
 use super::session::{Feed, Outbox};
 use super::{Edge, Links};
-use carillon_core::effect::Signal;
+use carillon_core::effect::{Signal, StintView};
 
 const PRIORITY_URGENT: i32 = 3;
 const PRIORITY_INBOX: i32 = 1;
@@ -149,8 +149,9 @@ impl Edge {
             ReadUpdate { conversation: *conversation, user: *user, read_up_to: *up_to, position: *position }.to_bytes();
         for user in told {
             let Some(known) = self.interest.user(*tenant, user) else { continue };
-            let member = known.stints.iter().any(|s| s.conversation == *conversation && s.left.is_none());
-            if !member {
+            // The stints may be newer than the mark: who joined after it is not told.
+            let covers = |s: &StintView| s.joined < *position && s.left.is_none_or(|left| *position <= left);
+            if !known.stints.iter().any(|s| s.conversation == *conversation && covers(s)) {
                 continue;
             }
             for index in known.sessions.clone() {
