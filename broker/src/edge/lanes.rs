@@ -148,7 +148,8 @@ impl Edge {
         let update =
             ReadUpdate { conversation: *conversation, user: *user, read_up_to: *up_to, position: *position }.to_bytes();
         for user in told {
-            let Some(known) = self.interest.user(*tenant, user) else { continue };
+            // Stale stints tell nothing: what is let go here is a hint, and can be asked for.
+            let Some(known) = self.interest.user(*tenant, user).filter(|known| !known.stale) else { continue };
             // The stints may be newer than the mark: who joined after it is not told.
             let covers = |s: &StintView| s.joined < *position && s.left.is_none_or(|left| *position <= left);
             if !known.stints.iter().any(|s| s.conversation == *conversation && covers(s)) {
