@@ -30,10 +30,11 @@ use crate::journal::{
 };
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
+use crate::tls;
 
 /// What a broker is started with.
 pub struct Options {
-    /// The data directory; its `journal` is made if it is missing.
+    /// The data directory; its `journal` and `reset.key` are made if they are missing.
     pub data: PathBuf,
     /// Where devices connect; port 0 lets the system pick.
     pub listen: SocketAddr,
@@ -43,7 +44,7 @@ pub struct Options {
     pub tls: Arc<rustls::ServerConfig>,
     /// Public keys that sign tokens.
     pub token_keys: Vec<DecodingKey>,
-    /// The transport's limits.
+    /// The transport's limits. Without a key for stateless resets it gets the data directory's.
     pub transport: TransportConfig,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -130,8 +131,13 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(options: Options) -> Result<Self, StartError> {
+    pub fn start(mut options: Options) -> Result<Self, StartError> {
         let storage = Arc::new(FileStorage::open(options.data.join("journal"))?);
+        if options.transport.reset_key.is_none() {
+            let path = options.data.join("reset.key");
+            let key = tls::reset_key(&path).map_err(|source| StorageError::Io { path, source })?;
+            options.transport.reset_key = Some(key);
+        }
         Self::start_on(options, storage)
     }
 

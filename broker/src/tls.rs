@@ -1,7 +1,8 @@
-//! Certificates and keys: what the broker presents, and which tokens it believes.
+//! Certificates and keys: what the broker presents, which tokens it believes, and the secret behind stateless resets.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,4 +90,54 @@ pub fn token_key(path: &Path) -> Result<DecodingKey, TlsError> {
         expected: "an Ed25519 public key",
         why: error.to_string(),
     })
+}
+
+/// Bytes of the secret of [`reset_key`].
+const RESET_KEY_BYTES: usize = 64;
+
+/// The secret behind stateless resets, made if it is not there. It outlives the process, so that a broker that was killed
+/// can tell its old peers at once that their connections are gone; without it they wait for their idle timeout.
+///
+/// # Errors
+/// The file cannot be read, written, or holds something else.
+pub fn reset_key(path: &Path) -> io::Result<[u8; RESET_KEY_BYTES]> {
+    match fs::read(path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("expected 64 random bytes: remove the file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_reset_key(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Renamed into place, so that a crash leaves all of it or nothing.
+fn make_reset_key(path: &Path) -> io::Result<[u8; RESET_KEY_BYTES]> {
+    let mut key = [0; RESET_KEY_BYTES];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_reset_key_is_made_once_and_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reset.key");
+        let key = reset_key(&path).unwrap();
+        assert_eq!(reset_key(&path).unwrap(), key);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, b"short").unwrap();
+        assert!(reset_key(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        assert_ne!(reset_key(&path).unwrap(), key);
+    }
 }
