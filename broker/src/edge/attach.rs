@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_core::effect::{Attached, Signal};
-use carillon_core::input::Attach;
+use carillon_core::input::{Attach, Input};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
@@ -14,6 +14,7 @@ use super::catchup::CatchUp;
 use super::inbound::Which;
 use super::session::{Feed, Identity, Phase, Session};
 use super::{Edge, Links};
+use crate::sequencer::Submission;
 use crate::sequencer::ring::{Committed, Found};
 use carillon_core::input::Principal;
 
@@ -26,26 +27,32 @@ enum Missed {
 }
 
 impl Session {
-    /// Asks for the stints anew; `None` unless the session is attached.
-    pub(super) fn attach_again(&mut self) -> Option<Attach> {
-        let Phase::Attached(identity) = &self.phase else { return None };
-        if let Feed::CatchingUp(catch_up) = &mut self.feed {
-            catch_up.attaching = true;
+    /// What the sequencer is asked; `None` before `Hello`.
+    pub(super) fn attach(&self) -> Option<Attach> {
+        match &self.phase {
+            Phase::AwaitingHello { .. } => None,
+            Phase::Attaching(attaching) => Some(Attach {
+                tenant: attaching.tenant.clone(),
+                handle: attaching.handle.clone(),
+                authority: attaching.authority,
+                device: attaching.hello.device,
+                producer: producer(&attaching.hello),
+            }),
+            Phase::Attached(identity) => Some(Attach {
+                tenant: identity.tenant.clone(),
+                handle: identity.handle.clone(),
+                authority: identity.who.authority,
+                device: identity.device,
+                producer: identity.producer,
+            }),
         }
-        Some(Attach {
-            tenant: identity.tenant.clone(),
-            handle: identity.handle.clone(),
-            authority: identity.who.authority,
-            device: identity.device,
-            producer: identity.producer,
-        })
     }
 }
 
 impl Edge {
     pub(super) fn handle_attached<L: Links>(&mut self, links: &mut L, key: LinkKey, attached: Attached) {
         let Missed::Batches(missed) = self.missed_since(attached.as_of) else {
-            return self.attach_once_more(key);
+            return self.attaching_again.push_back(key);
         };
         let Some(session) = self.sessions.at_key(key) else { return };
         let (tenant, user) = (attached.tenant, attached.user);
@@ -85,21 +92,14 @@ impl Edge {
         Missed::Batches(batches)
     }
 
-    fn attach_once_more(&mut self, key: LinkKey) {
-        let Some(session) = self.sessions.at_key(key) else { return };
-        let attach = match &session.phase {
-            Phase::AwaitingHello { .. } => None,
-            Phase::Attached(_) => session.attach_again(),
-            Phase::Attaching(attaching) => Some(Attach {
-                tenant: attaching.tenant.clone(),
-                handle: attaching.handle.clone(),
-                authority: attaching.authority,
-                device: attaching.hello.device,
-                producer: producer(&attaching.hello),
-            }),
-        };
-        if let Some(attach) = attach {
-            self.submit_attach(key, attach);
+    /// Asks for stints anew, as far as there is room for the answers.
+    pub(super) fn attach_again(&mut self) {
+        while self.reserved < self.limits.replies_reserved_max {
+            let Some(key) = self.attaching_again.pop_front() else { break };
+            let Some(attach) = self.sessions.at_key(key).and_then(|session| session.attach()) else { continue };
+            self.reserved += 1;
+            let from = self.origin(key);
+            self.submit(Submission::Input { from, input: Input::Attach(attach) });
         }
     }
 

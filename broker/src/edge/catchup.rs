@@ -15,7 +15,7 @@ use carillon_protocol::ids::Position;
 use carillon_protocol::session::Progress;
 use carillon_transport::{Link, LinkKey, Room};
 
-use super::session::{Feed, Session};
+use super::session::Feed;
 use super::{Edge, Links};
 use crate::index::Index;
 use crate::journal::{Entry, ReadError, ReadRequest};
@@ -328,8 +328,11 @@ impl Edge {
         let keys: Vec<LinkKey> = self.sessions.iter_mut().map(|session| session.key).collect();
         for key in keys {
             self.fall_behind(key, None);
-            if let Some(attach) = self.sessions.at_key(key).and_then(Session::attach_again) {
-                self.submit_attach(key, attach);
+            let feed = self.sessions.at_key(key).map(|session| &mut session.feed);
+            if let Some(Feed::CatchingUp(catch_up)) = feed
+                && !std::mem::replace(&mut catch_up.attaching, true)
+            {
+                self.attaching_again.push_back(key);
             }
         }
         // From the newest batch on, so that the edge does not fall again before it has caught its breath.

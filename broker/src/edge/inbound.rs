@@ -1,10 +1,10 @@
 //! What comes from clients: events of connections, frames on the control and publish streams.
 
-use carillon_core::input::{Attach, Input};
+use carillon_core::input::Input;
 use carillon_protocol::Frame;
 use carillon_protocol::error::{Done, Error, ErrorCode};
 use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
-use carillon_protocol::ids::{ProducerId, Timestamp};
+use carillon_protocol::ids::Timestamp;
 use carillon_protocol::limits::{
     CURSORS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_PENDING_MAX,
 };
@@ -13,7 +13,7 @@ use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
 use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamClosed, StreamId};
 
 use super::auth::TokenRefused;
-use super::limits::{HELLO_TIMEOUT_MS, Limits, READ_CHUNK_BYTES};
+use super::limits::{HELLO_TIMEOUT_MS, Limits, PUBLISH_BYTES_IN_FLIGHT_MAX, READ_CHUNK_BYTES};
 use super::session::{Attaching, Channel, Phase, Session};
 use super::{Edge, Links, requests};
 use crate::sequencer::Submission;
@@ -57,7 +57,8 @@ impl Session {
             Which::Control => matches!(self.phase, Phase::Attaching(_)) || self.control.as_ref().is_some_and(unread),
             Which::Publish => {
                 self.identity().is_none()
-                    || self.publishes_in_flight >= limits.publishes_in_flight_max
+                    || self.publishes.count() >= limits.publishes_in_flight_max
+                    || self.publishes.bytes() >= PUBLISH_BYTES_IN_FLIGHT_MAX
                     || self.publish.as_ref().is_some_and(unread)
             }
         }
@@ -247,14 +248,7 @@ impl Edge {
             };
             (code, refused.to_string())
         })?;
-        let producer = Some(hello.producer).filter(|producer| *producer != ProducerId(0));
-        let attach = Attach {
-            tenant: identity.tenant.clone(),
-            handle: identity.handle.clone(),
-            authority: identity.authority,
-            device: hello.device,
-            producer,
-        };
+        let from = self.origin(key);
         let Some(session) = self.sessions.at_key(key) else { return Ok(()) };
         session.phase = Phase::Attaching(Box::new(Attaching {
             hello,
@@ -266,7 +260,10 @@ impl Edge {
         if let Some(control) = &mut session.control {
             control.decoder.raise_frame_bytes_max(FRAME_BYTES_MAX);
         }
-        self.submit_attach(key, attach);
+        if let Some(attach) = session.attach() {
+            self.reserved += 1;
+            self.submit(Submission::Input { from, input: Input::Attach(attach) });
+        }
         Ok(())
     }
 
@@ -354,7 +351,7 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return Ok(()) };
         let Some(identity) = session.identity() else { return Ok(()) };
         let input = Input::Publish { who: identity.who, producer: identity.producer, publish };
-        session.publishes_in_flight += 1;
+        session.publishes.begin(raw.bytes.len());
         self.reserved += 1;
         if let Err(back) = self.parts.submit.publish(Submission::Input { from, input }) {
             self.stalled = Some(*back);

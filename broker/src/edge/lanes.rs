@@ -12,7 +12,7 @@ use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::catchup::CatchUp;
 use super::inbound::Which;
-use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_BYTES_MAX};
+use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_FRAMES_MAX};
 use super::session::{Feed, Outbox};
 use super::{Edge, Links};
 use carillon_core::effect::{Signal, StintView};
@@ -35,7 +35,7 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return };
         let which = match frame {
             Frame::Published(_) | Frame::PublishRefused(_) => {
-                session.publishes_in_flight -= 1;
+                session.publishes.settle_oldest();
                 Which::Publish
             }
             _ => {
@@ -113,7 +113,7 @@ impl Edge {
             return self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
         };
         let written = outbox.write(&mut link, *stream, frame, Room::Reserved);
-        let slow = outbox.bytes() > URGENT_BYTES_MAX;
+        let slow = outbox.frames() > URGENT_FRAMES_MAX;
         drop(link);
         if written.is_err() {
             self.lost_stream(links, key);

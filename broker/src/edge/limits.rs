@@ -9,6 +9,9 @@ use carillon_protocol::limits::{FRAME_BYTES_MAX, REQUESTS_PENDING_MAX};
 /// sender. A quarter of a producer's window.
 pub const PUBLISHES_IN_FLIGHT_MAX: usize = 256;
 
+/// Bytes of those publishes. At the bound its publish stream is not read on; one frame may exceed it.
+pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 1024 * 1024;
+
 /// Requests and publishes of one edge that wait for their reply: the room of its reply queue. At the bound no session's
 /// stream is read on until replies have come.
 pub const REPLIES_RESERVED_MAX: usize = 16_384;
@@ -26,9 +29,10 @@ pub const FENCES_QUEUED_MAX: usize = 1_024;
 /// asked for come on top: [`REQUESTS_PENDING_MAX`] pages, or [`PUBLISHES_IN_FLIGHT_MAX`] short ones.
 pub const REPLY_BYTES_PAUSE: usize = 64 * 1024;
 
-/// Bytes that wait on the urgent lane of a session, beside what QUIC holds. Above it the session is closed as slow: it
-/// gets what is unconfirmed when it comes back.
-pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+/// Frames that wait on the urgent lane of a session, beside what QUIC holds: twice the DINGs a user may have open, so that
+/// an attach brings them all. They share the bytes of the shard's open DINGs. Above it the session is closed as slow: it gets
+/// what is unconfirmed when it comes back.
+pub const URGENT_FRAMES_MAX: usize = 2 * carillon_core::limits::DINGS_OPEN_A_USER_MAX;
 
 /// Read updates that wait behind a cut frame or a full stream. Above it the oldest are let go, and counted: a read update
 /// is a hint of a state that can be asked for.
@@ -76,6 +80,21 @@ pub const HELLO_TIMEOUT_MS: u64 = 10_000;
 
 /// A live session to which nothing was addressed for this many positions is told how far the journal is, once a tick.
 pub const PROGRESS_POSITIONS: u64 = 10_000;
+
+/// What one session can make its edge hold, beside what the transport's windows let QUIC hold (receive 256 KiB, send
+/// 256 + 16 KiB, datagrams 32 KiB): an unfinished frame on each of its two streams, its publishes in flight and one that is
+/// read beyond the bound, unread replies, the rest of a cut frame, and one slice of catch-up.
+pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
+    + PUBLISH_BYTES_IN_FLIGHT_MAX
+    + FRAME_BYTES_MAX
+    + REPLY_BYTES_PAUSE
+    + REQUESTS_PENDING_MAX * FRAME_BYTES_MAX
+    + FRAME_BYTES_MAX
+    + SLICE_BYTES_MAX
+    + FRAME_BYTES_MAX;
+
+// 5 MiB, as docs/OPERATIONS.md says.
+const _: () = assert!(SESSION_BYTES_MAX <= 5 * 1024 * 1024);
 
 // The reply queue's room must cover what one session may reserve.
 const _: () = assert!(PUBLISHES_IN_FLIGHT_MAX + REQUESTS_PENDING_MAX < REPLIES_RESERVED_MAX);

@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use carillon_core::effect::Reply;
-use carillon_core::input::Attach;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Incarnation, Position, ShardId, Timestamp};
 use carillon_transport::{Event, Link, LinkKey};
@@ -144,6 +143,8 @@ pub struct Edge {
     resuming: VecDeque<LinkKey>,
     /// Sessions that catch up and can take a slice now.
     catching_up: VecDeque<LinkKey>,
+    /// Sessions whose stints are to be asked for anew, once there is room for the answer. Each stands here once.
+    attaching_again: VecDeque<LinkKey>,
     next_ordinal: u64,
     /// The last position processed: whoever is live has been offered everything up to here, or stands in a round.
     seen: Position,
@@ -176,6 +177,7 @@ impl Edge {
             stalled: None,
             resuming: VecDeque::new(),
             catching_up: VecDeque::new(),
+            attaching_again: VecDeque::new(),
             next_ordinal: 0,
             seen,
             rounds: VecDeque::new(),
@@ -193,6 +195,7 @@ impl Edge {
         }
         self.take_fences(links);
         self.take_replies(links);
+        self.attach_again();
         self.hand_over();
         self.resume_reading(links);
         self.process_ring(links);
@@ -211,6 +214,7 @@ impl Edge {
             return Left::Work;
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up.is_empty();
+        let waits = waits || !self.attaching_again.is_empty();
         if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
     }
 
@@ -293,14 +297,6 @@ impl Edge {
         }
     }
 
-    /// Asks the sequencer to attach a session, for the first time or again.
-    fn submit_attach(&mut self, link: LinkKey, attach: Attach) {
-        self.reserved += 1;
-        let input = carillon_core::input::Input::Attach(attach);
-        let from = self.origin(link);
-        self.submit(Submission::Input { from, input });
-    }
-
     /// Ends a session: its connection is told why, everybody forgets it.
     fn close<L: Links>(&mut self, links: &mut L, key: LinkKey, code: ErrorCode, text: &str) {
         if let Some(mut link) = links.link(key) {
@@ -333,9 +329,6 @@ impl Edge {
     /// A session's last acknowledgement goes to the sequencer with it.
     fn flush_cursor(&mut self, session: &Session) {
         let (Some(position), Some(identity)) = (session.acked, session.identity()) else { return };
-        let moved = tick::cursor_move(identity, position);
-        let from = self.origin(session.key);
-        let input = carillon_core::input::Input::Cursors(vec![moved]);
-        self.submit(Submission::Input { from, input });
+        self.submit(Submission::Cursors(vec![tick::cursor_move(identity, position)]));
     }
 }

@@ -70,6 +70,11 @@ impl Outbox {
         self.bytes
     }
 
+    /// Frames that wait for the stream, the first perhaps in part.
+    pub(super) fn frames(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Writes now what can be written, and keeps the rest in order.
     pub(super) fn write(
         &mut self,
@@ -98,6 +103,32 @@ impl Outbox {
             self.waiting.pop_front();
         }
         Ok(())
+    }
+}
+
+/// The publishes of a session that wait for their reply. Replies come in the order of the publishes.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    sizes: VecDeque<usize>,
+    bytes: usize,
+}
+
+impl InFlight {
+    pub(super) fn begin(&mut self, frame_bytes: usize) {
+        self.sizes.push_back(frame_bytes);
+        self.bytes += frame_bytes;
+    }
+
+    pub(super) fn settle_oldest(&mut self) {
+        self.bytes -= self.sizes.pop_front().expect("each publish is answered once");
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.sizes.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -161,7 +192,7 @@ pub(super) struct Session {
     pub(super) urgent: Option<(StreamId, Outbox)>,
     pub(super) feed: Feed,
     pub(super) requests_pending: usize,
-    pub(super) publishes_in_flight: usize,
+    pub(super) publishes: InFlight,
     /// Acknowledged and not yet handed to the sequencer.
     pub(super) acked: Option<Position>,
     /// Stands in the list of sessions whose streams are to be read on.
@@ -179,7 +210,7 @@ impl Session {
             urgent: None,
             feed: Feed::Idle,
             requests_pending: 0,
-            publishes_in_flight: 0,
+            publishes: InFlight::default(),
             acked: None,
             resuming: false,
         }

@@ -1,6 +1,6 @@
 //! Once a second: hellos that did not come, tokens that ended, cursors handed on, quiet sessions told where the journal is.
 
-use carillon_core::input::{CursorMove, Input};
+use carillon_core::input::CursorMove;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, Timestamp};
 use carillon_protocol::session::Goodbye;
@@ -58,11 +58,9 @@ impl Edge {
     }
 
     fn hand_on_cursors(&mut self, mut moves: Vec<CursorMove>) {
-        let Some(any) = self.sessions.iter_mut().next().map(|session| session.key) else { return };
-        let from = self.origin(any);
         while !moves.is_empty() {
             let rest = moves.split_off(moves.len().min(CURSORS_A_RECORD_MAX));
-            self.submit(Submission::Input { from, input: Input::Cursors(moves) });
+            self.submit(Submission::Cursors(moves));
             moves = rest;
         }
     }

@@ -183,6 +183,10 @@ impl<J: Journal> Sequencer<J> {
     fn take(&mut self, submission: Submission) {
         match submission {
             Submission::Input { from, input } => self.take_input(from, input),
+            Submission::Cursors(moves) => {
+                self.shard.handle(self.clock.wall(), Input::Cursors(moves), &mut self.effects);
+                self.stage_effects(None);
+            }
             Submission::Detach { from } => self.fences.detach(from),
             Submission::Stop => self.stopping = true,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_core::effect::Reply;
-use carillon_core::input::Input;
+use carillon_core::input::{CursorMove, Input};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -33,13 +33,15 @@ pub struct Origin {
 /// What an edge hands to the sequencer.
 #[derive(Debug)]
 pub enum Submission {
-    /// An input of a session. All but cursors are answered.
+    /// An input of a session. It is answered.
     Input {
         /// Whose.
         from: Origin,
         /// What.
         input: Input,
     },
+    /// Cursors of sessions that moved since the last time. Not answered.
+    Cursors(Vec<CursorMove>),
     /// The session is gone.
     Detach {
         /// Whose.
