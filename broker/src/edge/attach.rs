@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_core::effect::{Attached, Signal};
-use carillon_core::input::{Attach, Input};
+use carillon_core::input::Attach;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
@@ -99,7 +99,7 @@ impl Edge {
             let Some(attach) = self.sessions.at_key(key).and_then(|session| session.attach()) else { continue };
             self.reserved += 1;
             let from = self.origin(key);
-            self.submit(Submission::Input { from, input: Input::Attach(attach) });
+            self.submit(Submission::AttachAgain { from, attach });
         }
     }
 

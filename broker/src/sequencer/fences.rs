@@ -39,6 +39,11 @@ impl Fences {
         fenced.into_iter()
     }
 
+    /// Whether this session has attached, and nobody has taken over from it.
+    pub(super) fn is_held_by(&self, origin: Origin) -> bool {
+        self.held.contains_key(&origin)
+    }
+
     /// Whether this session's publishes under the producer count.
     pub(super) fn holds(&self, origin: Origin, producer: ProducerKey) -> bool {
         self.producers.get(&producer) == Some(&origin)
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!(fences.attach(origin(2), device(1), Some(producer(2))).collect::<Vec<_>>(), [origin(1)]);
         assert!(!fences.holds(origin(1), producer(1)));
         assert!(fences.holds(origin(2), producer(2)));
+        assert!(fences.is_held_by(origin(2)) && !fences.is_held_by(origin(1)));
     }
 
     #[test]

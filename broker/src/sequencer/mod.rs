@@ -183,6 +183,13 @@ impl<J: Journal> Sequencer<J> {
     fn take(&mut self, submission: Submission) {
         match submission {
             Submission::Input { from, input } => self.take_input(from, input),
+            Submission::AttachAgain { from, attach } if self.fences.is_held_by(from) => {
+                self.take_input(from, Input::Attach(attach));
+            }
+            Submission::AttachAgain { from, .. } => {
+                let text = "another session of this device or producer took over";
+                self.replies.push((from, Reply::AttachRefused { code: ErrorCode::FENCED, text }));
+            }
             Submission::Cursors(moves) => {
                 self.shard.handle(self.clock.wall(), Input::Cursors(moves), &mut self.effects);
                 self.stage_effects(None);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_core::effect::Reply;
-use carillon_core::input::{CursorMove, Input};
+use carillon_core::input::{Attach, CursorMove, Input};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -39,6 +39,13 @@ pub enum Submission {
         from: Origin,
         /// What.
         input: Input,
+    },
+    /// A session that was attached asks for its stints anew. It is answered; it takes over from nobody.
+    AttachAgain {
+        /// Whose.
+        from: Origin,
+        /// As it was.
+        attach: Attach,
     },
     /// Cursors of sessions that moved since the last time. Not answered.
     Cursors(Vec<CursorMove>),
