@@ -176,7 +176,7 @@ pub struct Held {
     /// Read updates that wait.
     pub receipts: usize,
     /// Urgent frames that wait.
-    pub urgent_bytes: usize,
+    pub urgent_frames: usize,
     /// Replies that wait, on both streams.
     pub reply_bytes: usize,
 }
@@ -235,7 +235,7 @@ impl Session {
             body_bytes,
             planned,
             receipts: self.inbox.receipts.len(),
-            urgent_bytes: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.bytes()),
+            urgent_frames: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.frames()),
             reply_bytes: channels.map(|channel| channel.out.bytes()).sum(),
         }
     }
