@@ -35,8 +35,7 @@ enum Command {
 Example:
   carillon conversation create --user alice --members bob,carol --name harbour
 
-A name is unique in the tenant, and for services and administrators to give: with a development context, --name acts as a
-service by itself. If the name is taken by a conversation of the same owner, that one is the answer.")]
+A name is unique in the tenant, and for services and administrators to give: with a development context, --name acts as a service by itself. If the name is taken by a conversation of the same owner, that one is the answer.")]
     Create {
         #[command(flatten)]
         who: As,

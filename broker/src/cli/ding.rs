@@ -37,8 +37,7 @@ Examples:
   carillon ding send --user alice --to bob,carol 'fire drill at noon'
   carillon ding send --user alice --conversation tour 'gate 7' --expires 10m --repeat 30s --wait
 
-It rings on every device of each recipient, again and again until it is confirmed or expires. With --wait the command ends when
-all have confirmed (exit code 0), or when it is over without that (1).")]
+It rings on every device of each recipient, again and again until it is confirmed or expires. With --wait the command ends when all have confirmed (exit code 0), or when it is over without that (1).")]
     Send {
         #[command(flatten)]
         who: As,

@@ -42,8 +42,7 @@ Start here, in two terminals:
   carillon sub --user bob                           what is addressed to bob, as it comes
   carillon pub --user alice --to bob hello          a message to bob
 
-Commands find the broker through a context file: --context FILE, else CARILLON_CONTEXT, else ./carillon-data/context.toml,
-which `carillon dev` writes.
+Commands find the broker through a context file: --context FILE, else CARILLON_CONTEXT, else ./carillon-data/context.toml, which `carillon dev` writes.
 
 Exit codes:
   0  done

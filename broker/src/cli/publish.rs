@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use carillon_client::{MessageKind, PublishHandle, Published, To};
@@ -68,11 +69,11 @@ Examples:
   journalctl -n 5000 | carillon pub --user alice --conversation tour --lines
   carillon pub --user alice --to bob --kind picture - < cat.png
 
-A message is printed as conversation, seq and position once it is durable; with --json, as one object:
+A message is printed as conversation, seq and position once it is durable; with --json, as an object:
   {\"conversation\":\"9\",\"seq\":1,\"position\":34,\"time\":\"…\",\"repeated\":false}
 With --lines only the count is printed, unless --json asks for each.
 
-Interrupted or killed, nothing is published twice: what was on its way is kept, and the next `pub` of the user sends it first."
+Interrupted or killed, nothing is published twice: what was on its way is kept, and the next `pub` of the user sends it first. --lines waits for a broker that is away for as long as it takes."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -111,7 +112,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     };
     let target = Target { to, kind: kind.message_kind(), json };
     let done = match text {
-        Some(text) => publish_one(&asking, &target, text, &mut out).await,
+        Some(text) => publish_one(&asking, &target, text, timeout, &mut out).await,
         None => publish_lines(&asking, &target, &mut out).await,
     };
     let done = done.and_then(|()| Ok(out.flush()?));
@@ -146,7 +147,13 @@ async fn target(session: &Session, to: Option<String>, conversation: Option<Stri
     }
 }
 
-async fn publish_one(asking: &Asking, target: &Target, text: String, out: &mut Out) -> Result<(), Failure> {
+async fn publish_one(
+    asking: &Asking,
+    target: &Target,
+    text: String,
+    timeout: Duration,
+    out: &mut Out,
+) -> Result<(), Failure> {
     let payload = if text == "-" {
         let bytes_max = u64::from(asking.session.client.welcome().payload_bytes_max);
         let mut bytes = Vec::new();
@@ -157,9 +164,15 @@ async fn publish_one(asking: &Asking, target: &Target, text: String, out: &mut O
     } else {
         Bytes::from(text)
     };
-    let published = asking.session.client.publish(target.to, target.kind, payload).await?;
-    print(target, &published, out)?;
-    Ok(out.flush()?)
+    let publishing = asking.session.client.publish(target.to, target.kind, payload);
+    let published = tokio::time::timeout(timeout, publishing).await.map_err(|_| {
+        let text = format!(
+            "the broker has not said within {timeout:?} that the message is durable; the next `pub` of this user sends it \
+             again if need be, never twice"
+        );
+        Failure::new(Exit::Unreachable, text)
+    })??;
+    Ok(print(target, &published, out)?)
 }
 
 fn print(target: &Target, published: &Published, out: &mut Out) -> io::Result<()> {
@@ -182,6 +195,8 @@ struct Pipeline<'a> {
     out: &'a mut Out,
     open: VecDeque<PublishHandle>,
     durable: u64,
+    /// Nobody reads the output any more; what is on its way is waited for all the same.
+    is_unread: bool,
 }
 
 impl Pipeline<'_> {
@@ -191,12 +206,12 @@ impl Pipeline<'_> {
         let line = self.durable + 1;
         let published = oldest.await.map_err(|error| Failure::from(error).about(&format!("line {line}")))?;
         self.durable += 1;
-        if self.target.json {
-            print(self.target, &published, self.out)?;
+        if self.target.json && !self.is_unread {
+            print(self.target, &published, self.out).inspect_err(|_| self.is_unread = true)?;
         }
-        if self.durable.is_multiple_of(PROGRESS_EVERY) {
+        if self.durable.is_multiple_of(PROGRESS_EVERY) && !self.is_unread {
             progress(format_args!("{} lines durable", self.durable));
-            self.out.flush()?;
+            self.out.flush().inspect_err(|_| self.is_unread = true)?;
         }
         Ok(())
     }
@@ -211,14 +226,16 @@ impl Pipeline<'_> {
 }
 
 async fn publish_lines(asking: &Asking, target: &Target, out: &mut Out) -> Result<(), Failure> {
-    let mut pipeline = Pipeline { target, out, open: VecDeque::new(), durable: 0 };
+    let mut pipeline = Pipeline { target, out, open: VecDeque::new(), durable: 0, is_unread: false };
     let sent = send_lines(asking, &mut pipeline).await;
     // Lines before a bad one are on their way and count.
     let settled = pipeline.settle().await;
     progress("");
     let durable = pipeline.durable;
-    if !target.json && (sent.is_ok() || durable > 0) {
-        pipeline.out.line(format_args!("{durable} lines published, all durable"))?;
+    if !target.json {
+        let lines = if durable == 1 { "line" } else { "lines" };
+        pipeline.out.line(format_args!("{durable} {lines} published, all durable"))?;
+        pipeline.out.flush()?;
     }
     settled.and(sent)
 }

@@ -1,9 +1,10 @@
 //! A broker in this process: until somebody ends it, or it fails.
 
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 
 use carillon::journal::StorageError;
-use carillon::server::{Server, StartError};
+use carillon::server::{Options, Server, StartError};
 use crossbeam::channel::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -65,14 +66,26 @@ fn forward(failures: Receiver<carillon::server::Failure>) -> oneshot::Receiver<c
 }
 
 fn broker_failed(failure: carillon::server::Failure) -> Failure {
-    let text = format!(
-        "the broker failed: {failure}. What was acknowledged is safe. Look into the cause, then start it again"
-    );
+    let why = with_causes(&failure);
+    let text =
+        format!("the broker failed: {why}. What was acknowledged is safe; see to the cause, then start it again");
     Failure::caused(Exit::Broker, text, failure)
 }
 
+/// Starts a broker. Blocks for as long as recovery takes.
+pub(super) fn start(options: Options, choose: &Choose) -> Result<Server, Failure> {
+    check_free(options.listen).map_err(|error| not_started(error, choose))?;
+    Server::start(options).map_err(|error| not_started(error, choose))
+}
+
+/// A broker's sockets share their port with each other, and so would let another broker of the same owner share it too: the
+/// system would deal connections out to both. A socket that shares nothing tells whether somebody is there.
+fn check_free(address: SocketAddr) -> Result<(), StartError> {
+    UdpSocket::bind(address).map(drop).map_err(|source| StartError::Listen { address, source })
+}
+
 /// Why a broker did not start, and what to do. `choose` says how another data directory or address is given.
-pub(crate) fn not_started(error: StartError, choose: &Choose) -> Failure {
+fn not_started(error: StartError, choose: &Choose) -> Failure {
     let text = match &error {
         StartError::Storage(StorageError::Locked(path)) => format!(
             "the journal {} is in use by another broker: end that one first, or give another directory with {}",
@@ -110,4 +123,20 @@ pub(crate) struct Choose {
     pub(crate) data: &'static str,
     /// Another address.
     pub(crate) listen: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_told_with_what_to_do() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let choose = Choose { data: "--data", listen: "--listen" };
+        let report = not_started(check_free(address).unwrap_err(), &choose).report(false).unwrap();
+        assert!(report.contains(&format!("UDP {address} is taken")), "{report}");
+        drop(taken);
+        assert!(check_free(address).is_ok());
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use carillon::clock::SystemClock;
 use carillon::config::Config;
-use carillon::server::{Options, Server};
+use carillon::server::Options;
 use carillon::tls;
 use carillon_transport::TransportConfig;
 
 use super::failure::{Exit, Failure};
 use super::out::Out;
-use super::running::{Choose, Ends, not_started};
+use super::running::{self, Choose, Ends};
 
 const CHOOSE: Choose = Choose { data: "`data` in the configuration", listen: "`listen` in the configuration" };
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         clock: Arc::new(SystemClock),
     };
     // Recovery blocks, and nothing else runs yet.
-    let server = Server::start(options).map_err(|error| not_started(error, &CHOOSE))?;
+    let server = running::start(options, &CHOOSE)?;
     let mut ends = Ends::watch(&server)?;
     let mut out = Out::new();
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;

@@ -21,20 +21,23 @@ use super::token::{Role, check_name, sign};
 /// Signed by the command itself, a token is good for this long; the SDK gets the next one in time.
 const TOKEN_SECONDS: u64 = 600;
 
+/// Where `--help` lists them.
+const HEADING: &str = "As whom, to which broker";
+
 /// Which broker, and as whom: arguments that all client commands share.
 #[derive(Debug, clap::Args)]
 pub(crate) struct As {
     /// As whom; default: the context's `user`
-    #[arg(long, value_name = "HANDLE")]
+    #[arg(long, value_name = "HANDLE", help_heading = HEADING)]
     pub(crate) user: Option<String>,
     /// With which rights (needs a context that can sign tokens); default: those of a user, and more where a command needs them
-    #[arg(long, value_enum, value_name = "ROLE")]
+    #[arg(long, value_enum, value_name = "ROLE", help_heading = HEADING)]
     role: Option<Role>,
     /// The context; default: ./carillon-data/context.toml
-    #[arg(long, env = "CARILLON_CONTEXT", value_name = "FILE")]
+    #[arg(long, env = "CARILLON_CONTEXT", value_name = "FILE", help_heading = HEADING)]
     context: Option<PathBuf>,
     /// How long to wait for the broker and its answer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = HEADING)]
     pub(crate) timeout: Duration,
 }
 

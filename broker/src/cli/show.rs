@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use carillon_client::{
-    Change, ConversationId, DingPush, DingState, DingUpdate, Event, Membership, Message, MessageKind, ReadUpdate, Role,
-    Seq, UserId,
+    Change, ConversationId, ConversationKind, DingPush, DingState, DingUpdate, Event, Membership, Message, MessageKind,
+    ReadUpdate, Role, Seq, UserId,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -65,6 +65,9 @@ impl Human {
         let label = session.names.label(changed.conversation).await?;
         let (time, by) = (local(event.time, &self.zone), escape(&by));
         let text = match changed.change {
+            Change::ADDED if changed.kind == ConversationKind::DIRECT => {
+                format!("a direct conversation, {label}, was begun by {by}")
+            }
             Change::ADDED => format!("{by} made you {} of {label}", with_article(changed.role)),
             Change::REMOVED => format!("{by} removed you from {label}"),
             Change::LEFT => format!("you left {label}"),

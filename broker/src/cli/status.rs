@@ -18,7 +18,8 @@ Example:
   carillon status --user alice tour 3
 
 Its author may ask, and the conversation's owner and admins. The author is in neither list. With --json:
-  {\"conversation\":\"5\",\"seq\":3,\"read\":[{\"user\":\"bob\",\"read_up_to\":4}],\"unread\":[{\"user\":\"carol\",\"read_up_to\":0}]}")]
+  {\"conversation\":\"5\",\"seq\":3,\"read\":[{\"user\":\"bob\",\"read_up_to\":4}],
+   \"unread\":[{\"user\":\"carol\",\"read_up_to\":0}]}")]
 pub(crate) struct Args {
     #[command(flatten)]
     who: As,

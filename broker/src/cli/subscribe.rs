@@ -22,18 +22,20 @@ Examples:
   carillon sub --user bob --from-start --count 10
   carillon sub --user bob --json | jq 'select(.event == \"message\") | .text'
 
-A line is: time, conversation#seq, author, text. What is printed is acknowledged, and does not come again: each terminal is a
-device of the user, with a place of its own in the journal. After a crash the last lines of 200 ms may come twice.
+A line is: time, conversation#seq, author, text. What is printed is acknowledged, and does not come again: each terminal is a device of the user, with a place of its own in the journal. After a crash the last lines of 200 ms may come twice.
 
-With --json, an object a line; ids are strings, because they have 64 bits; times are RFC 3339:
-  message     conversation, name (or null), seq, position, author, author_id, time, kind, bytes,
-              and text (kind text) or payload_base64
-  membership  conversation, name, change (added, removed, left, role), role, by, position, time
-  read        conversation, user, read_up_to, position
-  ding        ding, sender, time, expires_at, kind, bytes, and text or payload_base64
-  ding_update ding, user (null: the whole), state (open, confirmed, expired, recalled), confirmed, recipients, time
-  gap         conversation, first, last, reason (truncated, skipped)
-  reset       the broker has another journal; everything comes anew
+With --json, an object a line, its sort in `event`; ids are strings, because they have 64 bits; times are RFC 3339:
+  message      conversation, name (or null), seq, position, author, author_id,
+               time, kind, bytes, and text (if it is text) or payload_base64
+  membership   conversation, name, change (added, removed, left, role), role,
+               by, position, time
+  read         conversation, user, read_up_to, position
+  ding         ding, sender, time, expires_at, kind, bytes,
+               and text or payload_base64
+  ding_update  ding, user (null: the whole), confirmed, recipients, time,
+               state (open, confirmed, expired, recalled)
+  gap          conversation, first, last, reason (truncated, skipped)
+  reset        the broker has another journal; everything comes anew
 New fields and events may be added.")]
 pub(crate) struct Args {
     #[command(flatten)]

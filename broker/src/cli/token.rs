@@ -40,8 +40,7 @@ Examples:
   carillon token --user alice                       with the key and tenant of the context
   carillon token --key token.key --tenant acme --user billing --role service --hours 720
 
-The key is an Ed25519 private key in PEM (`openssl genpkey -algorithm ed25519`). The broker believes tokens that a key
-named in its configuration signed. A token cannot be taken back: keep its time short.")]
+The key is an Ed25519 private key in PEM (`openssl genpkey -algorithm ed25519`). The broker believes tokens that a key named in its configuration signed. A token cannot be taken back: keep its time short.")]
 pub(crate) struct Args {
     /// The private key that signs; default: the context's
     #[arg(long, value_name = "FILE")]

@@ -25,8 +25,7 @@ enum Command {
 Example:
   carillon user add erin frank
 
-A user also comes to be by connecting. With a development context this acts as an administrator, by default as the
-user \"admin\"; otherwise the context's token must be one of a service or administrator.")]
+A user also comes to be by connecting. With a development context this acts as an administrator, by default as the user \"admin\"; otherwise the context's token must be one of a service or administrator.")]
     Add {
         #[command(flatten)]
         who: As,

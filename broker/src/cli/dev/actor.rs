@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_client::{
-    Client, ConnectError, ConversationId, DingPush, DingUpdate, Event, Events, FileStore, Message, Position,
-    ReadUpdate, Seq, Store, UserId, Welcome,
+    Client, ConnectError, ConversationId, DingId, DingUpdate, Event, Events, FileStore, Message, Position, ReadUpdate,
+    Seq, Store, UserId, Welcome,
 };
 
 use super::super::context::Context;
@@ -29,7 +29,7 @@ pub(super) struct Actor {
     /// All that is addressed to the device up to here was given.
     position: Position,
     /// What came while something else was waited for.
-    dings: Vec<DingPush>,
+    dings: Vec<DingId>,
     messages: Vec<Message>,
 }
 
@@ -63,27 +63,34 @@ impl Actor {
 
     /// Takes and acknowledges events until one is what is waited for.
     async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T, Failure> {
-        let handle = self.handle;
-        let waiting = async {
-            while let Some(event) = self.events.next().await {
-                self.position = position(&event).unwrap_or(self.position);
-                let found = wanted(&event);
-                self.events.ack(&event);
-                match event {
-                    Event::Ding(ding) => self.dings.push(ding),
-                    Event::Message(message) => self.messages.push(message),
-                    Event::Ended(error) => return Err(Failure::from(error).about(handle)),
-                    _ => {}
-                }
-                if let Some(found) = found {
-                    return Ok(found);
-                }
+        loop {
+            let event = self.next(what).await?;
+            let found = wanted(&event);
+            match event {
+                Event::Ding(ding) => self.dings.push(ding.ding),
+                Event::Message(message) => self.messages.push(message),
+                _ => {}
             }
-            Err(Failure::new(Exit::Failed, format!("the client of {handle} was closed")))
-        };
-        let waited = tokio::time::timeout(STEP_TIMEOUT, waiting).await;
-        let missing = || Failure::new(Exit::Failed, format!("{handle} waited {STEP_TIMEOUT:?} for {what}"));
-        waited.unwrap_or_else(|_| Err(missing()))
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The next event, acknowledged.
+    async fn next(&mut self, what: &str) -> Result<Event, Failure> {
+        let handle = self.handle;
+        let event = tokio::time::timeout(STEP_TIMEOUT, self.events.next()).await;
+        match event {
+            Err(_) => Err(Failure::new(Exit::Failed, format!("{handle} waited {STEP_TIMEOUT:?} for {what}"))),
+            Ok(None) => Err(Failure::new(Exit::Failed, format!("the client of {handle} was closed"))),
+            Ok(Some(Event::Ended(error))) => Err(Failure::from(error).about(handle)),
+            Ok(Some(event)) => {
+                self.position = position(&event).unwrap_or(self.position);
+                self.events.ack(&event);
+                Ok(event)
+            }
+        }
     }
 
     /// The messages of the group up to this seq that this device was given since the last call, in the order they came.
@@ -96,17 +103,22 @@ impl Actor {
         Ok(self.take_messages(group))
     }
 
-    /// All messages of the group that this device is given up to a position.
+    /// Shows the messages of the group that this device is given up to a position, and keeps none of them.
     pub(super) async fn receive_through(
         &mut self,
         group: ConversationId,
         through: Position,
-    ) -> Result<Vec<Message>, Failure> {
-        if self.position < through {
-            let reached = |event: &Event| position(event).filter(|position| *position >= through);
-            self.until(&format!("the journal up to position {through}"), reached).await?;
+        mut look: impl FnMut(&Message),
+    ) -> Result<(), Failure> {
+        while self.position < through {
+            let event = self.next(&format!("the journal up to position {through}")).await?;
+            if let Event::Message(message) = &event
+                && message.conversation == group
+            {
+                look(message);
+            }
         }
-        Ok(self.take_messages(group))
+        Ok(())
     }
 
     /// Whether messages came that were not asked for yet.
@@ -120,19 +132,13 @@ impl Actor {
         messages
     }
 
-    /// The next DING from this user.
-    pub(super) async fn ding_from(&mut self, sender: UserId) -> Result<DingPush, Failure> {
-        let found = self.dings.iter().position(|ding| ding.sender == sender);
-        if let Some(at) = found {
-            return Ok(self.dings.remove(at));
+    /// This DING. Others that wait for the user are not the tour's.
+    pub(super) async fn rung(&mut self, ding: DingId) -> Result<(), Failure> {
+        if !self.dings.contains(&ding) {
+            let wanted = |event: &Event| matches!(event, Event::Ding(push) if push.ding == ding).then_some(());
+            self.until("a DING", wanted).await?;
         }
-        let wanted = |event: &Event| match event {
-            Event::Ding(ding) if ding.sender == sender => Some(ding.clone()),
-            _ => None,
-        };
-        let ding = self.until("a DING", wanted).await?;
-        self.dings.retain(|kept| kept.ding != ding.ding);
-        Ok(ding)
+        Ok(())
     }
 
     /// The news that a member has read the group up to here.
@@ -151,10 +157,10 @@ impl Actor {
         self.until("a read receipt", wanted).await
     }
 
-    /// The news that a member has confirmed a DING.
-    pub(super) async fn ding_update(&mut self, confirmed_by: UserId) -> Result<DingUpdate, Failure> {
+    /// The news that a member has confirmed this DING.
+    pub(super) async fn ding_update(&mut self, ding: DingId, by: UserId) -> Result<DingUpdate, Failure> {
         let wanted = |event: &Event| match event {
-            Event::DingUpdate(update) if update.user == confirmed_by => Some(update.clone()),
+            Event::DingUpdate(update) if update.ding == ding && update.user == by => Some(update.clone()),
             _ => None,
         };
         self.until("the confirmation of a DING", wanted).await

@@ -6,64 +6,82 @@ use carillon_client::{Message, Seq};
 
 use super::super::failure::{Exit, Failure};
 
-/// What an audit found to be in order.
+/// Looks at a group's messages as a device is given them; keeps none of them.
+#[derive(Debug)]
+pub(super) struct Check {
+    /// What the device had before.
+    had: Seq,
+    first: Option<Seq>,
+    last: Option<Seq>,
+    /// What must be there, and how often it was.
+    promised: HashMap<Vec<u8>, Promise>,
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Promise {
+    seq: u64,
+    found: u32,
+}
+
+/// What a device was given, all of it in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Audit {
-    /// Messages in the group.
-    pub(super) messages: usize,
-    /// Those of them that were promised.
+pub(super) struct Given {
+    /// The first and the last one; `None`: there was nothing to give.
+    pub(super) range: Option<(Seq, Seq)>,
+    /// Messages it had before, which only a device that was killed may be given again.
+    pub(super) again: u64,
+    /// Promised messages, each found once and in its place.
     pub(super) promised: usize,
 }
 
-fn broken(text: String) -> Failure {
-    Failure::new(Exit::Failed, format!("the journal is not what it was: {text}"))
-}
-
-/// Everything from the first seq to `last` is there without a gap, and every promised message at its place, once.
-pub(super) fn audit<'a>(
-    given: &[Message],
-    last: Seq,
-    promised: impl Iterator<Item = (u64, &'a str)>,
-) -> Result<Audit, Failure> {
-    check_given(given, Seq(0), last)?;
-    let mut places: HashMap<&[u8], Vec<u64>> = HashMap::new();
-    for message in given {
-        places.entry(&message.payload).or_default().push(message.seq.0);
+impl Check {
+    /// For a device that has everything up to `had`.
+    pub(super) fn after(had: Seq) -> Self {
+        Self { had, first: None, last: None, promised: HashMap::new(), fault: None }
     }
-    let mut count = 0;
-    for (seq, text) in promised {
-        match places.get(text.as_bytes()).map(Vec::as_slice) {
-            Some([place]) if *place == seq => count += 1,
-            Some(found) => return Err(broken(format!("{text:?} was acknowledged as #{seq} and is at {found:?}"))),
-            None => return Err(broken(format!("{text:?} was acknowledged as #{seq} and is not there"))),
+
+    /// For a device that has nothing, and must find all of these, each at its seq.
+    pub(super) fn promised<'a>(promised: impl Iterator<Item = (u64, &'a str)>) -> Self {
+        let promised = promised.map(|(seq, text)| (text.as_bytes().to_vec(), Promise { seq, found: 0 }));
+        Self { promised: promised.collect(), ..Self::after(Seq(0)) }
+    }
+
+    /// The next message.
+    pub(super) fn take(&mut self, message: &Message) {
+        let seq = message.seq;
+        let expected = self.last.map_or(self.had.next(), Seq::next);
+        let is_fine = if self.last.is_some() { seq == expected } else { seq <= expected };
+        if !is_fine {
+            self.fault.get_or_insert_with(|| format!("#{seq} came where #{expected} was to come"));
         }
+        if let Some(promise) = self.promised.get_mut(&message.payload[..]) {
+            promise.found += 1;
+            if promise.seq != seq.0 || promise.found > 1 {
+                let promised = promise.seq;
+                self.fault.get_or_insert_with(|| format!("what was acknowledged as #{promised} is at #{seq} too"));
+            }
+        }
+        self.first.get_or_insert(seq);
+        self.last = Some(seq);
     }
-    Ok(Audit { messages: given.len(), promised: count })
-}
 
-/// A device that had everything up to `had` was given the rest up to `last`, in order, without a gap, each once. Returns how many
-/// it was given again, which only a device that was killed may be.
-pub(super) fn check_given(given: &[Message], had: Seq, last: Seq) -> Result<usize, Failure> {
-    if let Some(pair) = given.windows(2).find(|pair| pair[1].seq != pair[0].seq.next()) {
-        return Err(broken(format!("#{} came after #{}", pair[1].seq, pair[0].seq)));
-    }
-    let first = given.first().map_or(had.next(), |message| message.seq);
-    let end = given.last().map_or(had, |message| message.seq);
-    if first > had.next() {
-        return Err(broken(format!("#{} to #{} did not come", had.next(), first.0 - 1)));
-    }
-    if end < last {
-        return Err(broken(format!("#{} to #{last} did not come", end.next())));
-    }
-    Ok(given.iter().filter(|message| message.seq <= had).count())
-}
-
-/// `#5 to #7`.
-pub(super) fn range(given: &[Message]) -> String {
-    match given {
-        [] => "nothing".to_owned(),
-        [one] => format!("#{}", one.seq),
-        [first, .., last] => format!("#{} to #{}", first.seq, last.seq),
+    /// Everything up to `last` should have come.
+    pub(super) fn finish(self, last: Seq) -> Result<Given, Failure> {
+        let broken = |text: String| Err(Failure::new(Exit::Failed, format!("the journal is not what it was: {text}")));
+        if let Some(fault) = self.fault {
+            return broken(fault);
+        }
+        let end = self.last.unwrap_or(self.had);
+        if end < last {
+            return broken(format!("#{} to #{last} did not come", end.next()));
+        }
+        if let Some(lost) = self.promised.values().find(|promise| promise.found == 0) {
+            return broken(format!("#{} was acknowledged and is not there", lost.seq));
+        }
+        let range = self.first.zip(self.last);
+        let again = self.first.map_or(0, |first| (self.had.0 + 1).saturating_sub(first.0));
+        Ok(Given { range, again, promised: self.promised.len() })
     }
 }
 
@@ -72,22 +90,23 @@ mod tests {
     use super::*;
     use carillon_client::{ConversationId, MessageKind, Position, Timestamp, UserId};
 
-    fn given(seqs: &[u64]) -> Vec<Message> {
-        let message = |&seq: &u64| Message {
+    fn message(seq: u64, text: &str) -> Message {
+        Message {
             conversation: ConversationId(1),
             seq: Seq(seq),
             position: Position(seq),
             author: UserId(0),
             time: Timestamp(0),
             kind: MessageKind::TEXT,
-            payload: format!("m{seq}").into(),
-        };
-        seqs.iter().map(message).collect()
+            payload: text.to_owned().into(),
+        }
     }
 
-    fn check(seqs: &[u64], had: u64, last: u64, again: Option<usize>) {
-        let checked = check_given(&given(seqs), Seq(had), Seq(last)).ok();
-        assert_eq!(checked, again, "{seqs:?} for one who had {had} of {last}");
+    fn check(seqs: &[u64], had: u64, last: u64, again: Option<u64>) {
+        let mut check = Check::after(Seq(had));
+        seqs.iter().for_each(|&seq| check.take(&message(seq, "")));
+        let given = check.finish(Seq(last)).ok().map(|given| given.again);
+        assert_eq!(given, again, "{seqs:?} for one who had {had} of {last}");
     }
 
     #[test]
@@ -102,15 +121,18 @@ mod tests {
         check(&[], 4, 6, None);
     }
 
+    fn audit(texts: &[&str], promised: &[(u64, &str)]) -> Option<usize> {
+        let mut check = Check::promised(promised.iter().copied());
+        (1..).zip(texts).for_each(|(seq, text)| check.take(&message(seq, text)));
+        check.finish(Seq(texts.len() as u64)).ok().map(|given| given.promised)
+    }
+
     #[test]
     fn what_was_promised_must_be_there_once_and_in_its_place() {
-        let promised = [(1, "m1"), (3, "m3")];
-        let all = given(&[1, 2, 3]);
-        assert_eq!(audit(&all, Seq(3), promised.into_iter()).unwrap(), Audit { messages: 3, promised: 2 });
-        assert!(audit(&all, Seq(3), [(2, "m3")].into_iter()).is_err(), "another place");
-        assert!(audit(&all, Seq(3), [(4, "m4")].into_iter()).is_err(), "lost");
-        let mut doubled = given(&[1, 2, 3, 4]);
-        doubled[3].payload = "m3".into();
-        assert!(audit(&doubled, Seq(4), promised.into_iter()).is_err(), "doubled");
+        assert_eq!(audit(&["a", "b", "c"], &[(1, "a"), (3, "c")]), Some(2));
+        assert_eq!(audit(&["a", "b", "c"], &[(2, "c")]), None, "another place");
+        assert_eq!(audit(&["a", "b", "c"], &[(4, "d")]), None, "lost");
+        assert_eq!(audit(&["a", "b", "c", "c"], &[(3, "c")]), None, "doubled");
+        assert_eq!(audit(&["a", "a"], &[]), Some(0), "nobody promised that two texts differ");
     }
 }

@@ -27,10 +27,10 @@ use carillon_transport::TransportConfig;
 use super::context::{Context, DATA_DEFAULT, FILE_NAME};
 use super::failure::{Exit, Failure};
 use super::out::{Look, Out};
-use super::running::{Choose, Ends, not_started};
+use super::running::{self, Choose, Ends};
 
 const CHOOSE: Choose =
-    Choose { data: "--data DIR", listen: "--listen HOST:PORT; `--listen 127.0.0.1:0` takes a free port" };
+    Choose { data: "--data DIR", listen: "--listen HOST:PORT (`--listen 127.0.0.1:0` takes a free port)" };
 
 /// The tenant of a development broker.
 const TENANT: &str = "dev";
@@ -41,8 +41,7 @@ const EDGES_MIN: usize = 2;
 /// Run a broker on this machine, give a tour of what it does, then keep serving
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is kept in the data directory: end the broker, even by `kill -9`, start it again on the same directory, and the
-tour shows that nothing is lost and nothing doubled. To begin anew, remove the directory.
+Everything is kept in the data directory: end the broker, even by `kill -9`, start it again on the same directory, and the tour shows that nothing is lost and nothing doubled. To begin anew, remove the directory.
 
 Whoever can read the directory can be any user: it is for development alone. For the rest there is `carillon serve`.")]
 pub(crate) struct Args {
@@ -97,7 +96,7 @@ fn start(data: &Path, listen: SocketAddr) -> Result<Server, Failure> {
         clock: Arc::new(SystemClock),
     };
     // Recovery blocks, and nothing else runs yet.
-    Server::start(options).map_err(|error| not_started(error, &CHOOSE))
+    running::start(options, &CHOOSE)
 }
 
 /// Tells, tours and waits.

@@ -14,7 +14,7 @@ use super::super::failure::{Exit, Failure};
 use super::super::names::Names;
 use super::super::out::{Look, Out};
 use super::actor::{Actor, Part};
-use super::check::{Audit, audit, check_given, range};
+use super::check::Check;
 use super::ledger::{Ledger, Line};
 
 /// The group's name: by it a later run finds the group again.
@@ -90,7 +90,7 @@ impl<'a> Tour<'a> {
         let mut alice = alice;
         let head = carol.client.welcome().head;
         for member in [&mut alice, &mut bob, &mut carol] {
-            member.receive_through(group, head).await?;
+            member.receive_through(group, head, |_| {}).await?;
         }
         let names = Names::new(alice.client.clone());
         Ok(Self {
@@ -141,27 +141,28 @@ impl<'a> Tour<'a> {
     async fn show_what_survived(&mut self) -> Result<(), Failure> {
         self.heading("The broker was started again: is everything there?")?;
         let mut member = self.away_connects(Part::Member).await?;
-        let given = member.receive_through(self.group, self.head).await?;
+        let mut check = Check::after(Seq(self.ledger.received()));
+        member.receive_through(self.group, self.head, |message| check.take(message)).await?;
         let last = self.last_seq().await?;
-        let came = check_given(&given, Seq(self.ledger.received()), last)?;
-        match (given.first(), came) {
+        let given = check.finish(last)?;
+        match (given.range, given.again) {
             (None, _) => self.say(AWAY, "had everything already, and was given nothing twice")?,
-            (Some(_), 0) => self.good(AWAY, format!("missed {}: got them in order, each once", range(&given)))?,
-            (Some(_), came) => {
-                let text = format!(
-                    "got {}: {came} of them again, because her device was killed before it noted that it had them",
-                    range(&given)
-                );
-                self.say(AWAY, text)?;
+            (Some((first, last)), 0) => {
+                self.good(AWAY, format_args!("missed #{first} to #{last}: got them in order, each once"))?;
+            }
+            (Some((first, last)), again) => {
+                self.good(AWAY, format_args!("got #{first} to #{last} in order, each once, {again} of them again:"))?;
+                self.say("", "her device was killed before it had noted that it had them")?;
             }
         }
         self.received(member, last).await?;
         let mut auditor = self.away_connects(Part::Auditor).await?;
-        let all = auditor.receive_through(self.group, self.head).await?;
+        let mut check = Check::promised(self.ledger.acknowledged());
+        auditor.receive_through(self.group, self.head, |message| check.take(message)).await?;
         auditor.client.close().await;
-        let Audit { messages, promised } = audit(&all, last, self.ledger.acknowledged())?;
-        self.say("", format!("a new device of hers reads the whole group: {messages} messages without a gap;"))?;
-        self.good("", format!("all {promised} that earlier tours saw acknowledged are among them, each once"))
+        let promised = check.finish(last)?.promised;
+        self.say("", format_args!("a new device of hers reads the whole group: {last} messages without a gap;"))?;
+        self.good("", format_args!("all {promised} that earlier tours saw acknowledged are among them, each once"))
     }
 
     async fn last_seq(&self) -> Result<Seq, Failure> {
@@ -249,23 +250,24 @@ impl<'a> Tour<'a> {
         let recipients = Recipients::Users(vec![self.bob.user, self.away]);
         let ding = Ding::new(recipients, MessageKind::TEXT, "Fire drill at noon: confirm that you know.");
         let created = self.alice.client.ding(ding).await.map_err(|error| Failure::request("sending a DING", error))?;
+        let ding = created.ding;
         self.say("alice", format!("rings bob and {AWAY}: \"Fire drill at noon: confirm that you know.\""))?;
-        let rung = self.bob.ding_from(self.alice.user).await?;
-        self.bob.client.confirm(rung.ding).await.map_err(|error| Failure::request("confirming", error))?;
+        self.bob.rung(ding).await?;
+        self.bob.client.confirm(ding).await.map_err(|error| Failure::request("confirming", error))?;
         let loud = self.out.styled(Look::Loud, "it rings;");
         self.say("bob", format!("{loud} he confirms"))?;
-        let update = self.alice.ding_update(self.bob.user).await?;
+        let update = self.alice.ding_update(ding, self.bob.user).await?;
         self.say("alice", format!("{} of {} have confirmed", update.confirmed, update.recipients))?;
 
         self.heading(&format!("{AWAY} comes online"))?;
         let mut member = self.away_connects(Part::Member).await?;
-        let rung = member.ding_from(self.alice.user).await?;
+        member.rung(ding).await?;
         let when = if member.has_messages() { "it rings;" } else { "it rings at once, before any message;" };
         let loud = self.out.styled(Look::Loud, when);
-        member.client.confirm(rung.ding).await.map_err(|error| Failure::request("confirming", error))?;
+        member.client.confirm(ding).await.map_err(|error| Failure::request("confirming", error))?;
         self.say(AWAY, format!("{loud} she confirms"))?;
-        let update = self.alice.ding_update(self.away).await?;
-        if rung.ding != created.ding || update.confirmed != created.recipients {
+        let update = self.alice.ding_update(ding, self.away).await?;
+        if update.confirmed != created.recipients {
             return Err(Failure::new(Exit::Failed, "the DING was not confirmed by all"));
         }
         self.confirmed = update.confirmed;
