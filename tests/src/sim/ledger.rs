@@ -1,0 +1,245 @@
+//! What is true: read from the committed batches alone, record by record, and from nothing an edge has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use carillon::journal::Batch;
+use carillon_core::record::Record;
+use carillon_protocol::deliver::Deliver;
+use carillon_protocol::ding::{DingPush, USER_NONE};
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, UserId};
+use carillon_protocol::kinds::ConversationKind;
+use carillon_protocol::receipt::ReadUpdate;
+
+/// A user of a tenant.
+pub(super) type Who = (TenantId, UserId);
+
+/// A committed message.
+pub(super) struct Message {
+    pub(super) deliver: Deliver,
+    /// As it lies in the journal.
+    pub(super) frame: Bytes,
+}
+
+/// Entitled to what lies in `(joined, left]` of the conversation.
+struct Stint {
+    conversation: ConversationId,
+    joined: Position,
+    left: Option<Position>,
+}
+
+impl Stint {
+    fn covers(&self, position: Position) -> bool {
+        self.joined < position && self.left.is_none_or(|left| position <= left)
+    }
+}
+
+/// A conversation.
+pub(super) struct Room {
+    pub(super) tenant: TenantId,
+    pub(super) kind: ConversationKind,
+    pub(super) present: BTreeSet<UserId>,
+    /// Ascending; the seq of a message is its place, from 1.
+    messages: Vec<Position>,
+}
+
+impl Room {
+    pub(super) fn last_seq(&self) -> Seq {
+        Seq(self.messages.len() as u64)
+    }
+}
+
+/// A DING.
+pub(super) struct Ding {
+    pub(super) tenant: TenantId,
+    pub(super) sender: UserId,
+    pub(super) push: DingPush,
+    pub(super) recipients: BTreeSet<UserId>,
+    pub(super) confirmed: BTreeSet<UserId>,
+    pub(super) ended: bool,
+}
+
+impl Ding {
+    /// Whether it still waits for the user.
+    pub(super) fn waits_for(&self, who: Who) -> bool {
+        !self.ended && self.tenant == who.0 && self.recipients.contains(&who.1) && !self.confirmed.contains(&who.1)
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) head: Position,
+    tenants: Vec<String>,
+    users: BTreeMap<Who, String>,
+    pub(super) rooms: BTreeMap<ConversationId, Room>,
+    messages: BTreeMap<Position, Message>,
+    stints: BTreeMap<Who, Vec<Stint>>,
+    marks: BTreeMap<Position, (TenantId, ReadUpdate)>,
+    pub(super) dings: BTreeMap<DingId, Ding>,
+    /// The numbers that clients put into payloads: each message is committed once.
+    stamps: BTreeSet<u64>,
+    /// Bytes of the largest frame of the inbox.
+    pub(super) frame_bytes_max: usize,
+}
+
+/// The number that a client put into the payload.
+pub(super) fn stamp(payload: &[u8]) -> Option<u64> {
+    payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+impl Ledger {
+    /// Takes the next batch.
+    pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
+        for entry in batch.entries() {
+            if entry.position != self.head.next() {
+                return Err(format!("position {} was committed after {}", entry.position, self.head));
+            }
+            self.head = entry.position;
+            self.frame_bytes_max = self.frame_bytes_max.max(entry.frame.len());
+            let record = Record::decode(entry.private, entry.frame.clone()).map_err(|error| error.to_string())?;
+            self.apply(entry.position, record, entry.frame)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, position: Position, record: Record, frame: Bytes) -> Result<(), String> {
+        match record {
+            Record::Message(message) => self.note_message(position, message.deliver, frame)?,
+            Record::TenantAdded(added) => self.tenants.push(added.name.to_string()),
+            Record::UserAdded(added) => {
+                self.users.insert((added.tenant, added.user), added.handle.to_string());
+                self.add_room(added.personal, added.tenant, ConversationKind::PERSONAL);
+                self.join(position, added.personal, added.user);
+            }
+            Record::ConversationAdded(added) => {
+                self.add_room(added.conversation, added.tenant, added.kind);
+                for grant in &added.grants {
+                    self.join(position, added.conversation, grant.user);
+                }
+            }
+            Record::MembersAdded(added) => {
+                for grant in &added.grants {
+                    self.join(position, added.conversation, grant.user);
+                }
+            }
+            Record::MembersRemoved(removed) => {
+                for user in &removed.users {
+                    self.leave(position, removed.conversation, *user);
+                }
+            }
+            Record::ReadMarked(mark) => {
+                let tenant = self.rooms[&mark.conversation].tenant;
+                let (conversation, user, read_up_to) = (mark.conversation, mark.user, mark.up_to);
+                self.marks.insert(position, (tenant, ReadUpdate { conversation, user, read_up_to, position }));
+            }
+            Record::DingAdded(added) => {
+                let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
+                let push = DingPush { ding, sender, time, expires_at: added.expires_at, kind, payload: added.payload };
+                let recipients = added.recipients.into_iter().collect();
+                let (tenant, confirmed, ended) = (added.tenant, BTreeSet::new(), false);
+                self.dings.insert(ding, Ding { tenant, sender, push, recipients, confirmed, ended });
+            }
+            Record::DingConfirmed(confirmed) => {
+                let ding = self.dings.get_mut(&confirmed.ding).ok_or("an unknown DING is confirmed")?;
+                ding.confirmed.insert(confirmed.user);
+                ding.ended = ding.confirmed == ding.recipients;
+            }
+            Record::DingEnded(ended) => {
+                self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?.ended = true;
+            }
+            Record::DingForgotten(_) | Record::DingRepeated(_) | Record::CursorsMoved(_) => {}
+            Record::DeviceAdded(_) | Record::DeviceRetired(_) => {}
+            Record::ProducerAdded(_) | Record::ProducerRetired(_) => {}
+        }
+        Ok(())
+    }
+
+    fn note_message(&mut self, position: Position, deliver: Deliver, frame: Bytes) -> Result<(), String> {
+        let room = self.rooms.get_mut(&deliver.conversation).ok_or("a message in an unknown conversation")?;
+        room.messages.push(position);
+        if (deliver.position, deliver.seq) != (position, room.last_seq()) {
+            return Err(format!("at position {position}, seq {}: {deliver:?}", room.last_seq()));
+        }
+        let stamp = stamp(&deliver.payload).filter(|_| deliver.author != USER_NONE);
+        if stamp.is_some_and(|stamp| !self.stamps.insert(stamp)) {
+            return Err(format!("the message at {position} was committed twice"));
+        }
+        self.messages.insert(position, Message { deliver, frame });
+        Ok(())
+    }
+
+    fn add_room(&mut self, conversation: ConversationId, tenant: TenantId, kind: ConversationKind) {
+        let room = Room { tenant, kind, present: BTreeSet::new(), messages: Vec::new() };
+        self.rooms.insert(conversation, room);
+    }
+
+    fn join(&mut self, position: Position, conversation: ConversationId, user: UserId) {
+        let room = self.rooms.get_mut(&conversation).expect("it was added");
+        // Who is a member already gets another role, no other stint.
+        if room.present.insert(user) {
+            let stint = Stint { conversation, joined: position, left: None };
+            self.stints.entry((room.tenant, user)).or_default().push(stint);
+        }
+    }
+
+    fn leave(&mut self, position: Position, conversation: ConversationId, user: UserId) {
+        let room = self.rooms.get_mut(&conversation).expect("it was added");
+        room.present.remove(&user);
+        let stints = self.stints.entry((room.tenant, user)).or_default();
+        let open = stints.iter_mut().find(|stint| stint.conversation == conversation && stint.left.is_none());
+        open.expect("who leaves is a member").left = Some(position);
+    }
+
+    pub(super) fn message(&self, position: Position) -> Option<&Message> {
+        self.messages.get(&position)
+    }
+
+    pub(super) fn mark(&self, position: Position) -> Option<&(TenantId, ReadUpdate)> {
+        self.marks.get(&position)
+    }
+
+    /// Whether the user was a member of the conversation at this position.
+    pub(super) fn is_entitled(&self, who: Who, conversation: ConversationId, position: Position) -> bool {
+        let stints = self.stints.get(&who).into_iter().flatten();
+        stints.into_iter().any(|stint| stint.conversation == conversation && stint.covers(position))
+    }
+
+    /// The first message after this position that is the user's to have.
+    pub(super) fn next_entitled(&self, who: Who, after: Position) -> Option<Position> {
+        let stints = self.stints.get(&who).into_iter().flatten();
+        let first = |stint: &Stint| {
+            let messages = &self.rooms[&stint.conversation].messages;
+            let from = after.max(stint.joined);
+            let next = *messages.get(messages.partition_point(|position| *position <= from))?;
+            stint.covers(next).then_some(next)
+        };
+        stints.filter_map(first).min()
+    }
+
+    pub(super) fn debug_stints(&self, who: Who) -> String {
+        self.stints
+            .get(&who)
+            .into_iter()
+            .flatten()
+            .map(|s| format!("{}:({},{:?}] ", s.conversation, s.joined, s.left))
+            .collect()
+    }
+
+    /// Whom a handle stands for.
+    pub(super) fn find(&self, tenant: &str, handle: &str) -> Option<Who> {
+        let is = |(who, name): &(&Who, &String)| self.tenants[who.0.0 as usize] == tenant && *name == handle;
+        self.users.iter().find(is).map(|(who, _)| *who)
+    }
+
+    /// Everybody in a tenant.
+    pub(super) fn users(&self, tenant: TenantId) -> Vec<UserId> {
+        self.users.keys().filter(|who| who.0 == tenant).map(|who| who.1).collect()
+    }
+
+    /// The groups and direct conversations of a tenant.
+    pub(super) fn rooms_of(&self, tenant: TenantId) -> Vec<ConversationId> {
+        let is = |room: &Room| room.tenant == tenant && room.kind != ConversationKind::PERSONAL;
+        self.rooms.iter().filter(|(_, room)| is(room)).map(|(id, _)| *id).collect()
+    }
+}

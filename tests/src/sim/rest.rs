@@ -1,0 +1,133 @@
+//! Coming to rest: everybody reads, sends and answers until nothing is left to do, an edge getting a turn only when
+//! something wakes it. Then everybody must have everything.
+
+use super::session::Session;
+use super::world::{Outcome, World};
+use carillon::edge::Left;
+use carillon_protocol::ids::Position;
+
+/// Rounds of everybody doing what there is to do; far more than any run needs.
+const ROUNDS_MAX: usize = 5_000;
+
+/// Longer than an edge's tick.
+const TICK_MS: u64 = 1_100;
+
+impl World {
+    /// Comes to rest, and judges.
+    pub(super) fn rest(&mut self) -> Outcome {
+        self.settle()?;
+        self.judge()?;
+        self.judge_progress()
+    }
+
+    /// Until nothing is left to do.
+    pub(super) fn settle(&mut self) -> Outcome {
+        self.note(|| "comes to rest".into());
+        for id in self.ids() {
+            let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
+            self.stations[edge].links.set_window(link, 1 << 20);
+            self.session(id).deaf_until = 0;
+        }
+        for _ in 0..ROUNDS_MAX {
+            if !self.settle_once()? {
+                return Ok(());
+            }
+        }
+        let left: Vec<Left> = self.stations.iter().map(|station| station.left).collect();
+        Err(format!("it does not come to rest: the edges have left {left:?}"))
+    }
+
+    fn ids(&self) -> Vec<usize> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// Everybody does what there is to do; returns whether there was anything.
+    fn settle_once(&mut self) -> Result<bool, String> {
+        let mut busy = false;
+        for id in self.ids() {
+            busy |= self.send_up(id, usize::MAX);
+            let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
+            for stream in self.stations[edge].links.streams(link) {
+                busy |= self.read(id, stream, usize::MAX)? > 0;
+            }
+        }
+        let head = self.ledger.head;
+        self.step()?;
+        busy |= self.ledger.head > head;
+        for nth in 0..self.stations.len() {
+            let station = &self.stations[nth];
+            if station.links.has_events() || station.wake.is_set() || station.left != Left::Nothing {
+                busy = true;
+                self.turn(nth, usize::MAX)?;
+            }
+        }
+        while self.bodies.waiting() > 0 {
+            busy = true;
+            self.bodies.answer(0);
+        }
+        Ok(busy)
+    }
+
+    /// Everything is there, once and in order: the order and the once were judged frame by frame.
+    fn judge(&self) -> Outcome {
+        for (nth, station) in self.stations.iter().enumerate() {
+            let (seen, head) = (station.edge.seen(), self.ledger.head);
+            if seen != head {
+                return Err(format!("edge {nth} rests at {seen}, the journal ends at {head}"));
+            }
+            let here = self.sessions.values().filter(|session| session.edge == nth).count();
+            if station.edge.sessions() != here {
+                return Err(format!("edge {nth} has {} sessions, clients have {here}", station.edge.sessions()));
+            }
+        }
+        self.sessions.values().try_for_each(|session| {
+            self.judge_session(session).map_err(|why| format!("at rest, session {}: {why}", session.id))
+        })
+    }
+
+    fn judge_session(&self, session: &Session) -> Outcome {
+        if let Some(code) = session.misbehaved {
+            return Err(format!("it should have been closed for {code:?}"));
+        }
+        let who = session.who.ok_or("it was not welcomed")?;
+        if let Some(missing) = self.ledger.next_entitled(who, session.last) {
+            return Err(format!("{missing} is missing after {}", session.last));
+        }
+        if !session.pending.is_empty() {
+            return Err(format!("without a reply: {:?}", session.pending));
+        }
+        let device = &self.devices[session.device];
+        if device.current == Some(session.id) && !device.unsettled.is_empty() {
+            return Err(format!("without an answer: publishes {:?}", device.unsettled.keys()));
+        }
+        for (id, ding) in &self.ledger.dings {
+            let pushed = session.pushed.contains(id);
+            if ding.waits_for(who) && !pushed {
+                return Err(format!("DING {id} was not pushed"));
+            }
+            // An edge that fell off the ring has missed what it was to tell.
+            let falls = self.stations[session.edge].edge.stats().fell_off_ring;
+            if pushed && !ding.waits_for(who) && !session.updated.contains(id) && falls == session.falls {
+                return Err(format!("DING {id} is shown still"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is quiet is told how far the journal is, at the latest after a tick.
+    fn judge_progress(&mut self) -> Outcome {
+        let head = self.ledger.head;
+        self.clock.advance(TICK_MS);
+        for nth in 0..self.stations.len() {
+            self.turn(nth, usize::MAX)?;
+        }
+        self.settle()?;
+        let limit = Position(head.0.saturating_sub(self.limits().progress_positions));
+        match self.sessions.values().find(|session| session.last <= limit && limit > Position(0)) {
+            Some(session) => {
+                Err(format!("session {} was told nothing between {} and {head}", session.id, session.last))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! A client's session as `docs/PROTOCOL.md` has it, and the judge of what the broker sends it: each frame is checked
+//! against the ledger at the moment it is read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use carillon_protocol::Frame;
+use carillon_protocol::decoder::Decoder;
+use carillon_protocol::deliver::Deliver;
+use carillon_protocol::ding::{DingPush, DingUpdate, USER_NONE};
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::frame::{Body, RawFrame};
+use carillon_protocol::ids::{DingId, Position};
+use carillon_protocol::kinds::Lane;
+use carillon_protocol::limits::FRAME_BYTES_MAX;
+use carillon_protocol::publish::{PublishRefused, Published};
+use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::session::{Cursor, LaneOpened, Progress, Welcome};
+use carillon_transport::{LinkKey, StreamId};
+
+use super::ledger::{Ledger, Who, stamp};
+use super::parts::PEOPLE;
+
+/// The client's first bidirectional stream.
+pub(super) const CONTROL: StreamId = StreamId(0);
+
+/// The client's second one.
+pub(super) const PUBLISH: StreamId = StreamId(4);
+
+/// What a device keeps over its sessions.
+pub(super) struct Device {
+    pub(super) person: usize,
+    pub(super) id: u64,
+    /// What it has stored; may lag behind what it has got.
+    pub(super) cursor: Option<Cursor>,
+    /// The number that the next publish gets.
+    pub(super) next_number: u64,
+    /// Publishes without an answer, by number.
+    pub(super) unsettled: BTreeMap<u64, Unsettled>,
+    /// The session that was opened last, if it lives.
+    pub(super) current: Option<usize>,
+}
+
+/// A publish without an answer.
+pub(super) struct Unsettled {
+    pub(super) stamp: u64,
+    /// As it was sent first; `low` may be newer when it is sent again.
+    pub(super) publish: carillon_protocol::publish::Publish,
+}
+
+/// Bytes of one stream of the broker's.
+struct Incoming {
+    decoder: Decoder,
+    /// Of a lane, once its first frame has come.
+    lane: Option<Lane>,
+}
+
+/// What the client learns from a frame and acts on.
+pub(super) enum News {
+    /// The session is open.
+    Welcomed,
+    /// Nothing to act on.
+    None,
+}
+
+/// One session.
+pub(super) struct Session {
+    /// Counts sessions of the run.
+    pub(super) id: usize,
+    pub(super) edge: usize,
+    pub(super) link: LinkKey,
+    pub(super) device: usize,
+    pub(super) person: usize,
+    pub(super) connected_at_ms: u64,
+    /// When `Hello` was sent, and when `Welcome` was read, in steps of the run.
+    pub(super) hello_at: usize,
+    pub(super) who: Option<Who>,
+    /// Everything up to here is the device's.
+    pub(super) last: Position,
+    /// The newest read update.
+    pub(super) receipts: Position,
+    pub(super) welcome: Option<Welcome>,
+    /// Requests without a reply.
+    pub(super) pending: BTreeMap<u32, &'static str>,
+    pub(super) next_request: u32,
+    /// DINGs that were pushed, and those it was then told about.
+    pub(super) pushed: BTreeSet<DingId>,
+    pub(super) updated: BTreeSet<DingId>,
+    /// What the broker is to close it with.
+    pub(super) misbehaved: Option<ErrorCode>,
+    /// Reads nothing before this step.
+    pub(super) deaf_until: usize,
+    /// Falls of its edge off the ring when it connected.
+    pub(super) falls: u64,
+    /// On its way to the broker.
+    pub(super) uplink: VecDeque<(StreamId, Bytes)>,
+    incoming: BTreeMap<StreamId, Incoming>,
+}
+
+impl Session {
+    pub(super) fn new(id: usize, edge: usize, link: LinkKey, device: usize, person: usize) -> Self {
+        Self {
+            id,
+            edge,
+            link,
+            device,
+            person,
+            connected_at_ms: 0,
+            hello_at: 0,
+            who: None,
+            last: Position(0),
+            receipts: Position(0),
+            welcome: None,
+            pending: BTreeMap::new(),
+            next_request: 1,
+            pushed: BTreeSet::new(),
+            updated: BTreeSet::new(),
+            misbehaved: None,
+            deaf_until: 0,
+            falls: 0,
+            uplink: VecDeque::new(),
+            incoming: BTreeMap::new(),
+        }
+    }
+
+    /// Takes bytes of a stream and judges the frames in them.
+    pub(super) fn take(
+        &mut self,
+        stream: StreamId,
+        bytes: Bytes,
+        device: &mut Device,
+        ledger: &Ledger,
+    ) -> Result<News, String> {
+        let fresh = || Incoming { decoder: Decoder::new(FRAME_BYTES_MAX), lane: None };
+        self.incoming.entry(stream).or_insert_with(fresh).decoder.push(bytes);
+        let mut news = News::None;
+        loop {
+            let incoming = self.incoming.get_mut(&stream).expect("it was entered");
+            let polled = incoming.decoder.poll_frame().map_err(|error| format!("{stream}: {error}"))?;
+            let Some(raw) = polled else { return Ok(news) };
+            if let News::Welcomed = self.judge(stream, &raw, device, ledger)? {
+                news = News::Welcomed;
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        stream: StreamId,
+        raw: &RawFrame,
+        device: &mut Device,
+        ledger: &Ledger,
+    ) -> Result<News, String> {
+        let frame = Frame::decode(raw).map_err(|error| format!("{stream}: {error}"))?;
+        let lane = self.incoming[&stream].lane;
+        match (stream, lane, frame) {
+            (CONTROL, _, Frame::Welcome(welcome)) => {
+                self.judge_welcome(welcome, ledger)?;
+                return Ok(News::Welcomed);
+            }
+            (CONTROL, _, frame) => self.judge_reply(&frame)?,
+            (PUBLISH, _, Frame::Published(published)) => self.judge_published(&published, device, ledger)?,
+            (PUBLISH, _, Frame::PublishRefused(refused)) => judge_refused(&refused, device)?,
+            (_, None, Frame::LaneOpened(LaneOpened { lane })) => {
+                if self.incoming.values().any(|incoming| incoming.lane == Some(lane)) {
+                    return Err(format!("a second {lane:?} lane"));
+                }
+                self.incoming.get_mut(&stream).expect("it has bytes").lane = Some(lane);
+            }
+            (_, Some(Lane::INBOX), Frame::Deliver(deliver)) => self.judge_deliver(&deliver, &raw.bytes, ledger)?,
+            (_, Some(Lane::INBOX), Frame::Progress(progress)) => self.judge_progress(&progress, ledger)?,
+            (_, Some(Lane::INBOX), Frame::ReadUpdate(update)) => self.judge_read(&update, ledger)?,
+            (_, Some(Lane::URGENT), Frame::DingPush(push)) => self.judge_push(&push, ledger)?,
+            (_, Some(Lane::URGENT), Frame::DingUpdate(update)) => self.judge_update(&update, ledger)?,
+            (_, _, other) => return Err(format!("{} on {stream} ({lane:?})", other.name())),
+        }
+        Ok(News::None)
+    }
+
+    fn judge_welcome(&mut self, welcome: Welcome, ledger: &Ledger) -> Result<(), String> {
+        let (tenant, handle, _) = PEOPLE[self.person];
+        let who = ledger.find(tenant, handle).ok_or("welcomed before the user is durable")?;
+        if self.welcome.is_some() || welcome.user != who.1 || welcome.head > ledger.head {
+            return Err(format!("{welcome:?} for {who:?} at {}", ledger.head));
+        }
+        self.who = Some(who);
+        self.welcome = Some(welcome);
+        Ok(())
+    }
+
+    fn judge_reply(&mut self, frame: &Frame) -> Result<(), String> {
+        let request = match frame {
+            Frame::Done(reply) => reply.request,
+            Frame::Error(reply) => reply.request,
+            Frame::Marked(reply) => reply.request,
+            Frame::ConversationCreated(reply) => reply.request,
+            Frame::DingCreated(reply) => reply.request,
+            Frame::DingConfirmed(reply) => {
+                self.updated.insert(reply.ding);
+                reply.request
+            }
+            other => return Err(format!("{} on the control stream", other.name())),
+        };
+        let asked = self.pending.remove(&request).ok_or(format!("a reply to {request}, which waits for none"))?;
+        let fits = match frame {
+            Frame::Done(_) => matches!(asked, "members" | "recall"),
+            Frame::Marked(_) => asked == "mark",
+            Frame::ConversationCreated(_) => asked == "conversation",
+            Frame::DingCreated(_) => asked == "ding",
+            Frame::DingConfirmed(_) => asked == "confirm",
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(format!("{} answers a request for {asked}", frame.name())) }
+    }
+
+    fn judge_published(&self, published: &Published, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
+        let message = ledger.message(published.position).ok_or(format!("{published:?} is not durable"))?;
+        let is = (published.conversation, published.seq) == (message.deliver.conversation, message.deliver.seq);
+        let mine = Some(message.deliver.author) == self.who.map(|who| who.1);
+        let settled = device.unsettled.remove(&published.number);
+        let same = settled.is_none_or(|settled| stamp(&message.deliver.payload) == Some(settled.stamp));
+        if is && mine && same { Ok(()) } else { Err(format!("{published:?} for {:?}", message.deliver)) }
+    }
+
+    fn judge_deliver(&mut self, deliver: &Deliver, bytes: &Bytes, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let position = deliver.position;
+        let message = ledger.message(position).ok_or(format!("{position} was delivered before it was durable"))?;
+        if message.frame != *bytes {
+            return Err(format!("{position}: delivered {deliver:?}, committed {:?}", message.deliver));
+        }
+        if !ledger.is_entitled(who, deliver.conversation, position) {
+            return Err(format!("{position} of {} is not for {who:?}", deliver.conversation));
+        }
+        if position <= self.last {
+            return Err(format!("{position} came again, or late: {} was before it", self.last));
+        }
+        let next = ledger.next_entitled(who, self.last);
+        if next != Some(position) {
+            return Err(format!("{position} came after {}, but {next:?} is next", self.last));
+        }
+        self.last = position;
+        Ok(())
+    }
+
+    fn judge_progress(&mut self, progress: &Progress, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let position = progress.position;
+        let missed = ledger.next_entitled(who, self.last).filter(|next| *next <= position);
+        if position <= self.last || position > ledger.head || missed.is_some() {
+            let head = ledger.head;
+            return Err(format!("progress to {position} after {}, missed {missed:?}, head {head}", self.last));
+        }
+        self.last = position;
+        Ok(())
+    }
+
+    fn judge_read(&mut self, update: &ReadUpdate, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let (tenant, mark) = ledger.mark(update.position).ok_or(format!("{update:?} is not durable"))?;
+        if (*tenant, mark) != (who.0, update) {
+            return Err(format!("{update:?} was told, {mark:?} of {tenant:?} was marked"));
+        }
+        if !ledger.is_entitled(who, update.conversation, update.position) {
+            return Err(format!("{update:?} is not for {who:?}, no member then {}", ledger.debug_stints(who)));
+        }
+        if update.position <= self.receipts {
+            return Err(format!("{update:?} came again, or late: {} was before it", self.receipts));
+        }
+        self.receipts = update.position;
+        Ok(())
+    }
+
+    fn judge_push(&mut self, push: &DingPush, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let ding = ledger.dings.get(&push.ding).ok_or(format!("{push:?} is not durable"))?;
+        if ding.push != *push || ding.tenant != who.0 || !ding.recipients.contains(&who.1) {
+            return Err(format!("{push:?} was pushed to {who:?}"));
+        }
+        self.pushed.insert(push.ding);
+        Ok(())
+    }
+
+    fn judge_update(&mut self, update: &DingUpdate, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let ding = ledger.dings.get(&update.ding).ok_or(format!("{update:?} is not durable"))?;
+        let mine = ding.recipients.contains(&who.1);
+        let done = ding.confirmed.contains(&update.user) || ding.ended && update.user == USER_NONE;
+        if ding.tenant != who.0 || !(mine || ding.sender == who.1) || !done {
+            return Err(format!("{update:?} was told to {who:?}"));
+        }
+        if update.user == who.1 || update.user == USER_NONE {
+            self.updated.insert(update.ding);
+        }
+        Ok(())
+    }
+
+    /// Who it is; lanes may be open before `Welcome` is read.
+    fn who_of(&self, ledger: &Ledger) -> Result<Who, String> {
+        let (tenant, handle, _) = PEOPLE[self.person];
+        ledger.find(tenant, handle).ok_or_else(|| "a lane of nobody".into())
+    }
+}
+
+fn judge_refused(refused: &PublishRefused, device: &mut Device) -> Result<(), String> {
+    match refused.code {
+        // Another session of the producer is at work: it is that one's to send.
+        ErrorCode::FENCED => Ok(()),
+        ErrorCode::NOT_FOUND | ErrorCode::FORBIDDEN | ErrorCode::UNKNOWN_USER | ErrorCode::INVALID => {
+            device.unsettled.remove(&refused.number);
+            Ok(())
+        }
+        _ => Err(format!("{refused:?}")),
+    }
+}
+
+/// The bytes of a frame.
+pub(super) fn bytes_of(frame: &impl Body) -> Bytes {
+    frame.to_bytes()
+}

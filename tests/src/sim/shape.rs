@@ -1,0 +1,136 @@
+//! What a run is like: limits, windows and the likelihood of each action, so that some runs drown in one thing and others
+//! never see it.
+
+use carillon::edge::limits::Limits;
+
+use super::links::WINDOW_MIN;
+use super::rng::Rng;
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Turn,
+    Step,
+    Read,
+    Uplink,
+    Answer,
+    Publish,
+    Burst,
+    Connect,
+    Disconnect,
+    Window,
+    Tease,
+    Deafen,
+    Stall,
+    Members,
+    Conversation,
+    Ding,
+    Confirm,
+    Recall,
+    Mark,
+    Ack,
+    Misbehave,
+    Clock,
+    Rest,
+}
+
+/// Each action and how often it happens, at most, in a thousand.
+const ACTIONS: [(Action, usize); 23] = [
+    (Action::Turn, 220),
+    (Action::Step, 130),
+    (Action::Read, 200),
+    (Action::Uplink, 40),
+    (Action::Answer, 60),
+    (Action::Publish, 110),
+    (Action::Burst, 12),
+    (Action::Connect, 35),
+    (Action::Disconnect, 12),
+    (Action::Window, 14),
+    (Action::Tease, 6),
+    (Action::Deafen, 12),
+    (Action::Stall, 10),
+    (Action::Members, 40),
+    (Action::Conversation, 4),
+    (Action::Ding, 12),
+    (Action::Confirm, 14),
+    (Action::Recall, 3),
+    (Action::Mark, 40),
+    (Action::Ack, 24),
+    (Action::Misbehave, 1),
+    (Action::Clock, 24),
+    (Action::Rest, 2),
+];
+
+/// See the module.
+pub(super) struct Shape {
+    pub(super) limits: Limits,
+    pub(super) ring_batches: usize,
+    pub(super) ring_bytes: usize,
+    pub(super) segment_bytes: u64,
+    /// Requests that the reader takes.
+    pub(super) reader_room: usize,
+    /// How likely a write is cut though there is room, in percent.
+    pub(super) stingy: usize,
+    pub(super) devices_a_person: usize,
+    pub(super) steps: usize,
+    weights: Vec<usize>,
+    /// How likely each kind of window is: tiny, small, middling, wide.
+    windows: [usize; 4],
+}
+
+impl Shape {
+    pub(super) fn random(rng: &mut Rng) -> Self {
+        let weights =
+            ACTIONS.iter().map(|(_, weight)| weight * rng.pick(&[2, 5, 10, 10, 10, 20, 40]) / 10 + 1).collect();
+        let windows = rng.pick(&[[1, 1, 1, 1], [1, 1, 2, 8], [0, 0, 0, 1], [4, 2, 1, 1], [0, 1, 2, 1]]);
+        Self {
+            limits: limits(rng),
+            ring_batches: rng.pick(&[1, 2, 4, 6, 8, 64, 64]),
+            ring_bytes: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 3_000]),
+            segment_bytes: rng.pick(&[8 * 1024, 32 * 1024, 128 * 1024]),
+            reader_room: rng.between(1, 4),
+            stingy: rng.pick(&[0, 0, 5, 30]),
+            devices_a_person: rng.between(1, 3),
+            steps: rng.pick(&[100, 300, 300, 700]),
+            weights,
+            windows,
+        }
+    }
+
+    pub(super) fn action(&self, rng: &mut Rng) -> Action {
+        ACTIONS[rng.weighted(&self.weights)].0
+    }
+
+    /// A window for a client's streams.
+    pub(super) fn window(&self, rng: &mut Rng) -> usize {
+        match rng.weighted(&self.windows) {
+            0 => rng.between(WINDOW_MIN, 64),
+            1 => rng.between(64, 500),
+            2 => rng.between(500, 5_000),
+            _ => 1 << 20,
+        }
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    let real = Limits::default();
+    if rng.percent(10) {
+        return real;
+    }
+    Limits {
+        publishes_in_flight_max: rng.pick(&[1, 3, real.publishes_in_flight_max]),
+        replies_reserved_max: rng.pick(&[2, 8, real.replies_reserved_max, real.replies_reserved_max]),
+        reads_in_flight_max: rng.pick(&[1, 2, real.reads_in_flight_max]),
+        reply_bytes_pause: rng.pick(&[1, 60, real.reply_bytes_pause]),
+        receipts_waiting_max: rng.pick(&[1, 3, real.receipts_waiting_max]),
+        read_bytes_a_turn: rng.pick(&[30, 400, real.read_bytes_a_turn]),
+        batches_a_turn: rng.pick(&[1, 2, real.batches_a_turn]),
+        round_chunk_sessions: rng.pick(&[1, 2, 2, 3, real.round_chunk_sessions]),
+        rounds_unfinished_max: rng.pick(&[1, 2, 5, real.rounds_unfinished_max]),
+        slices_a_turn: rng.pick(&[1, 2, real.slices_a_turn]),
+        slice_bytes_max: rng.pick(&[1, 150, 600, real.slice_bytes_max]),
+        plan_positions_max: rng.pick(&[1, 2, 3, 8, real.plan_positions_max]),
+        replies_a_turn: rng.pick(&[1, 3, real.replies_a_turn, real.replies_a_turn]),
+        progress_positions: rng.pick(&[1, 5, 40, real.progress_positions]),
+    }
+}
