@@ -1,1 +1,24 @@
-//! Under construction.
+//! Carillon's load generator: thousands of sessions in one thread, against a broker that runs elsewhere.
+//!
+//! Owns its sessions from the first packet to the last, on the broker's own transport in the client role: no task and no
+//! thread a session. It speaks the protocol as any client must (`Hello`, lanes, acknowledgements, keep-alives) and
+//! checks what it gets: a delivery that is missing, repeated or out of order makes the run fail, however fast it was.
+//! Knows nothing of the broker's inside; what a run costs the broker it reads from `/proc`.
+//!
+//! Invariants: a run is bounded in sessions, messages and time and ends by itself. Load is open: messages are due by a
+//! schedule, and a latency counts from there, so that a broker that stalls is not asked less.
+
+mod channel;
+pub mod clock;
+pub mod failure;
+pub mod fanout;
+mod fleet;
+pub mod limits;
+pub mod process;
+pub mod report;
+mod requests;
+mod session;
+pub mod target;
+mod tls;
+mod token;
+mod watch;

@@ -1,0 +1,43 @@
+//! What is to be run, and when each message is due.
+
+use std::time::{Duration, Instant};
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sessions that receive.
+    pub sessions: u32,
+    /// Times at which messages are due.
+    pub rounds: u32,
+    /// Messages due at each.
+    pub batch: u32,
+    /// Bytes of each payload, at least [`PAYLOAD_BYTES_MIN`](crate::limits::PAYLOAD_BYTES_MIN).
+    pub payload_bytes: usize,
+    /// Time from round to round.
+    pub interval: Duration,
+    /// Sockets that the sessions are spread over.
+    pub sockets: u16,
+    /// Handshakes at once.
+    pub connecting_max: u32,
+    /// Messages after which a session acknowledges; it does so once a second in any case.
+    pub ack_messages: u32,
+    /// Handles are this with a dash and a number.
+    pub prefix: String,
+    /// Give up when nothing happens for so long.
+    pub patience: Duration,
+    /// Give up after so long.
+    pub time_limit: Duration,
+    /// The broker's process, on this machine.
+    pub broker_pid: Option<u32>,
+}
+
+impl Plan {
+    /// Messages of the whole run.
+    pub(super) fn messages(&self) -> u32 {
+        self.rounds * self.batch
+    }
+    /// When the message of this index is due, in a run that began at `start`.
+    pub(super) fn due_at(&self, start: Instant, index: u32) -> Instant {
+        start + self.interval * (index / self.batch)
+    }
+}

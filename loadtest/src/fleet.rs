@@ -1,0 +1,255 @@
+//! All sessions and their sockets, in one thread.
+//!
+//! Owns the loop: look at every socket, hand events to their sessions, tell what they say, acknowledge now and then.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::Position;
+use carillon_transport::{ConnectionLink, Endpoint, Event, Link, LinkKey, TransportConfig};
+
+use crate::channel::Purpose;
+use crate::clock::SystemClock;
+use crate::failure::{Ended, Failure};
+use crate::limits::{ACK_EVERY, FAREWELL_TURNS};
+use crate::session::{Broken, News, Session};
+use crate::target::Target;
+use crate::tls;
+
+/// A session of the fleet, in the order of their beginnings.
+pub(crate) type SessionIndex = usize;
+
+/// Of no session.
+const NOBODY: SessionIndex = SessionIndex::MAX;
+
+/// What opens a session.
+pub(crate) struct Greeting {
+    /// The `Hello` frame.
+    pub(crate) hello: Bytes,
+    /// The position of its cursor; 0 without one.
+    pub(crate) start: Position,
+    /// Whether it will publish.
+    pub(crate) publishes: bool,
+}
+
+/// See the module.
+pub(crate) struct Fleet {
+    clock: SystemClock,
+    address: SocketAddr,
+    server_name: String,
+    endpoints: Vec<Endpoint>,
+    /// By endpoint and index of the link.
+    owners: Vec<Vec<SessionIndex>>,
+    sessions: Vec<Session>,
+    ack_messages: u32,
+    /// The session that is looked at next for something to acknowledge, and when the last one was.
+    swept: (SessionIndex, Instant),
+    /// Nothing happened in the last turn: the next one may sleep, on one socket after the other.
+    is_idle: bool,
+    sleeps_on: usize,
+    events: Vec<Event>,
+    /// Sessions whose end is to be told: at most each of them, once.
+    ended: Vec<(SessionIndex, Ended)>,
+}
+
+impl Fleet {
+    /// A fleet without sessions; each of them will acknowledge after so many messages.
+    pub(crate) fn new(target: &Target, sockets: u16, ack_messages: u32, clock: SystemClock) -> Result<Self, Failure> {
+        let tls = tls::client_config(&target.ca)?;
+        let endpoints = (0..sockets)
+            .map(|_| {
+                let config = TransportConfig::client();
+                Endpoint::client(local(target.address), tls.clone(), config, std::sync::Arc::new(clock))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            clock,
+            address: target.address,
+            server_name: target.server_name.clone(),
+            owners: vec![Vec::new(); endpoints.len()],
+            endpoints,
+            sessions: Vec::new(),
+            ack_messages,
+            swept: (0, clock.now()),
+            is_idle: false,
+            sleeps_on: 0,
+            events: Vec::new(),
+            ended: Vec::new(),
+        })
+    }
+
+    /// Begins a session, on the sockets in turn.
+    pub(crate) fn connect(&mut self, greeting: Greeting) -> Result<SessionIndex, Failure> {
+        let session = self.sessions.len();
+        let endpoint = session % self.endpoints.len();
+        let link = self.endpoints[endpoint]
+            .connect(self.address, &self.server_name)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let Greeting { hello, start, publishes } = greeting;
+        self.sessions.push(Session::new(link, endpoint, hello, publishes, start));
+        let owners = &mut self.owners[endpoint];
+        let index = link.index as usize;
+        if owners.len() <= index {
+            owners.resize(index + 1, NOBODY);
+        }
+        owners[index] = session;
+        Ok(session)
+    }
+
+    /// Looks at every socket once and tells what happened, and when. Sleeps for `wait` at most, and only if nothing
+    /// happened in the turn before.
+    pub(crate) fn turn(
+        &mut self,
+        wait: Duration,
+        tell: &mut impl FnMut(SessionIndex, Instant, News),
+    ) -> Result<(), Failure> {
+        let sleeps_on = self.is_idle.then_some(self.sleeps_on);
+        self.sleeps_on = (self.sleeps_on + 1) % self.endpoints.len();
+        self.is_idle = true;
+        for at in 0..self.endpoints.len() {
+            let wait = if sleeps_on == Some(at) { wait } else { Duration::ZERO };
+            let mut events = std::mem::take(&mut self.events);
+            self.endpoints[at].poll(Some(wait), &mut events)?;
+            let now = self.clock.now();
+            self.is_idle &= events.is_empty();
+            for event in events.drain(..) {
+                self.handle(at, event, &mut |session, news| tell(session, now, news));
+            }
+            self.events = events;
+        }
+        self.sweep();
+        let now = self.clock.now();
+        for (session, why) in self.ended.drain(..) {
+            tell(session, now, News::Ended(why));
+        }
+        for endpoint in &mut self.endpoints {
+            endpoint.flush();
+        }
+        Ok(())
+    }
+
+    /// Writes frames to the control or publish stream of a session. If it has ended, or ends by this, the next turn says so.
+    pub(crate) fn send(&mut self, session: SessionIndex, to: Purpose, bytes: Bytes) {
+        self.with(session, |session, link| session.send(link, to, bytes));
+    }
+
+    /// Whether all that a session sent on a stream was taken.
+    pub(crate) fn is_clear(&self, session: SessionIndex, to: Purpose) -> bool {
+        self.sessions[session].is_clear(to)
+    }
+
+    /// Closes every session in good order.
+    pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        for endpoint in &mut self.endpoints {
+            endpoint.close_all(u32::from(ErrorCode::NONE.0), "the load test is over");
+            endpoint.flush();
+        }
+        for _ in 0..FAREWELL_TURNS {
+            if self.endpoints.iter().all(|endpoint| endpoint.links_open() == 0) {
+                break;
+            }
+            self.turn(Duration::ZERO, &mut |_, _, _| {})?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, at: usize, event: Event, tell: &mut impl FnMut(SessionIndex, News)) {
+        match event {
+            Event::Connected { link } => self.with_link(at, link, |_, session, link| session.greet(link)),
+            Event::Opened { link, stream, direction } => {
+                self.with_link(at, link, |_, session, _| session.lane_opened(stream, direction));
+            }
+            Event::Readable { link, stream } => {
+                let ack_messages = self.ack_messages;
+                self.with_link(at, link, |index, session, link| {
+                    session.read(link, stream, &mut |news| tell(index, news))?;
+                    if session.unacked() >= ack_messages { session.ack(link) } else { Ok(()) }
+                });
+            }
+            Event::Writable { link, stream } => {
+                self.with_link(at, link, |_, session, link| session.writable(link, stream));
+            }
+            Event::Stopped { link, stream, code } => {
+                self.with_link(at, link, |_, _, _| Err(Broken(format!("the broker stopped {stream} with code {code}"))))
+            }
+            Event::Closed { link, reason } => {
+                if let Some(session) = self.owner(at, link)
+                    && self.sessions[session].end()
+                {
+                    self.ended.push((session, Ended::Connection(reason)));
+                }
+            }
+            // Streams are refused only by a broker that allows fewer than the protocol has; datagrams are passed over.
+            Event::Available { .. } | Event::Datagram { .. } => {}
+        }
+    }
+
+    fn owner(&self, at: usize, link: LinkKey) -> Option<SessionIndex> {
+        let session = *self.owners[at].get(link.index as usize)?;
+        self.sessions.get(session).filter(|found| found.link == link).map(|_| session)
+    }
+
+    fn with_link(
+        &mut self,
+        at: usize,
+        link: LinkKey,
+        act: impl FnOnce(SessionIndex, &mut Session, &mut ConnectionLink<'_>) -> Result<(), Broken>,
+    ) {
+        if let Some(index) = self.owner(at, link) {
+            self.with(index, |session, link| act(index, session, link));
+        }
+    }
+
+    /// Lets a session act on its connection, if it has one. A broker that broke the protocol is told so.
+    fn with(
+        &mut self,
+        index: SessionIndex,
+        act: impl FnOnce(&mut Session, &mut ConnectionLink<'_>) -> Result<(), Broken>,
+    ) {
+        let session = &mut self.sessions[index];
+        let Some(mut link) = self.endpoints[session.endpoint].link(session.link) else { return };
+        if let Err(Broken(why)) = act(session, &mut link) {
+            link.close(u32::from(ErrorCode::MALFORMED.0), &why);
+            if session.end() {
+                self.ended.push((index, Ended::Broken(why)));
+            }
+        }
+    }
+
+    /// Lets as many sessions acknowledge as their share of the time since the last turn is, so that all of them have
+    /// within [`ACK_EVERY`] and never all at once.
+    fn sweep(&mut self) {
+        let (mut next, since) = self.swept;
+        let now = self.clock.now();
+        let share = now.saturating_duration_since(since).as_secs_f64() / ACK_EVERY.as_secs_f64();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of the sessions, rounded down"
+        )]
+        let due = (share.min(1.0) * self.sessions.len() as f64) as usize;
+        if due == 0 && share < 1.0 {
+            return;
+        }
+        for _ in 0..due {
+            next = (next + 1) % self.sessions.len();
+            if self.sessions[next].is_behind() {
+                self.with(next, |session, link| session.ack(link));
+            }
+        }
+        self.swept = (next, now);
+    }
+}
+
+/// Any port of the same machine, or of any interface if the broker is elsewhere.
+fn local(remote: SocketAddr) -> SocketAddr {
+    let ip = match remote {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(v6) if v6.ip().is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}

@@ -1,0 +1,48 @@
+//! What bounds a run, each with its derivation.
+
+use std::time::Duration;
+
+use carillon_protocol::limits::PRODUCER_WINDOW;
+
+/// Sessions of a run: about 20 KB each make 2 GB.
+pub const SESSIONS_MAX: u32 = 100_000;
+
+/// Messages of a run: a bit and a moment each are kept, and numbered by a `u32`.
+pub const MESSAGES_MAX: u32 = 1_000_000;
+
+/// Sockets: each is polled in every turn.
+pub const SOCKETS_MAX: u16 = 64;
+
+/// Handshakes at once: the broker asks for a proof of address from 2,048 on, and drops first packets above 4,096.
+pub const CONNECTING_MAX: u32 = 2_000;
+
+/// A payload begins with the number of the run and that of the message, 8 bytes each.
+pub const PAYLOAD_BYTES_MIN: usize = 16;
+
+/// Taken from a stream at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// Publishes encoded and handed to the stream at once; the next ones follow when they are taken.
+pub(crate) const PUBLISH_BYTES_A_WRITE: usize = 64 * 1024;
+
+/// Publishes without an answer, as the protocol has it.
+pub(crate) const WINDOW: u64 = PRODUCER_WINDOW;
+
+/// What was refused as too much at once is sent again after this.
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest sleep when nothing happens, and so the error that a second socket adds to a latency: the thread sleeps on
+/// one socket and looks at the others after it.
+pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
+
+/// Every session acknowledges at least this often, if there is anything.
+pub(crate) const ACK_EVERY: Duration = Duration::from_secs(1);
+
+/// Tokens outlive the run by this.
+pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
+
+/// Turns spent on telling the broker that the sessions end.
+pub(crate) const FAREWELL_TURNS: u32 = 100;
+
+/// The largest latency that is told apart, in microseconds: ten minutes. Larger ones count as this.
+pub(crate) const LATENCY_US_MAX: u64 = 600_000_000;

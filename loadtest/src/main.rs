@@ -1,0 +1,24 @@
+//! The command: arguments in, figures out, an exit code that a script can trust.
+
+mod args;
+mod out;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Scenario};
+
+fn main() -> ExitCode {
+    let Cli { scenario } = Cli::parse();
+    match scenario {
+        Scenario::Fanout(args) => match args.run() {
+            Ok(is_complete) if is_complete => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(failure) => {
+                out::note(format_args!("error: {failure}"));
+                ExitCode::from(failure.exit_code())
+            }
+        },
+    }
+}

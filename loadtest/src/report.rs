@@ -1,0 +1,141 @@
+//! What a run found, for people and for programs.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Figures of one run. Everything is as seen on this machine; nothing is corrected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was run.
+    pub scenario: &'static str,
+    /// Sessions that receive; the publisher's comes on top.
+    pub sessions: u32,
+    /// Messages published.
+    pub messages: u32,
+    /// Bytes of each payload.
+    pub payload_bytes: usize,
+    /// Time from the first connection to the last welcome, in seconds.
+    pub connect_s: f64,
+    /// Sessions welcomed a second.
+    pub connects_per_s: f64,
+    /// What should have been delivered.
+    pub offered: u64,
+    /// What was delivered, each once and in order.
+    pub delivered: u64,
+    /// What came out of order or again.
+    pub misplaced: u64,
+    /// Deliveries a second that the schedule asked for.
+    pub offered_per_s: f64,
+    /// Deliveries a second from the first message's time to the last delivery.
+    pub achieved_per_s: f64,
+    /// From a message's scheduled time to its delivery.
+    pub latency: Latency,
+    /// From a message's scheduled time to the broker's word that it is durable.
+    pub published: Latency,
+    /// How late the publisher was at worst: above some milliseconds the load generator, not the broker, is the limit.
+    pub publisher_late_ms_max: f64,
+    /// Sessions that ended before the run did.
+    pub sessions_lost: u32,
+    /// Why the first of them did.
+    pub first_loss: Option<String>,
+    /// What the run cost the broker, if its process id was given.
+    pub broker: Option<BrokerCost>,
+    /// CPU that the load generator itself used while it measured, in seconds.
+    pub own_cpu_s: f64,
+}
+
+/// What a run cost the broker.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BrokerCost {
+    /// CPU a connection, from the first packet to the end of its catch-up, in microseconds.
+    pub cpu_us_per_connect: f64,
+    /// CPU a delivery, acknowledgements included, in microseconds.
+    pub cpu_us_per_delivery: f64,
+    /// Memory that the sessions brought, divided by them, in KiB.
+    pub resident_kib_per_session: f64,
+    /// The same after the messages, when buffers have been in use.
+    pub resident_kib_per_session_after: f64,
+}
+
+/// A distribution, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of them took no longer.
+    pub p50_ms: f64,
+    /// Nine of ten.
+    pub p90_ms: f64,
+    /// 99 of 100.
+    pub p99_ms: f64,
+    /// 999 of 1,000.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl Latency {
+    /// From a histogram of microseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let ms = |us: u64| std::time::Duration::from_micros(us).as_secs_f64() * 1_000.0;
+        let at = |quantile| ms(histogram.value_at_quantile(quantile));
+        Self {
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: if histogram.is_empty() { 0.0 } else { ms(histogram.max()) },
+        }
+    }
+}
+
+impl Report {
+    /// Whether every delivery came, once and in order.
+    pub fn is_complete(&self) -> bool {
+        self.delivered == self.offered && self.misplaced == 0 && self.sessions_lost == 0
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50_ms, p90_ms, p99_ms, p999_ms, max_ms } = self;
+        write!(f, "p50 {p50_ms:.1}  p90 {p90_ms:.1}  p99 {p99_ms:.1}  p99.9 {p999_ms:.1}  max {max_ms:.1} ms")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "sessions    {} in {:.2} s: {:.0} a second", self.sessions, self.connect_s, self.connects_per_s)?;
+        writeln!(f, "messages    {} of {} bytes to every session", self.messages, self.payload_bytes)?;
+        writeln!(
+            f,
+            "deliveries  {} of {}, {} out of place; {:.0} a second offered, {:.0} achieved",
+            self.delivered, self.offered, self.misplaced, self.offered_per_s, self.achieved_per_s
+        )?;
+        writeln!(f, "latency     {}", self.latency)?;
+        writeln!(f, "published   {}", self.published)?;
+        if let Some(broker) = &self.broker {
+            writeln!(
+                f,
+                "broker      {:.2} µs CPU a delivery, {:.0} µs a connection; {:.1} KiB resident a session, {:.1} after the messages",
+                broker.cpu_us_per_delivery,
+                broker.cpu_us_per_connect,
+                broker.resident_kib_per_session,
+                broker.resident_kib_per_session_after
+            )?;
+        }
+        write!(
+            f,
+            "generator   {:.2} s CPU; the publisher was {:.1} ms late at worst",
+            self.own_cpu_s, self.publisher_late_ms_max
+        )?;
+        if let Some(why) = &self.first_loss {
+            write!(f, "\nlost        {} sessions, the first one because {why}", self.sessions_lost)?;
+        }
+        let missing = self.offered - self.delivered;
+        if !self.is_complete() {
+            write!(f, "\nNOT COMPLETE: {missing} deliveries are missing")?;
+        }
+        Ok(())
+    }
+}

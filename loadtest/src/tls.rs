@@ -1,0 +1,37 @@
+//! Whom the sessions trust.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use carillon_protocol::session::ALPN;
+use rustls::client::Resumption;
+use rustls::{CipherSuite, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::failure::Failure;
+
+/// TLS 1.3, ALPN `carillon/1`, and the authorities of this file alone. Nothing is resumed: every session pays a whole
+/// handshake, as devices after a restart do.
+pub(crate) fn client_config(ca: &Path) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let pem = std::fs::read(ca).map_err(|source| Failure::Read { path: ca.to_owned(), source })?;
+    let unfit = |why: String| Failure::Usage(format!("{}: {why}", ca.display()));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| unfit(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unfit(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(unfit("there is no certificate in it".to_owned()));
+    }
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unfit(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,114 @@
+//! The scenario against a broker in this process: every delivery is there, and what is wrong is said.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carillon::clock::SystemClock;
+use carillon::material::{Material, SERVER_NAME};
+use carillon::server::{Options, Server};
+use carillon::tls;
+use carillon_loadtest::failure::Failure;
+use carillon_loadtest::fanout::{self, Plan};
+use carillon_loadtest::report::Report;
+use carillon_loadtest::target::Target;
+use carillon_transport::TransportConfig;
+use tempfile::TempDir;
+
+struct Broker {
+    server: Option<Server>,
+    material: Material,
+    _directory: TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let material = Material::ensure(directory.path()).expect("certificates and keys");
+        let options = Options {
+            data: directory.path().to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            edges: 2,
+            tls: tls::server_config(&material.certificate, &material.key).expect("a certificate"),
+            token_keys: vec![tls::token_key(&material.token_public_key).expect("a token key")],
+            transport: TransportConfig::server(),
+            clock: Arc::new(SystemClock),
+        };
+        Self { server: Some(Server::start(options).expect("the broker starts")), material, _directory: directory }
+    }
+
+    fn target(&self) -> Target {
+        Target {
+            address: self.server.as_ref().expect("it runs").address(),
+            server_name: SERVER_NAME.into(),
+            ca: self.material.ca.clone(),
+            token_key: self.material.token_key.clone(),
+            tenant: "test".into(),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let stopped = self.server.take().expect("it runs").stop();
+        assert!(std::thread::panicking() || stopped.is_ok(), "the broker failed: {stopped:?}");
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        sessions: 20,
+        rounds: 5,
+        batch: 30,
+        payload_bytes: 128,
+        interval: Duration::from_millis(20),
+        sockets: 2,
+        connecting_max: 8,
+        ack_messages: 10,
+        prefix: "load".into(),
+        patience: Duration::from_secs(60),
+        time_limit: Duration::from_secs(120),
+        broker_pid: Some(std::process::id()),
+    }
+}
+
+fn check_complete(report: &Report, deliveries: u64) {
+    assert_eq!((report.delivered, report.misplaced, report.sessions_lost), (deliveries, 0, 0), "{report}");
+    assert!(report.is_complete());
+    assert!(report.latency.p50_ms > 0.0 && report.latency.p50_ms <= report.latency.max_ms, "{report}");
+    assert!(report.broker.is_some());
+}
+
+#[test]
+fn every_session_gets_every_message_and_another_run_goes_on_after_it() {
+    let broker = Broker::start();
+    let target = broker.target();
+    for _ in 0..2 {
+        let report = fanout::run(&plan(), &target, &mut |_| {}).unwrap();
+        check_complete(&report, 20 * 150);
+    }
+    let more = Plan { sessions: 30, sockets: 1, batch: 2_000, rounds: 1, ..plan() };
+    check_complete(&fanout::run(&more, &target, &mut |_| {}).unwrap(), 30 * 2_000);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let broker = Broker::start();
+    let other = Broker::start();
+    let refused = |target: Target| fanout::run(&plan(), &target, &mut |_| {}).unwrap_err();
+
+    let wrong_key = refused(Target { token_key: other.material.token_key.clone(), ..broker.target() });
+    assert!(matches!(&wrong_key, Failure::NotAllowed(why) if why.contains("token")), "{wrong_key}");
+
+    let wrong_ca = refused(Target { ca: other.material.ca.clone(), ..broker.target() });
+    assert!(matches!(&wrong_ca, Failure::NotAllowed(why) if why.contains("--ca")), "{wrong_ca}");
+
+    let no_key = refused(Target { token_key: PathBuf::from("/nowhere/token.key"), ..broker.target() });
+    assert!(matches!(&no_key, Failure::Read { .. }), "{no_key}");
+
+    let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
+    let impatient = Plan { patience: Duration::from_millis(300), ..plan() };
+    let silence = fanout::run(&impatient, &Target { address: nobody, ..broker.target() }, &mut |_| {}).unwrap_err();
+    assert_eq!(silence.exit_code(), 1, "{silence}");
+}
