@@ -1,7 +1,7 @@
 //! The broker as a whole: start, drain, stop.
 //!
 //! One sequencer thread, one edge thread a core, a few reader threads. A panic in any of them ends the process: a shard
-//! whose thread is gone must not look alive. A failed commit ends the sequencer, and [`Server::wait`] says so.
+//! whose thread is gone must not look alive. A failed commit ends the sequencer, and [`Server::failures`] says so.
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Why a broker did not start. Nothing runs; the journal is as recovery left it.
+/// Why a broker did not start. The process should end: after `Thread` some of its threads run on.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory cannot be used, or another process has it.

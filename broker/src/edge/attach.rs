@@ -12,7 +12,7 @@ use carillon_transport::LinkKey;
 
 use super::catchup::CatchUp;
 use super::inbound::Which;
-use super::session::{Feed, Identity, Phase, Session};
+use super::session::{Feed, Identity, Phase, Session, Weight};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
 use crate::sequencer::ring::{Committed, Found};
@@ -74,9 +74,10 @@ impl Edge {
             self.apply_missed_stints(&missed, tenant, user, as_of);
         }
         for ding in dings {
-            self.push_urgent(links, key, ding);
+            self.push_urgent(links, key, ding, Weight::Shared);
         }
         self.push_missed_urgent(links, key, &missed, (tenant, user), as_of);
+        self.close_missed_retired(links, key, &missed, (tenant, user), as_of);
         self.schedule_catch_up(key);
         self.resume(key);
     }
@@ -180,6 +181,33 @@ impl Edge {
         }
     }
 
+    /// A device or producer that was retired between the attach and `seen` has no session.
+    fn close_missed_retired<L: Links>(
+        &mut self,
+        links: &mut L,
+        key: LinkKey,
+        missed: &[Arc<Committed>],
+        (tenant, user): (TenantId, UserId),
+        as_of: Position,
+    ) {
+        let after = missed.iter().filter(|committed| committed.batch.last() > as_of);
+        for signal in after.flat_map(|committed| &committed.signals) {
+            let Some(identity) = self.sessions.at_key(key).and_then(|session| session.identity()) else { return };
+            let retired = match signal {
+                Signal::DeviceRetired { tenant: of, user: whose, device } => {
+                    *of == tenant && *whose == user && *device == identity.device
+                }
+                Signal::ProducerRetired { tenant: of, user: whose, producer } => {
+                    *of == tenant && *whose == user && Some(*producer) == identity.producer
+                }
+                _ => false,
+            };
+            if retired {
+                return self.close(links, key, ErrorCode::RETIRED, "this device or producer was retired");
+            }
+        }
+    }
+
     /// Urgent frames between the attach and `seen` went out before this session was known here.
     fn push_missed_urgent<L: Links>(
         &mut self,
@@ -195,7 +223,7 @@ impl Edge {
                 && *position > as_of
                 && users.contains(&user)
             {
-                self.push_urgent(links, key, frame.clone());
+                self.push_urgent(links, key, frame.clone(), Weight::Own);
             }
         }
     }

@@ -63,6 +63,8 @@ impl CatchUp {
 enum Slice {
     /// More at the next turn.
     More,
+    /// Nothing can be done before something else has moved on: again a little later.
+    Later,
     /// Something else will go on with it.
     Waits,
 }
@@ -77,17 +79,26 @@ fn plan(
     positions_max: usize,
 ) -> (VecDeque<Position>, Position) {
     let mut positions = Vec::new();
+    let mut complete = true;
+    // Lowered whenever enough is found before it: what lies behind is not looked at.
+    let mut reach = through;
     let before_next = Position(next.0.saturating_sub(1));
     for stint in stints {
         let after = stint.joined.max(before_next);
-        let until = stint.left.map_or(through, |left| left.min(through));
+        let until = stint.left.map_or(reach, |left| left.min(reach));
         if after < until {
             // One more than is kept, so that a conversation that was cut is known to be.
             index.positions(stint.conversation, after, until, positions_max + 1, &mut positions);
         }
+        if positions.len() > 4 * positions_max {
+            let (_, last, _) = positions.select_nth_unstable(positions_max);
+            reach = *last;
+            positions.truncate(positions_max + 1);
+            complete = false;
+        }
     }
     positions.sort_unstable();
-    let complete = positions.len() <= positions_max;
+    complete &= positions.len() <= positions_max;
     positions.truncate(positions_max);
     let horizon = if complete { through } else { *positions.last().expect("it was cut, so it is not empty") };
     (positions.into(), horizon)
@@ -110,6 +121,9 @@ impl Edge {
     }
 
     pub(super) fn run_catch_up<L: Links>(&mut self, links: &mut L) {
+        for key in std::mem::take(&mut self.catching_up_later) {
+            self.schedule_catch_up(key);
+        }
         for _ in 0..self.catching_up.len().min(self.limits.slices_a_turn) {
             let Some(key) = self.catching_up.pop_front() else { break };
             let Some(session) = self.sessions.at_key(key) else { continue };
@@ -118,8 +132,10 @@ impl Edge {
             if session.inbox.blocked || catch_up.reading || catch_up.attaching {
                 continue;
             }
-            if let Slice::More = self.slice(links, key) {
-                self.schedule_catch_up(key);
+            match self.slice(links, key) {
+                Slice::More => self.schedule_catch_up(key),
+                Slice::Later => self.catching_up_later.push(key),
+                Slice::Waits => {}
             }
         }
     }
@@ -226,7 +242,7 @@ impl Edge {
 
     fn ask_reader(&mut self, key: LinkKey) -> Slice {
         if self.reading >= self.limits.reads_in_flight_max {
-            return Slice::More;
+            return Slice::Later;
         }
         let ring = self.parts.ring.clone();
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
@@ -243,7 +259,7 @@ impl Edge {
             }),
         };
         if self.parts.bodies.submit(request).is_err() {
-            return Slice::More;
+            return Slice::Later;
         }
         catch_up.reading = true;
         self.reading += 1;
@@ -285,12 +301,12 @@ impl Edge {
         let (tenant, user) = (identity.who.tenant, identity.who.user);
         // Stints from beyond `seen` would let a live session have what came before them.
         if self.interest.user(tenant, user).is_none_or(|known| known.stale || known.as_of > seen) {
-            return Slice::More;
+            return Slice::Later;
         }
         let Feed::CatchingUp(catch_up) = &session.feed else { return Slice::Waits };
         // A device that comes from an edge that is ahead has a cursor beyond `seen`: what lies between it has already.
         if catch_up.next > seen.next() {
-            return Slice::More;
+            return Slice::Later;
         }
         debug_assert_eq!(catch_up.next, seen.next(), "a session turns live exactly at the edge's position");
         session.feed = Feed::Live { from: seen.next() };

@@ -8,12 +8,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use carillon_core::effect::Signal;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, Position};
 use carillon_transport::{Link, LinkKey, Room};
 
 use super::interest::Audience;
+use super::limits::PINNED_FACTOR_MAX;
 use super::{Edge, Links};
 use crate::sequencer::ring::{Committed, Found};
 
@@ -25,6 +27,8 @@ pub(super) struct Round {
     last: Position,
     /// Of the batch's frames.
     range: Range<usize>,
+    /// What is sent: the frames in that range.
+    frames: Bytes,
     audience: Audience,
     /// How many of the audience were visited.
     visited: usize,
@@ -137,7 +141,13 @@ impl Edge {
     fn start_round<L: Links>(&mut self, links: &mut L, committed: &Arc<Committed>, run: Run) {
         let Some(audience) = self.interest.audience(run.conversation) else { return };
         let Run { first, last, range, .. } = run;
-        let round = Round { committed: committed.clone(), first, last, range, audience: audience.clone(), visited: 0 };
+        let all = committed.batch.frames();
+        // A slice keeps its whole batch alive until its receiver acknowledges it: the little that a batch has for these
+        // sessions is copied, once for all of them, so that a window of slices pins eight windows at most.
+        let little = range.len() < all.len() / PINNED_FACTOR_MAX;
+        let frames = if little { Bytes::copy_from_slice(&all[range.clone()]) } else { all.slice(range.clone()) };
+        let audience = audience.clone();
+        let round = Round { committed: committed.clone(), first, last, range, frames, audience, visited: 0 };
         if round.audience.len() > self.limits.round_chunk_sessions {
             self.rounds.push_back(round);
             return;
@@ -183,7 +193,7 @@ impl Edge {
         }
         let key = session.key;
         let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return };
-        let mut bytes = round.committed.batch.frames().slice(round.range.clone());
+        let mut bytes = round.frames.clone();
         let written = link.write(stream, &mut bytes, Room::Shared);
         drop(link);
         if written.is_err() {
@@ -210,7 +220,7 @@ impl Edge {
             position = position.next();
         };
         let Some(session) = self.sessions.at_key(key) else { return };
-        session.inbox.remainder = batch.frames().slice(cut..frame_end);
+        session.inbox.remainder = round.frames.slice(cut - round.range.start..frame_end - round.range.start);
         session.inbox.blocked = true;
         session.inbox.sent = position;
         self.fall_behind(key, Some(position.next()));

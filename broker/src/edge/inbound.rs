@@ -1,10 +1,11 @@
 //! What comes from clients: events of connections, frames on the control and publish streams.
 
+use std::time::Duration;
+
 use carillon_core::input::Input;
 use carillon_protocol::Frame;
 use carillon_protocol::error::{Done, Error, ErrorCode};
 use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
-use carillon_protocol::ids::Timestamp;
 use carillon_protocol::limits::{
     CURSORS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_PENDING_MAX,
 };
@@ -13,7 +14,7 @@ use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
 use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamClosed, StreamId};
 
 use super::auth::TokenRefused;
-use super::limits::{HELLO_TIMEOUT_MS, Limits, PUBLISH_BYTES_IN_FLIGHT_MAX, READ_CHUNK_BYTES};
+use super::limits::{HELLO_TIMEOUT_MS, Limits, PUBLISH_BYTES_IN_FLIGHT_MAX, READ_CHUNK_BYTES, REFRESHES_A_TICK_MAX};
 use super::session::{Attaching, Channel, Phase, Session};
 use super::{Edge, Links, requests};
 use crate::sequencer::Submission;
@@ -69,7 +70,7 @@ impl Edge {
     pub(super) fn handle_event<L: Links>(&mut self, links: &mut L, event: Event) {
         match event {
             Event::Connected { link } => {
-                let until = Timestamp(self.now().0 + HELLO_TIMEOUT_MS);
+                let until = self.parts.clock.now() + Duration::from_millis(HELLO_TIMEOUT_MS);
                 self.sessions.insert(Session::new(link, until));
             }
             Event::Opened { link, stream, direction } => self.handle_opened(links, link, stream, direction),
@@ -311,8 +312,16 @@ impl Edge {
 
     fn handle_refresh<L: Links>(&mut self, links: &mut L, key: LinkKey, refresh: &Refresh) -> Result<(), Cause> {
         checked_request_id(refresh.request)?;
-        let verified = self.parts.authenticator.verify(refresh.token.as_str(), self.now());
+        let now = self.now();
         let Some(session) = self.sessions.at_key(key) else { return Ok(()) };
+        session.refreshes += 1;
+        if session.refreshes > REFRESHES_A_TICK_MAX {
+            let (request, code) = (refresh.request, ErrorCode::BUSY);
+            let busy = Error { request, code, text: "fewer refreshes: a token lasts longer than that".into() };
+            self.write_reply(links, key, Which::Control, &busy.into());
+            return Ok(());
+        }
+        let verified = self.parts.authenticator.verify(refresh.token.as_str(), now);
         let Phase::Attached(identity) = &mut session.phase else { return Ok(()) };
         let mut code = ErrorCode::UNAUTHENTICATED;
         let refused = match verified {

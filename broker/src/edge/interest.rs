@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use carillon_core::effect::StintView;
+use carillon_core::limits::STINTS_MAX;
 use carillon_protocol::ids::{ConversationId, Position, TenantId, UserId};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -122,6 +123,11 @@ impl Interest {
         }
         let at = known.stints.partition_point(|stint| stint.conversation <= conversation);
         known.stints.insert(at, StintView { conversation, joined: position, left: None });
+        // As the shard does: whoever comes and goes for ever keeps the newest stints.
+        let first = known.stints.partition_point(|stint| stint.conversation < conversation);
+        if at - first >= STINTS_MAX {
+            known.stints.remove(first);
+        }
         for session in &known.sessions {
             listen(&mut self.conversations, conversation, *session);
         }

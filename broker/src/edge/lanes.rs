@@ -12,22 +12,13 @@ use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::catchup::CatchUp;
 use super::inbound::Which;
-use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_FRAMES_MAX};
-use super::session::{Feed, Outbox};
+use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_BYTES_MAX};
+use super::session::{Feed, Outbox, Weight};
 use super::{Edge, Links};
 use carillon_core::effect::{Signal, StintView};
 
 const PRIORITY_URGENT: i32 = 3;
 const PRIORITY_INBOX: i32 = 1;
-
-/// Opens a lane; its first frame says which it is.
-fn open_lane(link: &mut impl Link, lane: Lane, priority: i32) -> Option<StreamId> {
-    let stream = link.open_uni(priority)?;
-    let mut header = LaneOpened { lane }.to_bytes();
-    // A fresh stream takes a dozen bytes unless the whole window is full; the reserve covers that.
-    link.write(stream, &mut header, Room::Reserved).ok()?;
-    header.is_empty().then_some(stream)
-}
 
 impl Edge {
     /// The reply to a request or publish: its room is free again, and its stream may be read on.
@@ -58,7 +49,7 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return };
         let Some(channel) = session.channel(which) else { return };
         let Some(mut link) = links.link(key) else { return };
-        if channel.out.write(&mut link, channel.stream, bytes, Room::Reserved).is_err() {
+        if channel.out.write(&mut link, channel.stream, bytes, Room::Reserved, Weight::Own).is_err() {
             drop(link);
             self.lost_stream(links, key);
         }
@@ -92,28 +83,34 @@ impl Edge {
 
     /// Opens the inbox lane of a session that was just attached; false if the client allows no stream.
     pub(super) fn open_inbox<L: Links>(&mut self, links: &mut L, key: LinkKey) -> bool {
-        let Some(mut link) = links.link(key) else { return false };
-        let stream = open_lane(&mut link, Lane::INBOX, PRIORITY_INBOX);
+        let Some(stream) = links.link(key).and_then(|mut link| link.open_uni(PRIORITY_INBOX)) else { return false };
         let Some(session) = self.sessions.at_key(key) else { return false };
-        session.inbox.stream = stream;
-        stream.is_some()
+        session.inbox.stream = Some(stream);
+        session.inbox.remainder = LaneOpened { lane: Lane::INBOX }.to_bytes();
+        self.flush_inbox(links, key);
+        true
     }
 
-    /// Pushes a frame on the urgent lane, opened with the first one.
-    pub(super) fn push_urgent<L: Links>(&mut self, links: &mut L, key: LinkKey, frame: Bytes) {
+    /// Pushes a frame on the urgent lane, opened with the first one. What an attach brings is not weighed: it shares the
+    /// bytes of the shard's open DINGs, and must all go out.
+    pub(super) fn push_urgent<L: Links>(&mut self, links: &mut L, key: LinkKey, frame: Bytes, weight: Weight) {
         let Some(session) = self.sessions.at_key(key) else { return };
         let Some(mut link) = links.link(key) else { return };
         if session.urgent.is_none() {
-            session.urgent =
-                open_lane(&mut link, Lane::URGENT, PRIORITY_URGENT).map(|stream| (stream, Outbox::default()));
+            let Some(stream) = link.open_uni(PRIORITY_URGENT) else {
+                drop(link);
+                let text = "allow the broker three unidirectional streams";
+                return self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
+            };
+            let mut outbox = Outbox::default();
+            let header = LaneOpened { lane: Lane::URGENT }.to_bytes();
+            // A closed stream shows again with the frame.
+            outbox.write(&mut link, stream, header, Room::Reserved, Weight::Own).ok();
+            session.urgent = Some((stream, outbox));
         }
-        let Some((stream, outbox)) = &mut session.urgent else {
-            drop(link);
-            let text = "allow the broker three unidirectional streams";
-            return self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
-        };
-        let written = outbox.write(&mut link, *stream, frame, Room::Reserved);
-        let slow = outbox.frames() > URGENT_FRAMES_MAX;
+        let Some((stream, outbox)) = &mut session.urgent else { return };
+        let written = outbox.write(&mut link, *stream, frame, Room::Reserved, weight);
+        let slow = outbox.bytes() > URGENT_BYTES_MAX;
         drop(link);
         if written.is_err() {
             self.lost_stream(links, key);
@@ -131,7 +128,7 @@ impl Edge {
                 let Some(session) = self.sessions.at(index) else { continue };
                 let key = session.key;
                 if session.identity().is_some_and(|identity| identity.as_of < *position) {
-                    self.push_urgent(links, key, frame.clone());
+                    self.push_urgent(links, key, frame.clone(), Weight::Own);
                 }
             }
         }

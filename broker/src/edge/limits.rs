@@ -29,10 +29,10 @@ pub const FENCES_QUEUED_MAX: usize = 1_024;
 /// asked for come on top: [`REQUESTS_PENDING_MAX`] pages, or [`PUBLISHES_IN_FLIGHT_MAX`] short ones.
 pub const REPLY_BYTES_PAUSE: usize = 64 * 1024;
 
-/// Frames that wait on the urgent lane of a session, beside what QUIC holds: twice the DINGs a user may have open, so that
-/// an attach brings them all. They share the bytes of the shard's open DINGs. Above it the session is closed as slow: it gets
-/// what is unconfirmed when it comes back.
-pub const URGENT_FRAMES_MAX: usize = 2 * carillon_core::limits::DINGS_OPEN_A_USER_MAX;
+/// Bytes that wait on the urgent lane of a session, beside what QUIC holds and what its attach brought (which shares the
+/// bytes of the shard's open DINGs, 1,000 a user at most). Above it the session is closed as slow: it gets what is unconfirmed
+/// when it comes back.
+pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
 /// Read updates that wait behind a cut frame or a full stream. Above it the oldest are let go, and counted: a read update
 /// is a hint of a state that can be asked for.
@@ -53,6 +53,9 @@ pub const BATCHES_A_TURN: usize = 32;
 /// A round to more sessions than this is cut into chunks, between which the rest of the edge gets its turn: about 3 ms at
 /// 6 µs a session.
 pub const ROUND_CHUNK_SESSIONS: usize = 512;
+
+/// How many times its own size a slice of a batch may keep alive.
+pub const PINNED_FACTOR_MAX: usize = 8;
 
 /// Rounds that are cut and not finished. At the bound the edge reads no further batch before one is done.
 pub const ROUNDS_UNFINISHED_MAX: usize = 64;
@@ -75,20 +78,24 @@ pub const CURSORS_A_RECORD_MAX: usize = 1_000;
 /// How often cursors are handed on, tokens and hellos looked at.
 pub const TICK_MS: u64 = 1_000;
 
+/// Refreshes of a token that a session may ask for in a tick: a signature costs some 50 µs to check. Above it: `BUSY`.
+pub const REFRESHES_A_TICK_MAX: u32 = 16;
+
 /// From connection to `Hello`.
 pub const HELLO_TIMEOUT_MS: u64 = 10_000;
 
 /// A live session to which nothing was addressed for this many positions is told how far the journal is, once a tick.
 pub const PROGRESS_POSITIONS: u64 = 10_000;
 
-/// What one session can make its edge hold, beside what the transport's windows let QUIC hold (receive 256 KiB, send
-/// 256 + 16 KiB, datagrams 32 KiB): an unfinished frame on each of its two streams, its publishes in flight and one that is
-/// read beyond the bound, unread replies, the rest of a cut frame, and one slice of catch-up.
+/// What one session can make its edge hold, beside what the transport's windows let QUIC hold (receive 256 KiB, datagrams
+/// 32 KiB, send 256 + 16 KiB, which may keep alive [`PINNED_FACTOR_MAX`] times as much of batches): an unfinished frame on each of its two streams, its publishes in flight and one that is
+/// read beyond the bound, unread replies, urgent frames, the rest of a cut frame, and one slice of catch-up.
 pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + PUBLISH_BYTES_IN_FLIGHT_MAX
     + FRAME_BYTES_MAX
     + REPLY_BYTES_PAUSE
     + REQUESTS_PENDING_MAX * FRAME_BYTES_MAX
+    + URGENT_BYTES_MAX
     + FRAME_BYTES_MAX
     + SLICE_BYTES_MAX
     + FRAME_BYTES_MAX;

@@ -24,6 +24,7 @@ mod tick;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use carillon_core::effect::Reply;
@@ -143,6 +144,8 @@ pub struct Edge {
     resuming: VecDeque<LinkKey>,
     /// Sessions that catch up and can take a slice now.
     catching_up: VecDeque<LinkKey>,
+    /// Sessions that catch up and have to wait for a reader, or for this edge to reach their stints.
+    catching_up_later: Vec<LinkKey>,
     /// Sessions whose stints are to be asked for anew, once there is room for the answer. Each stands here once.
     attaching_again: VecDeque<LinkKey>,
     next_ordinal: u64,
@@ -150,7 +153,7 @@ pub struct Edge {
     seen: Position,
     /// Cut rounds, oldest first.
     rounds: VecDeque<Round>,
-    next_tick: Timestamp,
+    next_tick: Instant,
     scratch: BytesMut,
     stats: Stats,
     draining: bool,
@@ -164,7 +167,7 @@ impl Edge {
 
     /// As [`Edge::new`], cutting its work elsewhere: for tests.
     pub fn with_limits(parts: Parts, limits: Limits) -> Self {
-        let next_tick = Timestamp(parts.clock.wall().0 + limits::TICK_MS);
+        let next_tick = parts.clock.now() + Duration::from_millis(limits::TICK_MS);
         let seen = parts.start;
         Self {
             parts,
@@ -177,6 +180,7 @@ impl Edge {
             stalled: None,
             resuming: VecDeque::new(),
             catching_up: VecDeque::new(),
+            catching_up_later: Vec::new(),
             attaching_again: VecDeque::new(),
             next_ordinal: 0,
             seen,
@@ -209,11 +213,10 @@ impl Edge {
         if self.has_more() || !self.rounds.is_empty() || !self.parts.replies.is_empty() {
             return Left::Work;
         }
-        let waits_for_reader = self.reading >= self.limits.reads_in_flight_max;
-        if !self.catching_up.is_empty() && !waits_for_reader {
+        if !self.catching_up.is_empty() {
             return Left::Work;
         }
-        let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up.is_empty();
+        let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
         let waits = waits || !self.attaching_again.is_empty();
         if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
     }
@@ -240,6 +243,10 @@ impl Edge {
 
     fn origin(&self, link: LinkKey) -> Origin {
         Origin { edge: self.parts.id, link }
+    }
+
+    fn instant(&self) -> Instant {
+        self.parts.clock.now()
     }
 
     fn now(&self) -> Timestamp {
@@ -309,7 +316,7 @@ impl Edge {
     fn close_for_cause<L: Links>(&mut self, links: &mut L, key: LinkKey, code: ErrorCode, text: &str) {
         self.stats.closed_for_cause += 1;
         if let Some(link) = links.link(key) {
-            tracing::info!(peer = %link.remote_address(), ?code, text, "session closed");
+            tracing::debug!(peer = %link.remote_address(), ?code, text, "session closed");
         }
         self.close(links, key, code, text);
     }

@@ -10,8 +10,9 @@ use carillon_transport::Endpoint;
 use super::limits::TICK_MS;
 use super::{Edge, Left};
 
-/// Turns that an edge that stops takes at most, until everything that was submitted is answered: 2 s.
-const DRAIN_TURNS: u32 = 200;
+/// An edge that stops waits this long at most until what was submitted is answered, and as long again for its connections to
+/// close. A roll of the journal's segment takes 70 ms.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// One turn of draining lasts at most this.
 const DRAIN_TURN: Duration = Duration::from_millis(10);
@@ -54,10 +55,11 @@ pub fn run(mut edge: Edge, mut endpoint: Endpoint, control: &Control) -> io::Res
     take_turns(&mut edge, &mut endpoint, |_, endpoint| endpoint.links_open() == 0)
 }
 
-/// Goes on until `done`, or for [`DRAIN_TURNS`].
+/// Goes on until `done`, or for [`DRAIN_MAX`].
 fn take_turns(edge: &mut Edge, endpoint: &mut Endpoint, done: impl Fn(&Edge, &Endpoint) -> bool) -> io::Result<()> {
     let mut events = Vec::new();
-    for _ in 0..DRAIN_TURNS {
+    let until = edge.instant() + DRAIN_MAX;
+    while edge.instant() < until {
         endpoint.flush();
         if done(edge, endpoint) {
             break;

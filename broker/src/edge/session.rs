@@ -1,6 +1,7 @@
 //! A session as its edge sees it.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use carillon_core::input::{Authority, Principal};
@@ -16,7 +17,7 @@ use super::catchup::CatchUp;
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Connected; `Hello` must come before this time.
-    AwaitingHello { until: Timestamp },
+    AwaitingHello { until: Instant },
     /// The sequencer has its `Attach`.
     Attaching(Box<Attaching>),
     /// It has its `Welcome`.
@@ -57,22 +58,31 @@ pub(super) enum Feed {
     CatchingUp(Box<CatchUp>),
 }
 
+/// Whether what waits counts as the session's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It does.
+    Own,
+    /// Its bytes are the shard's.
+    Shared,
+}
+
 /// One direction of a stream with what did not fit yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Bytes>,
+    waiting: VecDeque<(Bytes, Weight)>,
     bytes: usize,
 }
 
 impl Outbox {
-    /// Bytes that wait for the stream.
+    /// Bytes of the session's own that wait for the stream.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Frames that wait for the stream, the first perhaps in part.
-    pub(super) fn frames(&self) -> usize {
-        self.waiting.len()
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Writes now what can be written, and keeps the rest in order.
@@ -82,21 +92,27 @@ impl Outbox {
         stream: StreamId,
         mut frame: Bytes,
         room: Room,
+        weight: Weight,
     ) -> Result<(), StreamClosed> {
         if self.waiting.is_empty() {
             link.write(stream, &mut frame, room)?;
         }
         if !frame.is_empty() {
-            self.bytes += frame.len();
-            self.waiting.push_back(frame);
+            if weight == Weight::Own {
+                self.bytes += frame.len();
+            }
+            self.waiting.push_back((frame, weight));
         }
         Ok(())
     }
 
     /// Goes on writing when the stream takes more.
     pub(super) fn flush(&mut self, link: &mut impl Link, stream: StreamId, room: Room) -> Result<(), StreamClosed> {
-        while let Some(frame) = self.waiting.front_mut() {
-            self.bytes -= link.write(stream, frame, room)?;
+        while let Some((frame, weight)) = self.waiting.front_mut() {
+            let written = link.write(stream, frame, room)?;
+            if *weight == Weight::Own {
+                self.bytes -= written;
+            }
             if !frame.is_empty() {
                 break;
             }
@@ -175,8 +191,8 @@ pub struct Held {
     pub planned: usize,
     /// Read updates that wait.
     pub receipts: usize,
-    /// Urgent frames that wait.
-    pub urgent_frames: usize,
+    /// Urgent frames that wait, but for what the attach brought.
+    pub urgent_bytes: usize,
     /// Replies that wait, on both streams.
     pub reply_bytes: usize,
 }
@@ -195,12 +211,14 @@ pub(super) struct Session {
     pub(super) publishes: InFlight,
     /// Acknowledged and not yet handed to the sequencer.
     pub(super) acked: Option<Position>,
+    /// Refreshes of its token since the last tick.
+    pub(super) refreshes: u32,
     /// Stands in the list of sessions whose streams are to be read on.
     pub(super) resuming: bool,
 }
 
 impl Session {
-    pub(super) fn new(key: LinkKey, hello_until: Timestamp) -> Self {
+    pub(super) fn new(key: LinkKey, hello_until: Instant) -> Self {
         Self {
             key,
             phase: Phase::AwaitingHello { until: hello_until },
@@ -212,6 +230,7 @@ impl Session {
             requests_pending: 0,
             publishes: InFlight::default(),
             acked: None,
+            refreshes: 0,
             resuming: false,
         }
     }
@@ -235,9 +254,15 @@ impl Session {
             body_bytes,
             planned,
             receipts: self.inbox.receipts.len(),
-            urgent_frames: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.frames()),
+            urgent_bytes: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.bytes()),
             reply_bytes: channels.map(|channel| channel.out.bytes()).sum(),
         }
+    }
+
+    /// Whether no reply waits for its stream.
+    pub(super) fn is_answered(&self) -> bool {
+        let channels = [self.control.as_ref(), self.publish.as_ref()];
+        channels.into_iter().flatten().all(|channel| channel.out.is_empty())
     }
 
     /// Whether a round that begins at this position concerns it: it is live, turned so before the round, and has not had it.

@@ -1,14 +1,16 @@
 //! Once a second: hellos that did not come, tokens that ended, cursors handed on, quiet sessions told where the journal is.
 
+use std::time::Duration;
+
 use carillon_core::input::CursorMove;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::{Position, Timestamp};
+use carillon_protocol::ids::Position;
 use carillon_protocol::session::Goodbye;
 use carillon_transport::LinkKey;
 
 use super::inbound::Which;
 use super::limits::{CURSORS_A_RECORD_MAX, TICK_MS};
-use super::session::{Feed, Identity, Phase};
+use super::session::{Feed, Identity, Phase, Session};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
 
@@ -19,17 +21,20 @@ pub(super) fn cursor_move(identity: &Identity, position: Position) -> CursorMove
 
 impl Edge {
     pub(super) fn tick<L: Links>(&mut self, links: &mut L) {
-        let now = self.now();
-        if now < self.next_tick {
+        // The cadence and what waits by the monotonic clock; a token ends by the wall's.
+        let instant = self.parts.clock.now();
+        if instant < self.next_tick {
             return;
         }
-        self.next_tick = Timestamp(now.0 + TICK_MS);
+        self.next_tick = instant + Duration::from_millis(TICK_MS);
+        let now = self.now();
         let mut over: Vec<(LinkKey, ErrorCode, &str)> = Vec::new();
         let mut quiet: Vec<LinkKey> = Vec::new();
         let mut moves: Vec<CursorMove> = Vec::new();
         for session in self.sessions.iter_mut() {
+            session.refreshes = 0;
             match &session.phase {
-                Phase::AwaitingHello { until } if *until <= now => {
+                Phase::AwaitingHello { until } if *until <= instant => {
                     over.push((session.key, ErrorCode::HELLO_TIMEOUT, "no Hello came in time"));
                 }
                 Phase::Attached(identity) if identity.expires_at <= now => {
@@ -79,9 +84,12 @@ impl Edge {
         }
     }
 
-    /// Whether everything that was submitted is answered.
+    /// Whether everything that was submitted is answered, and the answers are with QUIC.
     pub fn is_settled(&self) -> bool {
-        self.reserved == 0 && self.outbox.is_empty() && self.stalled.is_none()
+        self.reserved == 0
+            && self.outbox.is_empty()
+            && self.stalled.is_none()
+            && self.sessions.iter().all(Session::is_answered)
     }
 
     /// Closes every session, acknowledgements handed on.

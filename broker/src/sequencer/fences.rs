@@ -3,21 +3,23 @@
 //! A new session of a device, or of a producer, fences the old one, so that a stalled copy of a publish cannot be
 //! accepted after its retry was refused.
 
+use std::collections::BTreeMap;
+
+use carillon_core::effect::Signal;
 use carillon_protocol::ids::{DeviceId, ProducerId, TenantId, UserId};
-use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
 
 use super::Origin;
 
 type DeviceKey = (TenantId, UserId, DeviceId);
 type ProducerKey = (TenantId, UserId, ProducerId);
 
-/// The present holders. Bounded by the sessions of all edges.
+/// The present holders. Bounded by the sessions of all edges. Ordered maps: peers choose the keys, and could flood a hashed
+/// one with collisions.
 #[derive(Debug, Default)]
 pub(super) struct Fences {
-    devices: HashMap<DeviceKey, Origin, FxBuildHasher>,
-    producers: HashMap<ProducerKey, Origin, FxBuildHasher>,
-    held: HashMap<Origin, (DeviceKey, Option<ProducerKey>), FxBuildHasher>,
+    devices: BTreeMap<DeviceKey, Origin>,
+    producers: BTreeMap<ProducerKey, Origin>,
+    held: BTreeMap<Origin, (DeviceKey, Option<ProducerKey>)>,
 }
 
 impl Fences {
@@ -47,6 +49,22 @@ impl Fences {
     /// Whether this session's publishes under the producer count.
     pub(super) fn holds(&self, origin: Origin, producer: ProducerKey) -> bool {
         self.producers.get(&producer) == Some(&origin)
+    }
+
+    /// Who spoke for a retired device or producer speaks for nothing any more.
+    pub(super) fn note_retired(&mut self, signal: &Signal) {
+        let holder = match signal {
+            Signal::DeviceRetired { tenant, user, device } => self.devices.get(&(*tenant, *user, *device)),
+            Signal::ProducerRetired { tenant, user, producer } => self.producers.get(&(*tenant, *user, *producer)),
+            Signal::Message { .. }
+            | Signal::MembersAdded { .. }
+            | Signal::MembersRemoved { .. }
+            | Signal::Read { .. }
+            | Signal::Urgent { .. } => None,
+        };
+        if let Some(holder) = holder.copied() {
+            self.detach(holder);
+        }
     }
 
     /// The session is gone.
@@ -101,6 +119,18 @@ mod tests {
         fences.detach(origin(2));
         assert!(!fences.holds(origin(2), producer(1)));
         assert!(fences.devices.is_empty() && fences.producers.is_empty() && fences.held.is_empty());
+    }
+
+    #[test]
+    fn a_retired_device_has_no_session_any_more() {
+        let mut fences = Fences::default();
+        fences.attach(origin(1), device(1), Some(producer(1))).for_each(drop);
+        let (tenant, user) = (TenantId(0), UserId(0));
+        fences.note_retired(&Signal::DeviceRetired { tenant, user, device: DeviceId(2) });
+        assert!(fences.is_held_by(origin(1)));
+        fences.note_retired(&Signal::DeviceRetired { tenant, user, device: DeviceId(1) });
+        assert!(!fences.is_held_by(origin(1)));
+        assert!(!fences.holds(origin(1), producer(1)));
     }
 
     #[test]

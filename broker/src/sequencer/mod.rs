@@ -23,7 +23,7 @@ use crossbeam::channel::TrySendError;
 
 use crate::clock::Clock;
 use crate::index::Index;
-use crate::journal::{CommitError, Draft, Journal};
+use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use fences::Fences;
 pub use queue::{
     CONTROLS_QUEUED_MAX, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge,
@@ -34,6 +34,10 @@ use ring::RingWriter;
 /// Inputs handled before a commit, from each queue: bounds the wait of the first one to a few milliseconds of CPU. The
 /// batch's bytes bound it too.
 const INPUTS_A_BATCH_MAX: usize = 2_048;
+
+/// A batch with this much in it takes no further control input, so that whoever adds and removes members by the thousand
+/// leaves room for everybody's publishes.
+const CONTROL_BYTES_A_BATCH_MAX: usize = BATCH_BYTES_MAX / 2;
 
 /// The longest sleep: a missed timer of a clock that was set is found again after it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -61,7 +65,7 @@ pub struct Sequencer<J> {
     edges: Vec<Mailbox>,
     fences: Fences,
     effects: Effects,
-    /// The batch that is being made; `None` only while it is committed.
+    /// The batch that is being made.
     draft: Draft,
     signals: Vec<Signal>,
     /// Held back until the batch is durable.
@@ -162,17 +166,17 @@ impl<J: Journal> Sequencer<J> {
             self.shard.handle(now, Input::Tick, &mut self.effects);
             self.stage_effects(None);
         }
-        let controls = self.drain(|queues| queues.controls.try_recv().ok());
-        let publishes = self.drain(|queues| queues.publishes.try_recv().ok());
+        let controls = self.drain(CONTROL_BYTES_A_BATCH_MAX, |queues| queues.controls.try_recv().ok());
+        let publishes = self.drain(BATCH_BYTES_MAX, |queues| queues.publishes.try_recv().ok());
         self.commit()?;
         self.release();
         let idle = controls == 0 && publishes == 0;
         Ok(if self.stopping && idle { Flow::Stopped } else { Flow::Continue })
     }
 
-    fn drain(&mut self, next: impl Fn(&Submitted) -> Option<Submission>) -> usize {
+    fn drain(&mut self, draft_bytes_max: usize, next: impl Fn(&Submitted) -> Option<Submission>) -> usize {
         let mut drained = 0;
-        while drained < INPUTS_A_BATCH_MAX && !self.draft.is_full() {
+        while drained < INPUTS_A_BATCH_MAX && self.draft.bytes() < draft_bytes_max {
             let Some(submission) = next(&self.queues) else { break };
             self.take(submission);
             drained += 1;
@@ -232,6 +236,9 @@ impl<J: Journal> Sequencer<J> {
         for record in self.effects.records.drain(..) {
             self.draft.push(|private, frame| record.encode(private, frame));
         }
+        for signal in &self.effects.signals {
+            self.fences.note_retired(signal);
+        }
         self.signals.append(&mut self.effects.signals);
         if let (Some(from), Some(reply)) = (from, self.effects.reply.take()) {
             self.replies.push((from, reply));
@@ -265,14 +272,13 @@ impl<J: Journal> Sequencer<J> {
                 Err(TrySendError::Disconnected(_)) => {}
             }
         }
-        while let Some(origin) = self.fenced.front().copied() {
+        for _ in 0..self.fenced.len() {
+            let Some(origin) = self.fenced.pop_front() else { break };
             let edge = &self.edges[origin.edge.0];
             if let Err(TrySendError::Full(_)) = edge.fences.try_send(origin.link) {
-                edge.waker.wake();
-                break;
+                self.fenced.push_back(origin);
             }
             edge.waker.wake();
-            self.fenced.pop_front();
         }
     }
 

@@ -22,7 +22,7 @@ pub const CONTROLS_QUEUED_MAX: usize = 4_096;
 pub struct EdgeId(pub usize);
 
 /// Which session an input comes from, and its reply goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// The edge.
     pub edge: EdgeId,

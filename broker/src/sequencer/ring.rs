@@ -16,12 +16,14 @@ use crate::journal::Batch;
 /// Batches in the ring. At one a 100 µs an edge may be away for 400 ms.
 pub const RING_BATCHES_MAX: usize = 4_096;
 
-/// Bytes of the batches in the ring; what sessions still send of a batch that has left is pinned beyond it.
+/// Bytes of the batches in the ring and of their signals; what sessions still send of a batch that has left is pinned beyond it.
 pub const RING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A durable batch and what the edges do because of it.
 #[derive(Debug)]
 pub struct Committed {
+    /// Bytes it holds: the batch and what its signals carry.
+    bytes: usize,
     /// Place in the ring's sequence, from 0.
     pub ordinal: u64,
     /// The batch.
@@ -70,19 +72,33 @@ impl RingWriter {
     /// Shows a durable batch to the edges, and lets go of the oldest ones beyond the bounds.
     pub fn publish(&mut self, batch: Batch, signals: Vec<Signal>) {
         let ordinal = self.ring.head.load(Ordering::Relaxed);
-        self.bytes += batch.bytes();
+        let bytes = batch.bytes() + signals.iter().map(signal_bytes).sum::<usize>();
+        self.bytes += bytes;
         let mut tail = self.ring.tail.load(Ordering::Relaxed);
         while tail < ordinal && (ordinal - tail >= self.ring.slots.len() as u64 || self.bytes > self.bytes_max) {
             // The tail moves first: who searches from it does not look for what is being taken away.
             self.ring.tail.store(tail + 1, Ordering::Release);
             if let Some(old) = self.ring.slot(tail).swap(None) {
-                self.bytes -= old.batch.bytes();
+                self.bytes -= old.bytes;
             }
             tail += 1;
         }
-        self.ring.slot(ordinal).store(Some(Arc::new(Committed { ordinal, batch, signals })));
+        self.ring.slot(ordinal).store(Some(Arc::new(Committed { bytes, ordinal, batch, signals })));
         self.ring.head.store(ordinal + 1, Ordering::Release);
     }
+}
+
+/// What a signal holds on the heap, beside itself.
+fn signal_bytes(signal: &Signal) -> usize {
+    let heap = match signal {
+        Signal::MembersAdded { users, .. } | Signal::MembersRemoved { users, .. } => size_of_val(users.as_slice()),
+        Signal::Urgent { users, frame, .. } => size_of_val(users.as_slice()) + frame.len(),
+        Signal::Message { .. }
+        | Signal::Read { .. }
+        | Signal::DeviceRetired { .. }
+        | Signal::ProducerRetired { .. } => 0,
+    };
+    size_of::<Signal>() + heap
 }
 
 impl Ring {
@@ -181,6 +197,18 @@ mod tests {
             assert!(found.batch.entry(Position(position)).is_some());
         }
         assert!(ring.find(Position(19)).is_none());
+    }
+
+    #[test]
+    fn what_signals_carry_counts() {
+        let (mut writer, ring) = ring(64, 100_000);
+        for batch in batches(3, 1) {
+            let users = vec![carillon_protocol::ids::UserId(1); 10_000];
+            let (position, tenant, frame) = (batch.first(), carillon_protocol::ids::TenantId(0), bytes::Bytes::new());
+            writer.publish(batch, vec![Signal::Urgent { position, tenant, users, frame }]);
+        }
+        assert!(matches!(ring.at(0), Found::Gone), "three lists of 40 kB are over the bound");
+        assert!(matches!(ring.at(1), Found::Batch(_)));
     }
 
     #[test]
