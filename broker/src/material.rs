@@ -104,15 +104,20 @@ impl Material {
     }
 }
 
-/// Writes a file that only its owner may read.
+/// Writes a file that only its owner may read, whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), MaterialError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    let temporary = path.with_added_extension("new");
+    let written = (|| {
+        // What an interrupted start left behind may have another mode.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
     written.map_err(|source| MaterialError::Io { path: path.to_owned(), source })
 }
 
@@ -145,4 +150,33 @@ pub fn sign_token(key: &Path, grant: &Grant<'_>) -> Result<String, MaterialError
     EncodingKey::from_ed_pem(&pem)
         .and_then(|encoding| jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &encoding))
         .map_err(|source| MaterialError::Sign { path: key.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn material_is_made_once_and_only_its_owner_reads_it() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("server.key.new"), "left behind").unwrap();
+        let material = Material::ensure(directory.path()).unwrap();
+        let files =
+            [&material.ca, &material.certificate, &material.key, &material.token_key, &material.token_public_key];
+        let read = |file: &&PathBuf| fs::read_to_string(file).unwrap();
+        let before: Vec<String> = files.iter().map(read).collect();
+        for file in files {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        Material::ensure(directory.path()).unwrap();
+        assert_eq!(files.iter().map(read).collect::<Vec<_>>(), before);
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let grant = Grant { tenant: "acme", handle: "ann", role: "user", expires_at_s: 1 };
+        let error = sign_token(Path::new("/nowhere/token.key"), &grant).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/token.key"), "{error}");
+    }
 }
