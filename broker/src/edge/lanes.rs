@@ -163,6 +163,10 @@ impl Edge {
 
     fn push_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
         let Some(session) = self.sessions.at_key(key) else { return };
+        // A device that comes from an edge that is ahead has it already, and may acknowledge more than this edge has told.
+        if position <= session.inbox.receipts_sent {
+            return;
+        }
         let receipts = &mut session.inbox.receipts;
         if receipts.len() >= self.limits.receipts_waiting_max {
             receipts.pop_front();
