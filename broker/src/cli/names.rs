@@ -1,6 +1,7 @@
 //! Handles and names for ids, asked for once and remembered.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use carillon_client::{
     Client, Conversation, ConversationId, ConversationKind, DingId, ErrorCode, RequestError, UserId,
@@ -11,6 +12,12 @@ use super::failure::{Exit, Failure};
 
 /// Names remembered of each sort; when there are more, all are forgotten and asked for again.
 const REMEMBERED_MAX: usize = 10_000;
+
+/// Before a look-up that was refused with `BUSY` is tried again, times how often it was.
+const BUSY_DELAY: Duration = Duration::from_millis(50);
+
+/// So often a look-up is tried: 50 + 100 + … + 450 ms, 2.25 s in all.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// Handles and names.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ impl Names {
 
     /// The user with this handle.
     pub(crate) async fn user(&self, handle: &str) -> Result<UserId, Failure> {
-        self.client.find_user(handle).await.map_err(|error| match error {
+        patiently(async || self.client.find_user(handle).await).await.map_err(|error| match error {
             RequestError::Refused { code: ErrorCode::UNKNOWN_USER, .. } => Failure::caused(
                 Exit::Failed,
                 format!("there is no user {handle:?} yet: `carillon user add {handle}` makes one, and so does their first connection"),
@@ -54,8 +61,9 @@ impl Names {
                 self.handles.clear();
             }
             let wanted = if self.handles.is_empty() { users.to_vec() } else { unknown };
-            let found =
-                self.client.handles(&wanted).await.map_err(|error| Failure::request("looking up users", error))?;
+            let found = patiently(async || self.client.handles(&wanted).await)
+                .await
+                .map_err(|error| Failure::request("looking up users", error))?;
             self.handles.extend(wanted.into_iter().zip(found));
         }
         let handle =
@@ -73,7 +81,7 @@ impl Names {
         if let Ok(id) = argument.parse() {
             return Ok(ConversationId(id));
         }
-        self.client.find_conversation(argument).await.map_err(|error| match error {
+        patiently(async || self.client.find_conversation(argument).await).await.map_err(|error| match error {
             RequestError::Refused { code: ErrorCode::NOT_FOUND, .. } => Failure::caused(
                 Exit::Failed,
                 format!("no conversation of this user is called {argument:?}: `carillon conversation list` shows them"),
@@ -94,7 +102,9 @@ impl Names {
 
     /// All present conversations of this user.
     pub(crate) async fn list(&self) -> Result<Vec<Conversation>, Failure> {
-        self.client.conversations().await.map_err(|error| Failure::request("listing conversations", error))
+        patiently(async || self.client.conversations().await)
+            .await
+            .map_err(|error| Failure::request("listing conversations", error))
     }
 
     /// A conversation's name, if it has one that this user may know.
@@ -119,6 +129,17 @@ impl Names {
     }
 }
 
+/// Asks again while the broker is busy: a look-up changes nothing, and a `sub` must not end for it.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, RequestError> {
+    for attempt in 1..ATTEMPTS_MAX {
+        match ask().await {
+            Err(RequestError::Refused { code: ErrorCode::BUSY, .. }) => tokio::time::sleep(BUSY_DELAY * attempt).await,
+            done => return done,
+        }
+    }
+    ask().await
+}
+
 /// A DING's id, from an argument.
 pub(crate) fn parse_ding(text: &str) -> Result<DingId, String> {
     text.parse().map(DingId).map_err(|_| "a DING is named by the number that `sub` and `ding send` print".to_owned())
@@ -132,5 +153,38 @@ pub(crate) fn kind_name(kind: ConversationKind) -> &'static str {
         ConversationKind::CHANNEL => "channel",
         ConversationKind::PERSONAL => "personal",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_broker_is_asked_again_and_another_refusal_is_an_answer() {
+        let refused = |code| RequestError::Refused { code, text: String::new() };
+        let asked = Cell::new(0);
+        let ask = async |busy: u32, then: Result<(), RequestError>| {
+            asked.set(0);
+            let then = Cell::new(Some(then));
+            patiently(async || {
+                asked.set(asked.get() + 1);
+                if asked.get() <= busy { Err(refused(ErrorCode::BUSY)) } else { then.take().unwrap() }
+            })
+            .await
+        };
+        assert!(ask(3, Ok(())).await.is_ok());
+        assert_eq!(asked.get(), 4);
+        assert!(ask(0, Err(refused(ErrorCode::NOT_FOUND))).await.is_err());
+        assert_eq!(asked.get(), 1);
+        assert!(ask(u32::MAX, Ok(())).await.is_err());
+        assert_eq!(asked.get(), ATTEMPTS_MAX);
+    }
+
+    #[test]
+    fn a_ding_is_a_number() {
+        assert_eq!(parse_ding("7"), Ok(DingId(7)));
+        assert!(parse_ding("fire").is_err());
     }
 }

@@ -21,10 +21,10 @@ pub(crate) struct Ends {
 
 impl Ends {
     /// Listens for signals and for the broker's failure.
-    pub(crate) fn watch(server: &Server) -> io::Result<Self> {
+    pub(crate) fn watch(server: &Server) -> Result<Self, Failure> {
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
             failed: forward(server.failures()),
         })
     }
@@ -52,6 +52,11 @@ impl Ends {
             }
         }
     }
+}
+
+/// Listens for a signal, which then ends the process no longer by itself.
+pub(super) fn on(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::caused(Exit::Failed, format!("cannot listen for signals: {error}"), error))
 }
 
 /// A thread waits for the failure, because the broker knows no async. It ends with the broker, which drops the other end.

@@ -4,10 +4,11 @@ use std::num::NonZeroU64;
 
 use carillon_client::{Event, Events};
 use jiff::tz::TimeZone;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use super::failure::{Exit, Failure};
 use super::out::Out;
+use super::running::on;
 use super::session::{As, Connection, From, Session, Use};
 use super::show::{Human, Json};
 
@@ -59,8 +60,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let client = session.client.clone();
     let printer = if json { Printer::Json(Json) } else { Printer::Human(Human::new(TimeZone::system())) };
     let mut subscriber = Subscriber { session, events, printer, out: Out::new(), left: count.map(NonZeroU64::get) };
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut terminate = on(SignalKind::terminate())?;
     let done = tokio::select! {
         done = subscriber.run() => done,
         _ = interrupt.recv() => Ok(()),

@@ -25,6 +25,7 @@ pub(super) struct Actor {
     pub(super) user: UserId,
     /// The device.
     pub(super) client: Client,
+    part: Part,
     events: Events,
     /// All that is addressed to the device up to here was given.
     position: Position,
@@ -43,7 +44,7 @@ impl Actor {
     ) -> Result<Self, Failure> {
         let (device, purpose, role) = match part {
             Part::Author => (handle.to_owned(), Use::Publish, Role::Admin),
-            Part::Member => (handle.to_owned(), Use::Publish, Role::User),
+            Part::Member | Part::Away => (handle.to_owned(), Use::Publish, Role::User),
             Part::Auditor => (format!("{handle}-auditor"), Use::Read(From::Beginning), Role::User),
         };
         let store: Arc<FileStore> = tour_store(&context.state, &device)?;
@@ -58,7 +59,7 @@ impl Actor {
         let Welcome { user, incarnation, .. } = client.welcome();
         let position =
             saved.filter(|cursor| cursor.incarnation == incarnation).map_or(Position(0), |cursor| cursor.position);
-        Ok(Self { handle, user, client, events, position, dings: Vec::new(), messages: Vec::new() })
+        Ok(Self { handle, user, client, part, events, position, dings: Vec::new(), messages: Vec::new() })
     }
 
     /// Takes and acknowledges events until one is what is waited for.
@@ -77,7 +78,7 @@ impl Actor {
         }
     }
 
-    /// The next event, acknowledged.
+    /// The next event, acknowledged unless the application is to do that.
     async fn next(&mut self, what: &str) -> Result<Event, Failure> {
         let handle = self.handle;
         let event = tokio::time::timeout(STEP_TIMEOUT, self.events.next()).await;
@@ -87,7 +88,9 @@ impl Actor {
             Ok(Some(Event::Ended(error))) => Err(Failure::from(error).about(handle)),
             Ok(Some(event)) => {
                 self.position = position(&event).unwrap_or(self.position);
-                self.events.ack(&event);
+                if self.part != Part::Away {
+                    self.events.ack(&event);
+                }
                 Ok(event)
             }
         }
@@ -119,6 +122,11 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// Acknowledges all that was given.
+    pub(super) fn acknowledge(&self, group: ConversationId) {
+        self.client.ack(group.shard(), self.position);
     }
 
     /// Whether messages came that were not asked for yet.
@@ -186,6 +194,8 @@ pub(super) enum Part {
     Author,
     /// A member with a device of their own.
     Member,
+    /// A member whose device acknowledges only when told to.
+    Away,
     /// A second device of a member, which reads everything from the beginning and keeps nothing.
     Auditor,
 }

@@ -27,8 +27,10 @@ struct Promise {
 /// What a device was given, all of it in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Given {
-    /// The first and the last one; `None`: there was nothing to give.
-    pub(super) range: Option<(Seq, Seq)>,
+    /// The first one; `None`: there was nothing to give.
+    pub(super) first: Option<Seq>,
+    /// The device has everything up to here.
+    pub(super) end: Seq,
     /// Messages it had before, which only a device that was killed may be given again.
     pub(super) again: u64,
     /// Promised messages, each found once and in its place.
@@ -66,7 +68,7 @@ impl Check {
         self.last = Some(seq);
     }
 
-    /// Everything up to `last` should have come.
+    /// Everything up to `last` should have come; more may have, if others publish.
     pub(super) fn finish(self, last: Seq) -> Result<Given, Failure> {
         let broken = |text: String| Err(Failure::new(Exit::Failed, format!("the journal is not what it was: {text}")));
         if let Some(fault) = self.fault {
@@ -79,9 +81,8 @@ impl Check {
         if let Some(lost) = self.promised.values().find(|promise| promise.found == 0) {
             return broken(format!("#{} was acknowledged and is not there", lost.seq));
         }
-        let range = self.first.zip(self.last);
         let again = self.first.map_or(0, |first| (self.had.0 + 1).saturating_sub(first.0));
-        Ok(Given { range, again, promised: self.promised.len() })
+        Ok(Given { first: self.first, end, again, promised: self.promised.len() })
     }
 }
 

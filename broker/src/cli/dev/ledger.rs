@@ -30,7 +30,7 @@ pub(super) enum Line {
         /// What it said.
         text: String,
     },
-    /// The returning member has all of the group up to here, and has closed in good order.
+    /// The returning member has all of the group up to here, and is about to acknowledge it.
     Received {
         /// The last seq.
         seq: u64,

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use carillon::clock::SystemClock;
 use carillon_client::{
-    Conversation, ConversationId, Ding, Message, MessageKind, NewConversation, Position, Recipients, Seq, StatusList,
-    UserId,
+    Conversation, ConversationId, Ding, Message, MessageKind, NewConversation, Recipients, Seq, StatusList, UserId,
 };
 use carillon_transport::Clock;
 
@@ -23,7 +22,10 @@ const GROUP: &str = "tour";
 /// The member who is away.
 const AWAY: &str = "dora";
 
-/// What a step of a page needs at most: the tour has four members.
+/// A step takes milliseconds.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// The tour's group has four members, so one page holds them.
 const PAGE: u16 = 100;
 
 /// A message of the group that the broker acknowledged.
@@ -35,13 +37,19 @@ pub(super) async fn give(context: &Context, is_new: bool, out: &mut Out) -> Resu
     if !is_new && tour.found_group {
         tour.show_what_survived().await?;
     }
-    tour.show_messages().await?;
-    tour.show_receipts().await?;
-    tour.show_ding_and_return().await?;
-    tour.show_offline().await?;
+    in_time(tour.show_messages()).await?;
+    in_time(tour.show_receipts()).await?;
+    in_time(tour.show_ding_and_return()).await?;
+    in_time(tour.show_offline()).await?;
     tour.show_figures()?;
     tour.end().await;
     Ok(())
+}
+
+/// A broker that hangs must not hang the tour, and whoever waits for it.
+async fn in_time(step: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let late = || Failure::new(Exit::Failed, format!("this step takes longer than {STEP_MAX:?}"));
+    tokio::time::timeout(STEP_MAX, step).await.unwrap_or_else(|_| Err(late()))
 }
 
 struct Tour<'a> {
@@ -55,8 +63,6 @@ struct Tour<'a> {
     names: Names,
     group: ConversationId,
     found_group: bool,
-    /// The journal's head when everyone had connected.
-    head: Position,
     ledger: Ledger,
     run: u64,
     step: u32,
@@ -76,10 +82,10 @@ impl<'a> Tour<'a> {
         let alice = Actor::connect(context, &key, "alice", Part::Author).await?;
         for settled in alice.client.recovered() {
             // Left by a killed run. A refusal now is one that run would have had.
-            settled.await.ok();
+            tokio::time::timeout(STEP_MAX, settled).await.ok();
         }
-        let mut ledger = Ledger::open(&context.state, alice.client.welcome().incarnation.0)?;
-        let run = ledger.begin_run()?;
+        let mut ledger = Ledger::open(&context.state, alice.client.welcome().incarnation.0).map_err(ledger_failed)?;
+        let run = ledger.begin_run().map_err(ledger_failed)?;
         let mut bob = Actor::connect(context, &key, "bob", Part::Member).await?;
         let mut carol = Actor::connect(context, &key, "carol", Part::Member).await?;
         let failed = |error| Failure::request("making the tour's group", error);
@@ -104,7 +110,6 @@ impl<'a> Tour<'a> {
             names,
             group,
             found_group,
-            head,
             ledger,
             run,
             step: 0,
@@ -140,28 +145,33 @@ impl<'a> Tour<'a> {
     /// After a restart: the member who was away gets what was left, and everything that was ever acknowledged is there.
     async fn show_what_survived(&mut self) -> Result<(), Failure> {
         self.heading("The broker was started again: is everything there?")?;
-        let mut member = self.away_connects(Part::Member).await?;
-        let mut check = Check::after(Seq(self.ledger.received()));
-        member.receive_through(self.group, self.head, |message| check.take(message)).await?;
+        // Asked before they connect, so that what they are given reaches at least there, even if others publish meanwhile.
         let last = self.last_seq().await?;
+        let mut member = self.away_connects(Part::Away).await?;
+        let head = member.client.welcome().head;
+        let mut check = Check::after(Seq(self.ledger.received()));
+        member.receive_through(self.group, head, |message| check.take(message)).await?;
         let given = check.finish(last)?;
-        match (given.range, given.again) {
+        let end = given.end;
+        match (given.first, given.again) {
             (None, _) => self.say(AWAY, "had everything already, and was given nothing twice")?,
-            (Some((first, last)), 0) => {
-                self.good(AWAY, format_args!("missed #{first} to #{last}: got them in order, each once"))?;
+            (Some(first), 0) => {
+                self.good(AWAY, format_args!("missed #{first} to #{end}: got them in order, each once"))?;
             }
-            (Some((first, last)), again) => {
-                self.good(AWAY, format_args!("got #{first} to #{last} in order, each once, {again} of them again:"))?;
+            (Some(first), again) => {
+                self.good(AWAY, format_args!("got #{first} to #{end} in order, each once, {again} of them again:"))?;
                 self.say("", "her device was killed before it had noted that it had them")?;
             }
         }
-        self.received(member, last).await?;
+        self.received(member, end).await?;
         let mut auditor = self.away_connects(Part::Auditor).await?;
+        let head = auditor.client.welcome().head;
         let mut check = Check::promised(self.ledger.acknowledged());
-        auditor.receive_through(self.group, self.head, |message| check.take(message)).await?;
+        auditor.receive_through(self.group, head, |message| check.take(message)).await?;
         auditor.client.close().await;
-        let promised = check.finish(last)?.promised;
-        self.say("", format_args!("a new device of hers reads the whole group: {last} messages without a gap;"))?;
+        let given = check.finish(last)?;
+        let (end, promised) = (given.end, given.promised);
+        self.say("", format_args!("a new device of hers reads the whole group: {end} messages without a gap;"))?;
         self.good("", format_args!("all {promised} that earlier tours saw acknowledged are among them, each once"))
     }
 
@@ -170,10 +180,13 @@ impl<'a> Tour<'a> {
         Ok(entry.last_seq)
     }
 
-    /// The member goes away again, and it is noted how far they had come.
+    /// The member goes away again, and it is noted how far they had come: before the device notes it, so that killed in between, it
+    /// is given again what it had, and never seems to have missed anything.
     async fn received(&mut self, member: Actor, last: Seq) -> Result<(), Failure> {
+        self.ledger.add(Line::Received { seq: last.0 }).map_err(ledger_failed)?;
+        member.acknowledge(self.group);
         member.client.close().await;
-        Ok(self.ledger.add(Line::Received { seq: last.0 })?)
+        Ok(())
     }
 
     async fn show_messages(&mut self) -> Result<(), Failure> {
@@ -205,7 +218,7 @@ impl<'a> Tour<'a> {
         let took = now() - begun;
         let handle = actor.handle;
         self.latencies.push(took);
-        self.ledger.add(Line::Acknowledged { seq: published.seq.0, text: text.clone() })?;
+        self.ledger.add(Line::Acknowledged { seq: published.seq.0, text: text.clone() }).map_err(ledger_failed)?;
         let after = self.out.styled(Look::Faint, format_args!("durable after {}", milliseconds(took)));
         self.say(handle, format!("{GROUP}#{} {text:?}  {after}", published.seq))?;
         Ok((published.seq, text))
@@ -260,7 +273,7 @@ impl<'a> Tour<'a> {
         self.say("alice", format!("{} of {} have confirmed", update.confirmed, update.recipients))?;
 
         self.heading(&format!("{AWAY} comes online"))?;
-        let mut member = self.away_connects(Part::Member).await?;
+        let mut member = self.away_connects(Part::Away).await?;
         member.rung(ding).await?;
         let when = if member.has_messages() { "it rings;" } else { "it rings at once, before any message;" };
         let loud = self.out.styled(Look::Loud, when);
@@ -279,6 +292,7 @@ impl<'a> Tour<'a> {
     async fn catch_up(&mut self, mut member: Actor) -> Result<(), Failure> {
         let last = self.missed.last().map_or(Seq(0), |(seq, _)| *seq);
         let given = member.receive(self.group, last).await?;
+        let end = given.last().map_or(last, |message| message.seq);
         self.delivered += check_said(&given, &self.missed).map_err(|failure| failure.about(AWAY))?;
         self.expected += self.missed.len();
         for (seq, text) in self.missed.clone() {
@@ -290,7 +304,7 @@ impl<'a> Tour<'a> {
         self.alice.read_update(self.group, self.away, seq).await?;
         self.say(AWAY, format!("has read up to #{last}; so for #{seq}:"))?;
         self.show_readers(seq).await?;
-        self.received(member, last).await
+        self.received(member, end).await
     }
 
     async fn show_offline(&mut self) -> Result<(), Failure> {
@@ -340,6 +354,10 @@ fn check_said(given: &[Message], said: &[Said]) -> Result<usize, Failure> {
         return Ok(ours.len());
     }
     Err(Failure::new(Exit::Failed, format!("was to be given {said:?} and was given {ours:?}")))
+}
+
+fn ledger_failed(error: std::io::Error) -> Failure {
+    Failure::caused(Exit::Failed, format!("cannot keep the tour's ledger in the state directory: {error}"), error)
 }
 
 fn now() -> Instant {
