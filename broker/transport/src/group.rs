@@ -107,6 +107,9 @@ impl Endpoint {
 
 /// Binds the sockets in the order of their owners, which is how the kernel will count them.
 fn bind_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<UdpSocket>> {
+    // Sockets that share their port would let another process of the same owner share it too, and the kernel would deal
+    // connections out to both. One that shares nothing tells whether somebody is there.
+    drop(UdpSocket::bind(address)?);
     let mut sockets = Vec::with_capacity(threads);
     for _ in 0..threads {
         let socket = socket::bind(address, threads > 1)?;

@@ -167,3 +167,16 @@ fn a_client_that_moves_keeps_its_connection() {
     assert_ne!(world.server.endpoint.link(server).unwrap().remote_address(), before);
     assert!(!world.server.events.iter().any(|event| matches!(event, Event::Closed { .. })));
 }
+
+#[test]
+fn a_second_group_does_not_share_the_address_of_the_first() {
+    let (clock, tls) = (Arc::new(TestClock::default()), Tls::new());
+    let first = bind_group(LOCALHOST.parse().unwrap(), 2, &tls, TransportConfig::server(), &clock);
+    let again = |threads| {
+        let (address, server) = (first[0].local_address(), Arc::new(tls.server()));
+        Endpoint::bind_group(address, threads, server, TransportConfig::server(), clock.clone()).map(drop)
+    };
+    for threads in [1, 2] {
+        assert_eq!(again(threads).unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "{threads} threads");
+    }
+}
