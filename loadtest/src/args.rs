@@ -72,9 +72,13 @@ pub(crate) struct FanoutArgs {
     /// Handshakes at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = range(1, CONNECTING_MAX))]
     connecting: u32,
-    /// Messages after which a session acknowledges; each does so once a second in any case
+    /// Messages after which a session acknowledges
     #[arg(long, value_name = "N", default_value = "100", value_parser = range(1, MESSAGES_MAX))]
     ack_messages: u32,
+    /// Milliseconds after which it acknowledges in any case. With a message a second each is acknowledged alone, by two
+    /// packets more: raise this to measure deliveries alone
+    #[arg(long, value_name = "MS", default_value = "1000", value_parser = range(1, 3_600_000))]
+    ack_ms: u32,
     /// What the handles begin with. Two runs at once need two
     #[arg(long, value_name = "NAME", default_value = "load", value_parser = parse_prefix)]
     prefix: String,
@@ -134,6 +138,7 @@ impl FanoutArgs {
             sockets: self.sockets,
             connecting_max: self.connecting,
             ack_messages: self.ack_messages,
+            ack_every: Duration::from_millis(self.ack_ms.into()),
             prefix: self.prefix.clone(),
             patience: Duration::from_secs(self.patience_s.into()),
             time_limit,

@@ -13,7 +13,7 @@ use carillon_transport::{ConnectionLink, Endpoint, Event, Link, LinkKey, Transpo
 use crate::channel::Purpose;
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
-use crate::limits::{ACK_EVERY, FAREWELL_TURNS};
+use crate::limits::FAREWELL_TURNS;
 use crate::session::{Broken, News, Session};
 use crate::target::Target;
 use crate::tls;
@@ -34,6 +34,15 @@ pub(crate) struct Greeting {
     pub(crate) publishes: bool,
 }
 
+/// When a session acknowledges, whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acks {
+    /// After so many messages.
+    pub(crate) messages: u32,
+    /// When something came and this is over.
+    pub(crate) every: Duration,
+}
+
 /// See the module.
 pub(crate) struct Fleet {
     clock: SystemClock,
@@ -43,7 +52,7 @@ pub(crate) struct Fleet {
     /// By endpoint and index of the link.
     owners: Vec<Vec<SessionIndex>>,
     sessions: Vec<Session>,
-    ack_messages: u32,
+    acks: Acks,
     /// The session that is looked at next for something to acknowledge, and when the last one was.
     swept: (SessionIndex, Instant),
     /// Nothing happened in the last turn: the next one may sleep, on one socket after the other.
@@ -55,8 +64,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet without sessions; each of them will acknowledge after so many messages.
-    pub(crate) fn new(target: &Target, sockets: u16, ack_messages: u32, clock: SystemClock) -> Result<Self, Failure> {
+    /// A fleet without sessions.
+    pub(crate) fn new(target: &Target, sockets: u16, acks: Acks, clock: SystemClock) -> Result<Self, Failure> {
         let tls = tls::client_config(&target.ca)?;
         let endpoints = (0..sockets)
             .map(|_| {
@@ -71,7 +80,7 @@ impl Fleet {
             owners: vec![Vec::new(); endpoints.len()],
             endpoints,
             sessions: Vec::new(),
-            ack_messages,
+            acks,
             swept: (0, clock.now()),
             is_idle: false,
             sleeps_on: 0,
@@ -162,7 +171,7 @@ impl Fleet {
                 self.with_link(at, link, |_, session, _| session.lane_opened(stream, direction));
             }
             Event::Readable { link, stream } => {
-                let ack_messages = self.ack_messages;
+                let ack_messages = self.acks.messages;
                 self.with_link(at, link, |index, session, link| {
                     session.read(link, stream, &mut |news| tell(index, news))?;
                     if session.unacked() >= ack_messages { session.ack(link) } else { Ok(()) }
@@ -219,11 +228,11 @@ impl Fleet {
     }
 
     /// Lets as many sessions acknowledge as their share of the time since the last turn is, so that all of them have
-    /// within [`ACK_EVERY`] and never all at once.
+    /// within [`Acks::every`] and never all at once.
     fn sweep(&mut self) {
         let (mut next, since) = self.swept;
         let now = self.clock.now();
-        let share = now.saturating_duration_since(since).as_secs_f64() / ACK_EVERY.as_secs_f64();
+        let share = now.saturating_duration_since(since).as_secs_f64() / self.acks.every.as_secs_f64();
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -35,9 +35,6 @@ pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// one socket and looks at the others after it.
 pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
 
-/// Every session acknowledges at least this often, if there is anything.
-pub(crate) const ACK_EVERY: Duration = Duration::from_secs(1);
-
 /// Tokens outlive the run by this.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
 

@@ -66,6 +66,7 @@ fn plan() -> Plan {
         sockets: 2,
         connecting_max: 8,
         ack_messages: 10,
+        ack_every: Duration::from_millis(100),
         prefix: "load".into(),
         patience: Duration::from_secs(60),
         time_limit: Duration::from_secs(120),

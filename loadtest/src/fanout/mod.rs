@@ -19,7 +19,7 @@ use carillon_protocol::session::{Cursor, Hello, VERSION, Welcome};
 use crate::channel::Purpose;
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
-use crate::fleet::{Fleet, Greeting, SessionIndex};
+use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
 use crate::limits::{IDLE_WAIT, TOKEN_MARGIN};
 use crate::process::Usage;
 use crate::report::{BrokerCost, Latency, Report};
@@ -64,11 +64,12 @@ struct Connected {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Report, Failure> {
     let clock = SystemClock;
     let expires_at = clock.wall() + plan.time_limit + TOKEN_MARGIN;
+    let acks = Acks { messages: plan.ack_messages, every: plan.ack_every };
     let mut run = Run {
         plan,
         clock,
         signer: Signer::new(&target.token_key, &target.tenant, expires_at)?,
-        fleet: Fleet::new(target, plan.sockets, plan.ack_messages, clock)?,
+        fleet: Fleet::new(target, plan.sockets, acks, clock)?,
         watch: Watch::new(clock, plan.patience, plan.time_limit),
         note,
     };
@@ -203,8 +204,8 @@ impl Run<'_> {
                 return Err(Failure::Broker { phase: self.watch.phase(), why });
             }
             let now = self.clock.now();
-            if publisher.next_due().is_some_and(|due| due > now) {
-                // Nothing is expected before that.
+            if tally.has_all_of(publisher.sent()) && publisher.next_due().is_some_and(|due| due > now) {
+                // Nothing is expected before the next message is due.
                 self.watch.note(now);
             }
             if (publisher.is_done() && tally.is_done()) || self.watch.is_over(now) {
@@ -235,7 +236,8 @@ impl Run<'_> {
         let plan = self.plan;
         let sessions = f64::from(plan.sessions);
         let offered = u64::from(plan.sessions) * u64::from(plan.messages());
-        let after = self.usage()?;
+        // A broker that died on the way has no cost to tell; what is missing tells of it.
+        let after = self.usage().ok().flatten();
         let cost = |before: Usage, connected: Usage, after: Usage| BrokerCost {
             cpu_us_per_connect: (connected.cpu_s - before.cpu_s) * 1e6 / sessions,
             cpu_us_per_delivery: (after.cpu_s - connected.cpu_s) * 1e6 / tally.delivered().max(1) as f64,

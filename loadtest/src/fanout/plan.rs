@@ -19,8 +19,10 @@ pub struct Plan {
     pub sockets: u16,
     /// Handshakes at once.
     pub connecting_max: u32,
-    /// Messages after which a session acknowledges; it does so once a second in any case.
+    /// Messages after which a session acknowledges.
     pub ack_messages: u32,
+    /// It acknowledges so often in any case, if there is anything.
+    pub ack_every: Duration,
     /// Handles are this with a dash and a number.
     pub prefix: String,
     /// Give up when nothing happens for so long.

@@ -110,6 +110,11 @@ impl Publisher {
         }
     }
 
+    /// Messages sent so far.
+    pub(super) fn sent(&self) -> u32 {
+        self.next
+    }
+
     /// Whether every message has its answer.
     pub(super) fn is_done(&self) -> bool {
         self.settled_count == self.plan.messages()

@@ -75,10 +75,14 @@ impl Tally {
         self.first_loss.get_or_insert_with(|| why.to_string());
     }
 
+    /// Whether every session has got the first so many messages.
+    pub(super) fn has_all_of(&self, messages: u32) -> bool {
+        self.delivered + self.misplaced >= u64::from(self.plan.sessions) * u64::from(messages)
+    }
+
     /// Whether nothing more can come: all is there, or nobody is left to get it.
     pub(super) fn is_done(&self) -> bool {
-        let offered = u64::from(self.plan.sessions) * u64::from(self.plan.messages());
-        self.delivered + self.misplaced >= offered || self.lost == self.plan.sessions
+        self.has_all_of(self.plan.messages()) || self.lost == self.plan.sessions
     }
 
     pub(super) fn delivered(&self) -> u64 {
@@ -149,6 +153,7 @@ mod tests {
             sockets: 1,
             connecting_max: 1,
             ack_messages: 1,
+            ack_every: Duration::from_secs(1),
             prefix: "load".into(),
             patience: Duration::ZERO,
             time_limit: Duration::ZERO,
