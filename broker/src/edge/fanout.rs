@@ -149,6 +149,7 @@ impl Edge {
         let audience = audience.clone();
         let round = Round { committed: committed.clone(), first, last, range, frames, audience, visited: 0 };
         if round.audience.len() > self.limits.round_chunk_sessions {
+            self.stats.rounds_cut += 1;
             self.rounds.push_back(round);
             return;
         }

@@ -103,6 +103,8 @@ pub struct Stats {
     pub delivered_live: u64,
     /// Frames offered to sessions that caught up.
     pub delivered_catching_up: u64,
+    /// Rounds that were cut into chunks.
+    pub rounds_cut: u64,
     /// Times a live session turned to catching up.
     pub fell_behind: u64,
     /// Times the edge fell off the ring.
