@@ -79,6 +79,8 @@ pub(super) struct Ledger {
     pub(super) dings: BTreeMap<DingId, Ding>,
     /// The numbers that clients put into payloads: each message is committed once.
     stamps: BTreeSet<u64>,
+    /// Devices and producers, whose ids have nothing in common here, and where they were given up last.
+    retired: BTreeMap<(Who, u64), Position>,
     /// Bytes of the largest frame of the inbox.
     pub(super) frame_bytes_max: usize,
 }
@@ -149,8 +151,13 @@ impl Ledger {
                 self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?.ended = true;
             }
             Record::DingForgotten(_) | Record::DingRepeated(_) | Record::CursorsMoved(_) => {}
-            Record::DeviceAdded(_) | Record::DeviceRetired(_) => {}
-            Record::ProducerAdded(_) | Record::ProducerRetired(_) => {}
+            Record::DeviceRetired(gone) => {
+                self.retired.insert(((gone.tenant, gone.user), gone.device.0), position);
+            }
+            Record::ProducerRetired(gone) => {
+                self.retired.insert(((gone.tenant, gone.user), gone.producer.0), position);
+            }
+            Record::DeviceAdded(_) | Record::ProducerAdded(_) => {}
         }
         Ok(())
     }
@@ -217,13 +224,9 @@ impl Ledger {
         stints.filter_map(first).min()
     }
 
-    pub(super) fn debug_stints(&self, who: Who) -> String {
-        self.stints
-            .get(&who)
-            .into_iter()
-            .flatten()
-            .map(|s| format!("{}:({},{:?}] ", s.conversation, s.joined, s.left))
-            .collect()
+    /// Where this device or producer of the user was given up last.
+    pub(super) fn retired(&self, who: Who, id: u64) -> Option<Position> {
+        self.retired.get(&(who, id)).copied()
     }
 
     /// Whom a handle stands for.

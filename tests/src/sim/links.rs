@@ -16,9 +16,6 @@ use super::rng::Rng;
 /// Streams that a client lets the broker open, as the protocol has it.
 const LANES_MAX: u64 = 3;
 
-/// The first frame of a lane goes out whole: the send window's reserve is for that.
-pub(super) const WINDOW_MIN: usize = 16;
-
 /// One stream, both ways.
 #[derive(Default)]
 struct Stream {
@@ -26,7 +23,6 @@ struct Stream {
     down: BytesMut,
     /// How much of that there may be.
     window: usize,
-    written: bool,
     /// A write was short: `Writable` is owed.
     short: bool,
     /// Sent by the client, not yet read by the edge.
@@ -51,7 +47,7 @@ pub(super) struct SimLinks {
     closed: Vec<(LinkKey, u32, String)>,
     rng: Rng,
     /// How likely a write is cut though there is room, in percent.
-    stingy: usize,
+    pub(super) stingy: usize,
     /// Calls of the edge since it was last asked.
     pub(super) calls: usize,
 }
@@ -224,12 +220,11 @@ impl Link for SimLink<'_> {
         let (cut, share) = (self.links.rng.percent(self.links.stingy), self.links.rng.next());
         let found = self.open_stream(stream)?;
         let mut room = found.window.saturating_sub(found.down.len());
-        if cut && found.written {
+        if cut {
             room = usize::try_from(share % (room as u64 + 1)).expect("at most the room");
         }
         let taken = bytes.len().min(room);
         found.down.extend_from_slice(&bytes.split_to(taken));
-        found.written = true;
         found.short = !bytes.is_empty();
         Ok(taken)
     }

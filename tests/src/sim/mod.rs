@@ -12,10 +12,13 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use carillon_protocol::error::ErrorCode;
+
 mod actions;
 mod ledger;
 mod links;
 mod parts;
+mod requests;
 mod rest;
 mod rng;
 mod session;
@@ -40,6 +43,8 @@ pub struct Coverage {
     pub delivered_live: u64,
     /// Frames offered from the journal.
     pub delivered_catching_up: u64,
+    /// Rounds cut into chunks.
+    pub rounds_cut: u64,
     /// Times a session fell behind.
     pub fell_behind: u64,
     /// Times an edge fell off the ring.
@@ -48,8 +53,12 @@ pub struct Coverage {
     pub reads: u64,
     /// Read updates let go.
     pub receipts_let_go: u64,
-    /// Connections closed for what they sent.
-    pub closed_for_cause: u64,
+    /// Sessions that another one of their device took over.
+    pub fenced: u64,
+    /// Sessions whose device or producer was given up.
+    pub retired: u64,
+    /// Sessions closed for what they sent, or did not.
+    pub misbehaved: u64,
 }
 
 /// Why a run failed, and what it did last.
@@ -71,11 +80,14 @@ impl Coverage {
         self.sessions += other.sessions;
         self.delivered_live += other.delivered_live;
         self.delivered_catching_up += other.delivered_catching_up;
+        self.rounds_cut += other.rounds_cut;
         self.fell_behind += other.fell_behind;
         self.fell_off_ring += other.fell_off_ring;
         self.reads += other.reads;
         self.receipts_let_go += other.receipts_let_go;
-        self.closed_for_cause += other.closed_for_cause;
+        self.fenced += other.fenced;
+        self.retired += other.retired;
+        self.misbehaved += other.misbehaved;
     }
 }
 
@@ -117,7 +129,8 @@ fn live(seed: u64, log: Rc<RefCell<Log>>) -> Result<Coverage, String> {
 fn settle_in(world: &mut World) -> Outcome {
     for device in 0..world.devices.len() {
         if world.rng.percent(60) {
-            world.connect(device);
+            let nth = world.rng.below(2);
+            world.connect(device, nth);
         }
     }
     world.settle()?;
@@ -133,7 +146,8 @@ fn settle_in(world: &mut World) -> Outcome {
 fn reunite(world: &mut World) -> Outcome {
     for device in 0..world.devices.len() {
         if world.devices[device].current.is_none() {
-            world.connect(device);
+            let nth = world.rng.below(2);
+            world.connect(device, nth);
         }
     }
     world.rest()
@@ -141,15 +155,22 @@ fn reunite(world: &mut World) -> Outcome {
 
 fn coverage(world: &World) -> Coverage {
     let mut coverage = Coverage { runs: 1, committed: world.ledger.head.0, ..Coverage::default() };
+    for (code, count) in &world.closes {
+        match ErrorCode(*code) {
+            ErrorCode::FENCED => coverage.fenced += count,
+            ErrorCode::RETIRED => coverage.retired += count,
+            _ => coverage.misbehaved += count,
+        }
+    }
     coverage.sessions = world.opened();
     for stats in world.stats() {
         coverage.delivered_live += stats.delivered_live;
         coverage.delivered_catching_up += stats.delivered_catching_up;
+        coverage.rounds_cut += stats.rounds_cut;
         coverage.fell_behind += stats.fell_behind;
         coverage.fell_off_ring += stats.fell_off_ring;
         coverage.reads += stats.reads;
         coverage.receipts_let_go += stats.receipts_let_go;
-        coverage.closed_for_cause += stats.closed_for_cause;
     }
     coverage
 }

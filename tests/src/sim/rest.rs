@@ -3,7 +3,7 @@
 
 use super::session::Session;
 use super::world::{Outcome, World};
-use carillon::edge::Left;
+use carillon::edge::{Held, Left};
 use carillon_protocol::ids::Position;
 
 /// Rounds of everybody doing what there is to do; far more than any run needs.
@@ -17,12 +17,20 @@ impl World {
     pub(super) fn rest(&mut self) -> Outcome {
         self.settle()?;
         self.judge()?;
-        self.judge_progress()
+        self.judge_progress()?;
+        self.judge_live()?;
+        for station in &mut self.stations {
+            station.links.stingy = self.shape.stingy;
+        }
+        Ok(())
     }
 
     /// Until nothing is left to do.
     pub(super) fn settle(&mut self) -> Outcome {
         self.note(|| "comes to rest".into());
+        for station in &mut self.stations {
+            station.links.stingy = 0;
+        }
         for id in self.ids() {
             let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
             self.stations[edge].links.set_window(link, 1 << 20);
@@ -75,6 +83,9 @@ impl World {
             if seen != head {
                 return Err(format!("edge {nth} rests at {seen}, the journal ends at {head}"));
             }
+            if let Some((link, held)) = station.edge.held().find(|(_, held)| *held != Held::default()) {
+                return Err(format!("edge {nth} rests and holds {held:?} for {link:?}"));
+            }
             let here = self.sessions.values().filter(|session| session.edge == nth).count();
             if station.edge.sessions() != here {
                 return Err(format!("edge {nth} has {} sessions, clients have {here}", station.edge.sessions()));
@@ -88,6 +99,9 @@ impl World {
     fn judge_session(&self, session: &Session) -> Outcome {
         if let Some(code) = session.misbehaved {
             return Err(format!("it should have been closed for {code:?}"));
+        }
+        if session.is_retired(&self.ledger) {
+            return Err(format!("it should have been closed: {:?} were retired", session.ids));
         }
         let who = session.who.ok_or("it was not welcomed")?;
         if let Some(missing) = self.ledger.next_entitled(who, session.last) {
@@ -112,6 +126,16 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// At rest everybody is live: what is published now is read from the journal by nobody.
+    fn judge_live(&mut self) -> Outcome {
+        let caught_up = |world: &Self| world.stats().iter().map(|stats| stats.delivered_catching_up).sum::<u64>();
+        let before = caught_up(self);
+        self.publish_any();
+        self.settle()?;
+        self.judge()?;
+        if caught_up(self) == before { Ok(()) } else { Err("at rest, a session was not live".into()) }
     }
 
     /// Who is quiet is told how far the journal is, at the latest after a tick.

@@ -9,8 +9,8 @@ use carillon_protocol::decoder::Decoder;
 use carillon_protocol::deliver::Deliver;
 use carillon_protocol::ding::{DingPush, DingUpdate, USER_NONE};
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::frame::{Body, RawFrame};
-use carillon_protocol::ids::{DingId, Position};
+use carillon_protocol::frame::RawFrame;
+use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId};
 use carillon_protocol::kinds::Lane;
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::{PublishRefused, Published};
@@ -30,7 +30,8 @@ pub(super) const PUBLISH: StreamId = StreamId(4);
 /// What a device keeps over its sessions.
 pub(super) struct Device {
     pub(super) person: usize,
-    pub(super) id: u64,
+    pub(super) id: DeviceId,
+    pub(super) producer: ProducerId,
     /// What it has stored; may lag behind what it has got.
     pub(super) cursor: Option<Cursor>,
     /// The number that the next publish gets.
@@ -70,6 +71,8 @@ pub(super) struct Session {
     pub(super) edge: usize,
     pub(super) link: LinkKey,
     pub(super) device: usize,
+    /// Who it said it was; the device may have other ids by now.
+    pub(super) ids: (DeviceId, ProducerId),
     pub(super) person: usize,
     pub(super) connected_at_ms: u64,
     /// When `Hello` was sent, and when `Welcome` was read, in steps of the run.
@@ -90,21 +93,23 @@ pub(super) struct Session {
     pub(super) misbehaved: Option<ErrorCode>,
     /// Reads nothing before this step.
     pub(super) deaf_until: usize,
-    /// Falls of its edge off the ring when it connected.
+    /// Falls of its edge off the ring when it connected, and how far the edge was.
     pub(super) falls: u64,
+    pub(super) seen: Position,
     /// On its way to the broker.
     pub(super) uplink: VecDeque<(StreamId, Bytes)>,
     incoming: BTreeMap<StreamId, Incoming>,
 }
 
 impl Session {
-    pub(super) fn new(id: usize, edge: usize, link: LinkKey, device: usize, person: usize) -> Self {
+    pub(super) fn new(id: usize, edge: usize, link: LinkKey, device_at: usize, device: &Device) -> Self {
         Self {
             id,
             edge,
             link,
-            device,
-            person,
+            device: device_at,
+            ids: (device.id, device.producer),
+            person: device.person,
             connected_at_ms: 0,
             hello_at: 0,
             who: None,
@@ -118,6 +123,7 @@ impl Session {
             misbehaved: None,
             deaf_until: 0,
             falls: 0,
+            seen: Position(0),
             uplink: VecDeque::new(),
             incoming: BTreeMap::new(),
         }
@@ -160,7 +166,7 @@ impl Session {
             }
             (CONTROL, _, frame) => self.judge_reply(&frame)?,
             (PUBLISH, _, Frame::Published(published)) => self.judge_published(&published, device, ledger)?,
-            (PUBLISH, _, Frame::PublishRefused(refused)) => judge_refused(&refused, device)?,
+            (PUBLISH, _, Frame::PublishRefused(refused)) => self.judge_refused(&refused, device, ledger)?,
             (_, None, Frame::LaneOpened(LaneOpened { lane })) => {
                 if self.incoming.values().any(|incoming| incoming.lane == Some(lane)) {
                     return Err(format!("a second {lane:?} lane"));
@@ -203,7 +209,7 @@ impl Session {
         };
         let asked = self.pending.remove(&request).ok_or(format!("a reply to {request}, which waits for none"))?;
         let fits = match frame {
-            Frame::Done(_) => matches!(asked, "members" | "recall"),
+            Frame::Done(_) => matches!(asked, "members" | "recall" | "retire"),
             Frame::Marked(_) => asked == "mark",
             Frame::ConversationCreated(_) => asked == "conversation",
             Frame::DingCreated(_) => asked == "ding",
@@ -217,7 +223,7 @@ impl Session {
         let message = ledger.message(published.position).ok_or(format!("{published:?} is not durable"))?;
         let is = (published.conversation, published.seq) == (message.deliver.conversation, message.deliver.seq);
         let mine = Some(message.deliver.author) == self.who.map(|who| who.1);
-        let settled = device.unsettled.remove(&published.number);
+        let settled = self.unsettled(device).and_then(|unsettled| unsettled.remove(&published.number));
         let same = settled.is_none_or(|settled| stamp(&message.deliver.payload) == Some(settled.stamp));
         if is && mine && same { Ok(()) } else { Err(format!("{published:?} for {:?}", message.deliver)) }
     }
@@ -262,7 +268,7 @@ impl Session {
             return Err(format!("{update:?} was told, {mark:?} of {tenant:?} was marked"));
         }
         if !ledger.is_entitled(who, update.conversation, update.position) {
-            return Err(format!("{update:?} is not for {who:?}, no member then {}", ledger.debug_stints(who)));
+            return Err(format!("{update:?} is not for {who:?}, no member then {}", update.position));
         }
         if update.position <= self.receipts {
             return Err(format!("{update:?} came again, or late: {} was before it", self.receipts));
@@ -295,26 +301,39 @@ impl Session {
         Ok(())
     }
 
+    fn judge_refused(&self, refused: &PublishRefused, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
+        match refused.code {
+            // Another session of the producer is at work: it is that one's to send.
+            ErrorCode::FENCED => Ok(()),
+            ErrorCode::NO_PRODUCER if self.retired_at(ledger).is_some() => Ok(()),
+            ErrorCode::NOT_FOUND | ErrorCode::FORBIDDEN | ErrorCode::UNKNOWN_USER | ErrorCode::INVALID => {
+                self.unsettled(device).map(|unsettled| unsettled.remove(&refused.number));
+                Ok(())
+            }
+            _ => Err(format!("{refused:?}")),
+        }
+    }
+
+    /// What the device has not settled, if it still publishes under this session's producer.
+    fn unsettled<'a>(&self, device: &'a mut Device) -> Option<&'a mut BTreeMap<u64, Unsettled>> {
+        (device.producer == self.ids.1).then_some(&mut device.unsettled)
+    }
+
+    /// Where the device or the producer of this session was given up last.
+    pub(super) fn retired_at(&self, ledger: &Ledger) -> Option<Position> {
+        let who = self.who_of(ledger).ok()?;
+        ledger.retired(who, self.ids.0.0).max(ledger.retired(who, self.ids.1.0))
+    }
+
+    /// Whether that was after it was attached, as far as the client knows.
+    pub(super) fn is_retired(&self, ledger: &Ledger) -> bool {
+        let attached_at = self.welcome.as_ref().map_or(Position(0), |welcome| welcome.head);
+        self.retired_at(ledger).is_some_and(|retired_at| retired_at > attached_at)
+    }
+
     /// Who it is; lanes may be open before `Welcome` is read.
     fn who_of(&self, ledger: &Ledger) -> Result<Who, String> {
         let (tenant, handle, _) = PEOPLE[self.person];
         ledger.find(tenant, handle).ok_or_else(|| "a lane of nobody".into())
     }
-}
-
-fn judge_refused(refused: &PublishRefused, device: &mut Device) -> Result<(), String> {
-    match refused.code {
-        // Another session of the producer is at work: it is that one's to send.
-        ErrorCode::FENCED => Ok(()),
-        ErrorCode::NOT_FOUND | ErrorCode::FORBIDDEN | ErrorCode::UNKNOWN_USER | ErrorCode::INVALID => {
-            device.unsettled.remove(&refused.number);
-            Ok(())
-        }
-        _ => Err(format!("{refused:?}")),
-    }
-}
-
-/// The bytes of a frame.
-pub(super) fn bytes_of(frame: &impl Body) -> Bytes {
-    frame.to_bytes()
 }

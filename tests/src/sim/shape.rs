@@ -3,7 +3,6 @@
 
 use carillon::edge::limits::Limits;
 
-use super::links::WINDOW_MIN;
 use super::rng::Rng;
 
 /// What may happen next.
@@ -17,6 +16,7 @@ pub(super) enum Action {
     Publish,
     Burst,
     Connect,
+    Hop,
     Disconnect,
     Window,
     Tease,
@@ -28,6 +28,7 @@ pub(super) enum Action {
     Confirm,
     Recall,
     Mark,
+    Retire,
     Ack,
     Misbehave,
     Clock,
@@ -35,7 +36,7 @@ pub(super) enum Action {
 }
 
 /// Each action and how often it happens, at most, in a thousand.
-const ACTIONS: [(Action, usize); 23] = [
+const ACTIONS: [(Action, usize); 25] = [
     (Action::Turn, 220),
     (Action::Step, 130),
     (Action::Read, 200),
@@ -44,6 +45,7 @@ const ACTIONS: [(Action, usize); 23] = [
     (Action::Publish, 110),
     (Action::Burst, 12),
     (Action::Connect, 35),
+    (Action::Hop, 25),
     (Action::Disconnect, 12),
     (Action::Window, 14),
     (Action::Tease, 6),
@@ -55,6 +57,7 @@ const ACTIONS: [(Action, usize); 23] = [
     (Action::Confirm, 14),
     (Action::Recall, 3),
     (Action::Mark, 40),
+    (Action::Retire, 3),
     (Action::Ack, 24),
     (Action::Misbehave, 1),
     (Action::Clock, 24),
@@ -104,7 +107,7 @@ impl Shape {
     /// A window for a client's streams.
     pub(super) fn window(&self, rng: &mut Rng) -> usize {
         match rng.weighted(&self.windows) {
-            0 => rng.between(WINDOW_MIN, 64),
+            0 => rng.between(1, 64),
             1 => rng.between(64, 500),
             2 => rng.between(500, 5_000),
             _ => 1 << 20,

@@ -14,7 +14,7 @@ use carillon::sequencer::ring::{Found, Ring, ring};
 use carillon::sequencer::{self, EdgeId, Mail, Sequencer, mailbox, submissions};
 use carillon_core::Shard;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::{Incarnation, Position, ProducerId, ShardId};
+use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
 use carillon_transport::LinkKey;
 
 use super::ledger::Ledger;
@@ -71,6 +71,8 @@ pub(super) struct World {
     /// By [`Session::id`].
     pub(super) sessions: BTreeMap<usize, Session>,
     hellos: Vec<Hello>,
+    /// What the broker closed sessions for, and how often.
+    pub(super) closes: BTreeMap<u16, u64>,
     /// Steps so far.
     pub(super) now: usize,
     pub(super) next_stamp: u64,
@@ -138,6 +140,7 @@ impl World {
             devices,
             sessions: BTreeMap::new(),
             hellos: Vec::new(),
+            closes: BTreeMap::new(),
             now: 0,
             next_stamp: 1,
             log,
@@ -223,9 +226,12 @@ impl World {
         let found = self.sessions.values().find(|session| session.edge == nth && session.link == link);
         let Some(id) = found.map(|session| session.id) else { return Ok(()) };
         let session = self.forget(id);
+        *self.closes.entry(code.0).or_default() += 1;
         let waited_ms = self.clock.passed_ms() - session.connected_at_ms;
         let legitimate = match code {
-            ErrorCode::FENCED => self.may_be_fenced(&session),
+            ErrorCode::FENCED => self.may_be_fenced(&session) || session.is_retired(&self.ledger),
+            // An edge does not know whether the device came back after it was given up, and so takes the news for new.
+            ErrorCode::RETIRED => session.retired_at(&self.ledger).is_some_and(|at| at > session.seen),
             ErrorCode::HELLO_TIMEOUT => session.welcome.is_none() && waited_ms >= 10_000,
             _ => session.misbehaved == Some(code),
         };
@@ -266,10 +272,11 @@ fn devices(devices_a_person: usize) -> Vec<Device> {
     let mut devices = Vec::new();
     for person in 0..PEOPLE.len() {
         for nth in 0..devices_a_person {
-            let id = (person * 100 + nth + 1) as u64;
+            let id = DeviceId((person * 100 + nth + 1) as u64);
             devices.push(Device {
                 person,
                 id,
+                producer: producer_of(id),
                 cursor: None,
                 next_number: 1,
                 unsettled: BTreeMap::new(),
@@ -281,6 +288,6 @@ fn devices(devices_a_person: usize) -> Vec<Device> {
 }
 
 /// The producer of a device.
-pub(super) fn producer(device: &Device) -> ProducerId {
-    ProducerId(device.id + 10_000)
+pub(super) fn producer_of(device: DeviceId) -> ProducerId {
+    ProducerId(device.0 + 1_000_000)
 }

@@ -1,0 +1,227 @@
+//! What clients ask for: publishes, requests and acknowledgements, at random.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use carillon_protocol::control::{ConversationCreate, Leave, MembersAdd, MembersRemove};
+use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, UserId};
+use carillon_protocol::kinds::{ConversationKind, MessageKind, PostPolicy, Retired, Role, Target};
+use carillon_protocol::publish::Publish;
+use carillon_protocol::receipt::MarkRead;
+use carillon_protocol::session::{Ack, Retire};
+
+use super::ledger::{Ding, Who};
+use super::parts::PEOPLE;
+use super::session::{CONTROL, PUBLISH, Session, Unsettled};
+use super::shape::Action;
+use super::world::{SHARD, World};
+
+impl World {
+    /// A device publishes on its newest session.
+    pub(super) fn publish_any(&mut self) {
+        let is_open = |session: &Session| session.welcome.is_some();
+        let Some(id) = self.any(is_open) else { return };
+        let (device_at, who) = (self.sessions[&id].device, self.sessions[&id].who);
+        let Some(who) = who else { return };
+        let device = &self.devices[device_at];
+        if device.current != Some(id) || device.unsettled.len() > 200 {
+            return;
+        }
+        let (target, target_id) = match self.any_room(who) {
+            Some(room) if self.rng.percent(80) => (Target::CONVERSATION, room.0),
+            _ => {
+                let users = self.ledger.users(who.0);
+                (Target::USER, u64::from(self.rng.pick(&users).0))
+            }
+        };
+        let stamp = self.next_stamp;
+        self.next_stamp += 1;
+        let payload_bytes = match self.rng.below(100) {
+            0 => self.rng.between(20_000, 65_536),
+            1..5 => self.rng.between(1_000, 5_000),
+            _ => self.rng.between(8, 150),
+        };
+        let mut payload = BytesMut::with_capacity(payload_bytes);
+        payload.put_u64_le(stamp);
+        payload.resize(payload_bytes, stamp.to_le_bytes()[0]);
+        let device = &mut self.devices[device_at];
+        let number = device.next_number;
+        device.next_number += 1;
+        let low = device.unsettled.keys().next().copied().unwrap_or(number);
+        let kind = MessageKind::TEXT;
+        let publish = Publish { number, low, target, target_id, kind, payload: payload.freeze() };
+        device.unsettled.insert(number, Unsettled { stamp, publish: publish.clone() });
+        self.note(|| format!("session {id} publishes {number} with {payload_bytes} bytes to {target:?} {target_id}"));
+        if !self.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
+            self.open_publish(id);
+        }
+        self.send(id, PUBLISH, &publish);
+    }
+
+    fn open_publish(&mut self, id: usize) {
+        let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
+        self.stations[edge].links.open(link, PUBLISH);
+    }
+
+    /// What has no answer is sent again, lowest first.
+    pub(super) fn publish_again(&mut self, id: usize) {
+        let session = &self.sessions[&id];
+        let device = &mut self.devices[session.device];
+        if device.current != Some(id) {
+            return;
+        }
+        if session.retired_at(&self.ledger).is_some() {
+            // What became of them was forgotten with the producer.
+            device.unsettled.clear();
+        }
+        if device.unsettled.is_empty() {
+            return;
+        }
+        let low = *device.unsettled.keys().next().expect("not empty");
+        let again: Vec<Publish> =
+            device.unsettled.values().map(|unsettled| Publish { low, ..unsettled.publish.clone() }).collect();
+        self.open_publish(id);
+        for publish in again {
+            self.send(id, PUBLISH, &publish);
+        }
+    }
+
+    /// A conversation, rather one that the user is in.
+    fn any_room(&mut self, who: Who) -> Option<ConversationId> {
+        let mut rooms = self.ledger.rooms_of(who.0);
+        if self.rng.percent(85) {
+            rooms.retain(|room| self.ledger.rooms[room].present.contains(&who.1));
+        }
+        if rooms.is_empty() { None } else { Some(self.rng.pick(&rooms)) }
+    }
+
+    fn any_users(&mut self, who: Who) -> Vec<UserId> {
+        let users = self.ledger.users(who.0);
+        let count = self.rng.between(1, 3);
+        (0..count).map(|_| self.rng.pick(&users)).collect()
+    }
+
+    /// A request on the control stream, or an acknowledgement.
+    pub(super) fn ask_any(&mut self, action: Action) {
+        let manages = matches!(action, Action::Members | Action::Conversation) && self.rng.percent(70);
+        let such = |session: &Session| {
+            session.who.is_some() && (!manages || PEOPLE[session.person].2 == "service") && session.pending.len() < 18
+        };
+        let Some(id) = self.any(such) else { return };
+        let Some(who) = self.sessions[&id].who else { return };
+        match action {
+            Action::Members => self.change_members(id, who),
+            Action::Conversation => self.create_conversation(id, who),
+            Action::Ding => self.ding(id, who),
+            Action::Confirm => {
+                let waits = |ding: &Ding| ding.waits_for(who);
+                if let Some(ding) = self.any_ding(waits) {
+                    self.ask(id, "confirm", |request| DingConfirm { request, ding });
+                }
+            }
+            Action::Recall => {
+                let sent = |ding: &Ding| !ding.ended && (ding.tenant, ding.sender) == who;
+                if let Some(ding) = self.any_ding(sent) {
+                    self.ask(id, "recall", |request| DingRecall { request, ding });
+                }
+            }
+            Action::Mark => {
+                if let Some(conversation) = self.any_room(who) {
+                    let last = usize::try_from(self.ledger.rooms[&conversation].last_seq().0).expect("few");
+                    let up_to = Seq(self.rng.between(0, last) as u64);
+                    self.ask(id, "mark", |request| MarkRead { request, conversation, up_to });
+                }
+            }
+            Action::Retire => {
+                let person = self.sessions[&id].person;
+                let mine: Vec<usize> =
+                    (0..self.devices.len()).filter(|at| self.devices[*at].person == person).collect();
+                let device = &self.devices[self.rng.pick(&mine)];
+                let (what, retired) = match self.rng.percent(70) {
+                    true => (Retired::DEVICE, device.id.0),
+                    false => (Retired::PRODUCER, device.producer.0),
+                };
+                self.ask(id, "retire", |request| Retire { request, what, id: retired });
+            }
+            Action::Ack => {
+                let (position, receipts_through) = (self.sessions[&id].last, self.sessions[&id].receipts);
+                self.send(id, CONTROL, &Ack { shard: SHARD, position, receipts_through });
+            }
+            Action::Misbehave => {
+                let beyond = Position(self.ledger.head.0 + 1_000);
+                let mut ack = Ack { shard: SHARD, position: Position(0), receipts_through: Position(0) };
+                if self.rng.percent(50) {
+                    ack.position = beyond
+                } else {
+                    ack.receipts_through = beyond
+                }
+                self.session(id).misbehaved.get_or_insert(ErrorCode::ACK_INVALID);
+                self.send(id, CONTROL, &ack);
+            }
+            _ => unreachable!("{action:?} is no request"),
+        }
+    }
+
+    fn change_members(&mut self, id: usize, who: Who) {
+        let Some(conversation) = self.any_room(who) else { return };
+        let members = self.any_users(who);
+        match self.rng.below(5) {
+            0 => self.ask(id, "members", |request| Leave { request, conversation }),
+            1 | 2 => self.ask(id, "members", |request| MembersRemove { request, conversation, members }),
+            _ => {
+                let role = if self.rng.percent(90) { Role::MEMBER } else { Role::ADMIN };
+                self.ask(id, "members", |request| MembersAdd { request, conversation, role, members });
+            }
+        }
+    }
+
+    pub(super) fn create_conversation(&mut self, id: usize, who: Who) {
+        if self.ledger.rooms_of(who.0).len() >= 12 {
+            return;
+        }
+        let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), self.any_users(who));
+        let name = Default::default();
+        self.ask(id, "conversation", |request| ConversationCreate { request, kind, post_policy, name, members });
+    }
+
+    fn ding(&mut self, id: usize, who: Who) {
+        let (key, payload_bytes) = (self.next_stamp, self.rng.between(0, 200));
+        self.next_stamp += 1;
+        let recipients = self.any_users(who);
+        let expires_after_ms = self.rng.pick(&[0, 2_000, 60_000]);
+        let repeat_every_ms = self.rng.pick(&[0, 1_000, 5_000]);
+        let room = self.any_room(who).filter(|_| self.rng.percent(40));
+        let (target, target_id, recipients) = match room {
+            Some(room) => (Target::CONVERSATION, room.0, Vec::new()),
+            None => (Target::USERS, 0, recipients),
+        };
+        let payload = Bytes::from(vec![7; payload_bytes]);
+        let kind = MessageKind::TEXT;
+        self.ask(id, "ding", |request| DingCreate {
+            request,
+            key,
+            target,
+            target_id,
+            expires_after_ms,
+            repeat_every_ms,
+            kind,
+            recipients,
+            payload,
+        });
+    }
+
+    fn any_ding(&mut self, such: impl Fn(&Ding) -> bool) -> Option<DingId> {
+        let dings: Vec<DingId> = self.ledger.dings.iter().filter(|(_, ding)| such(ding)).map(|(id, _)| *id).collect();
+        if dings.is_empty() { None } else { Some(self.rng.pick(&dings)) }
+    }
+
+    fn ask<F: Body>(&mut self, id: usize, what: &'static str, frame: impl FnOnce(u32) -> F) {
+        let session = self.session(id);
+        let request = session.next_request;
+        session.next_request += 1;
+        session.pending.insert(request, what);
+        self.note(|| format!("session {id} asks for {what} as {request}"));
+        self.send(id, CONTROL, &frame(request));
+    }
+}
