@@ -57,14 +57,16 @@ async fn make_group(broker: &Process) -> (Client, ConversationId) {
     drop(events);
     let mut users: Vec<UserId> = Vec::new();
     for nth in 0..MEMBERS {
-        users.push(patiently(service.create_user(&handle(nth))).await.unwrap());
+        users.push(patiently(service.create_user(&handle(nth))).await.expect("a user is made"));
     }
     // The service owns the group, and stands in it beside the members.
     let (first, rest) = users.split_at(1);
-    let group = patiently(service.create_conversation(NewConversation::group(first).named("log"))).await.unwrap();
+    let group = patiently(service.create_conversation(NewConversation::group(first).named("log")))
+        .await
+        .expect("a group is made");
     patiently(service.add_members(group.conversation, rest, carillon_client::protocol::kinds::Role::MEMBER))
         .await
-        .unwrap();
+        .expect("members are added");
     (service, group.conversation)
 }
 
@@ -98,14 +100,14 @@ fn publish_through_the_command(broker: &Process, lines: &[String]) {
          token_key = \"token.key\"\nstate = \"state\"\n",
         broker.address
     );
-    std::fs::write(&context, text).unwrap();
+    std::fs::write(&context, text).expect("a context");
     let mut command = Command::new(binary());
     command.args(["pub", "--user", &handle(0), "--conversation", "log", "--lines", "--context"]).arg(&context);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all((lines.join("\n") + "\n").as_bytes()).expect("it reads all");
     drop(input);
-    assert!(child.wait().unwrap().success(), "carillon pub --lines failed");
+    assert!(child.wait().expect("it ends").success(), "carillon pub --lines failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

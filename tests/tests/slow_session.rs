@@ -24,13 +24,13 @@ async fn publish_all(alice: &Client, group: carillon_client::protocol::ids::Conv
     for number in 0..MESSAGES {
         let mut payload = number.to_le_bytes().to_vec();
         payload.resize(PAYLOAD_BYTES, b'.');
-        acks.push_back(patiently(alice.enqueue(group, MessageKind::TEXT, payload)).await.unwrap());
+        acks.push_back(patiently(alice.enqueue(group, MessageKind::TEXT, payload)).await.expect("it is durable"));
         if acks.len() >= 512 {
-            patiently(acks.pop_front().expect("not empty")).await.unwrap();
+            patiently(acks.pop_front().expect("not empty")).await.expect("it is durable");
         }
     }
     for ack in acks {
-        patiently(ack).await.unwrap();
+        patiently(ack).await.expect("it is durable");
     }
 }
 
