@@ -27,7 +27,7 @@ use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use fences::Fences;
 pub use queue::{
     CONTROLS_QUEUED_MAX, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge,
-    Wake, mailbox, submissions,
+    Wake, mailbox, submissions, submissions_with_room,
 };
 use ring::RingWriter;
 

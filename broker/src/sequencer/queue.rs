@@ -137,8 +137,13 @@ pub struct Submitted {
 
 /// The sequencer's queues.
 pub fn submissions() -> (Submit, Submitted) {
-    let (publishes_in, publishes) = bounded(PUBLISHES_QUEUED_MAX);
-    let (controls_in, controls) = bounded(CONTROLS_QUEUED_MAX);
+    submissions_with_room(PUBLISHES_QUEUED_MAX, CONTROLS_QUEUED_MAX)
+}
+
+/// As [`submissions`], with room for so many: for tests.
+pub fn submissions_with_room(publishes_max: usize, controls_max: usize) -> (Submit, Submitted) {
+    let (publishes_in, publishes) = bounded(publishes_max);
+    let (controls_in, controls) = bounded(controls_max);
     (Submit { publishes: publishes_in, controls: controls_in }, Submitted { publishes, controls })
 }
 
