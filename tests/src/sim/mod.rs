@@ -122,6 +122,7 @@ fn live(seed: u64, log: Rc<RefCell<Log>>) -> Result<Coverage, String> {
     }
     world.rest()?;
     reunite(&mut world)?;
+    world.end()?;
     Ok(coverage(&world))
 }
 
@@ -159,6 +160,7 @@ fn coverage(world: &World) -> Coverage {
         match ErrorCode(*code) {
             ErrorCode::FENCED => coverage.fenced += count,
             ErrorCode::RETIRED => coverage.retired += count,
+            ErrorCode::DRAINING => {}
             _ => coverage.misbehaved += count,
         }
     }

@@ -25,6 +25,41 @@ impl World {
         Ok(())
     }
 
+    /// The edges end: what was handed to them is answered, everybody is told, and nobody is left.
+    pub(super) fn end(&mut self) -> Outcome {
+        for _ in 0..20 {
+            self.publish_any();
+        }
+        for id in self.ids() {
+            self.send_up(id, usize::MAX);
+        }
+        for nth in 0..self.stations.len() {
+            self.turn(nth, usize::MAX)?;
+        }
+        self.draining = true;
+        for station in &mut self.stations {
+            station.edge.drain(&mut station.links, 1_000);
+        }
+        self.settle()?;
+        for session in self.sessions.values() {
+            let missing = session.who.and_then(|who| self.ledger.next_entitled(who, session.last));
+            if !session.told_goodbye || missing.is_some() {
+                let told = session.told_goodbye;
+                return Err(format!("at the end, session {}: goodbye {told}, missing {missing:?}", session.id));
+            }
+        }
+        for nth in 0..self.stations.len() {
+            let station = &mut self.stations[nth];
+            if !station.edge.is_settled() {
+                return Err(format!("edge {nth} waits for answers at rest"));
+            }
+            station.edge.close_all(&mut station.links);
+            self.turn(nth, usize::MAX)?;
+        }
+        self.settle()?;
+        if self.sessions.is_empty() { Ok(()) } else { Err("a session outlives its edge".into()) }
+    }
+
     /// Until nothing is left to do.
     pub(super) fn settle(&mut self) -> Outcome {
         self.note(|| "comes to rest".into());

@@ -89,6 +89,8 @@ pub(super) struct Session {
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
+    /// The broker is about to end.
+    pub(super) told_goodbye: bool,
     /// What the broker is to close it with.
     pub(super) misbehaved: Option<ErrorCode>,
     /// Reads nothing before this step.
@@ -120,6 +122,7 @@ impl Session {
             next_request: 1,
             pushed: BTreeSet::new(),
             updated: BTreeSet::new(),
+            told_goodbye: false,
             misbehaved: None,
             deaf_until: 0,
             falls: 0,
@@ -164,6 +167,7 @@ impl Session {
                 self.judge_welcome(welcome, ledger)?;
                 return Ok(News::Welcomed);
             }
+            (CONTROL, _, Frame::Goodbye(_)) if self.welcome.is_some() => self.told_goodbye = true,
             (CONTROL, _, frame) => self.judge_reply(&frame)?,
             (PUBLISH, _, Frame::Published(published)) => self.judge_published(&published, device, ledger)?,
             (PUBLISH, _, Frame::PublishRefused(refused)) => self.judge_refused(&refused, device, ledger)?,

@@ -1,7 +1,8 @@
 //! What a run is like: limits, windows and the likelihood of each action, so that some runs drown in one thing and others
 //! never see it.
 
-use carillon::edge::limits::Limits;
+use carillon::edge::limits::{FENCES_QUEUED_MAX, Limits};
+use carillon::sequencer::{CONTROLS_QUEUED_MAX, PUBLISHES_QUEUED_MAX};
 
 use super::rng::Rng;
 
@@ -70,6 +71,10 @@ pub(super) struct Shape {
     pub(super) ring_batches: usize,
     pub(super) ring_bytes: usize,
     pub(super) segment_bytes: u64,
+    /// Room in the sequencer's queues, and for news of fenced sessions.
+    pub(super) publishes_queued: usize,
+    pub(super) controls_queued: usize,
+    pub(super) fences_queued: usize,
     /// Requests that the reader takes.
     pub(super) reader_room: usize,
     /// How likely a write is cut though there is room, in percent.
@@ -91,6 +96,9 @@ impl Shape {
             ring_batches: rng.pick(&[1, 2, 4, 6, 8, 64, 64]),
             ring_bytes: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 3_000]),
             segment_bytes: rng.pick(&[8 * 1024, 32 * 1024, 128 * 1024]),
+            publishes_queued: rng.pick(&[1, 3, PUBLISHES_QUEUED_MAX]),
+            controls_queued: rng.pick(&[1, 3, CONTROLS_QUEUED_MAX, CONTROLS_QUEUED_MAX]),
+            fences_queued: rng.pick(&[1, FENCES_QUEUED_MAX]),
             reader_room: rng.between(1, 4),
             stingy: rng.pick(&[0, 0, 5, 30]),
             devices_a_person: rng.between(1, 3),

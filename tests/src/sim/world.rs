@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use carillon::clock::Clock;
-use carillon::edge::limits::{FENCES_QUEUED_MAX, Limits, URGENT_BYTES_MAX};
+use carillon::edge::limits::{Limits, URGENT_BYTES_MAX};
 use carillon::edge::{self, Edge, Left, Stats};
 use carillon::index::Index;
 use carillon::journal::{Identity, Journal, JournalOptions, MemoryStorage, Opened, SegmentJournal, open};
 use carillon::sequencer::ring::{Found, Ring, ring};
-use carillon::sequencer::{self, EdgeId, Mail, Sequencer, mailbox, submissions};
+use carillon::sequencer::{self, EdgeId, Mail, Sequencer, mailbox, submissions_with_room};
 use carillon_core::Shard;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
@@ -71,6 +71,8 @@ pub(super) struct World {
     /// By [`Session::id`].
     pub(super) sessions: BTreeMap<usize, Session>,
     hellos: Vec<Hello>,
+    /// The edges have been told to end.
+    pub(super) draining: bool,
     /// What the broker closed sessions for, and how often.
     pub(super) closes: BTreeMap<u16, u64>,
     /// Steps so far.
@@ -93,13 +95,13 @@ impl World {
         let clock = Arc::new(SimClock::new());
         let bodies = Arc::new(LateReader::new(reader, shape.reader_room));
         let (writer, ring) = ring(shape.ring_batches, shape.ring_bytes);
-        let (submit, queues) = submissions();
+        let (submit, queues) = submissions_with_room(shape.publishes_queued, shape.controls_queued);
         let index = Arc::new(Index::new());
         let (mut mailboxes, mut stations) = (Vec::new(), Vec::new());
         for nth in 0..2 {
             let wake = Arc::new(SimWake::default());
             let room = shape.limits.replies_reserved_max + shape.limits.reads_in_flight_max;
-            let (mailbox, Mail { replies, replies_in, fences }) = mailbox(wake.clone(), room, FENCES_QUEUED_MAX);
+            let (mailbox, Mail { replies, replies_in, fences }) = mailbox(wake.clone(), room, shape.fences_queued);
             mailboxes.push(mailbox);
             let parts = edge::Parts {
                 id: EdgeId(nth),
@@ -140,6 +142,7 @@ impl World {
             devices,
             sessions: BTreeMap::new(),
             hellos: Vec::new(),
+            draining: false,
             closes: BTreeMap::new(),
             now: 0,
             next_stamp: 1,
@@ -232,6 +235,7 @@ impl World {
             ErrorCode::FENCED => self.may_be_fenced(&session) || session.is_retired(&self.ledger),
             // An edge does not know whether the device came back after it was given up, and so takes the news for new.
             ErrorCode::RETIRED => session.retired_at(&self.ledger).is_some_and(|at| at > session.seen),
+            ErrorCode::DRAINING => self.draining,
             ErrorCode::HELLO_TIMEOUT => session.welcome.is_none() && waited_ms >= 10_000,
             _ => session.misbehaved == Some(code),
         };
