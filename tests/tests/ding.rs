@@ -162,8 +162,11 @@ async fn a_ding_is_repeated_until_it_is_confirmed_and_not_afterwards() {
     // The SDK shows a repeat once; a device below it sees all of them.
     let dial = Dial::new(&broker.site, broker.address);
     let mut device = dial.attach(&hello(&broker.site, "bob", 4_711)).unwrap();
+    let mut carols = dial.attach(&hello(&broker.site, "carol", 4_711)).unwrap();
     let repeated = || Ding { repeat_every: Some(Duration::from_secs(1)), ..to(&[bob.user()]) };
-    let first = send(&alice, repeated()).await;
+    // Carol never confirms: the first DING stays open, and is repeated for her alone.
+    let carol = patiently(alice.find_user("carol")).await.unwrap();
+    let first = send(&alice, Ding { repeat_every: Some(Duration::from_secs(1)), ..to(&[bob.user(), carol]) }).await;
     for nth in 0..3 {
         let Frame::DingPush(push) = urgent(&mut device) else { panic!("something else than push {nth}") };
         assert_eq!(push.ding, first);
@@ -181,6 +184,10 @@ async fn a_ding_is_repeated_until_it_is_confirmed_and_not_afterwards() {
     for _ in 0..3 {
         let Frame::DingPush(push) = urgent(&mut device) else { panic!("something else than a push") };
         assert_eq!(push.ding, second, "the confirmed one is not pushed again");
+    }
+    for nth in 0..4 {
+        let Frame::DingPush(push) = urgent(&mut carols) else { panic!("something else than push {nth}") };
+        assert_eq!(push.ding, first, "who has not confirmed is not spared");
     }
     // Without repeats it comes once, and with the next connection.
     patiently(bob.confirm(second)).await.unwrap();
