@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use carillon_client::{
-    Client, ConnectError, ConversationId, Cursor, ErrorCode, Event, Events, FileStore, Identity, MemoryStore, Message,
-    MessageKind, Position, PublishError, PublishHandle, Published, Saved, Start, Store, Unsettled,
+    Client, ConnectError, ConversationId, Cursor, Disconnect, ErrorCode, Event, Events, FileStore, Identity,
+    MemoryStore, Message, MessageKind, Position, PublishError, PublishHandle, Published, Saved, Start, Store,
+    Unsettled,
 };
 use carillon_tests::harness::{
     Broker, Process, connect, group_of, next_message, next_texts, next_that, patiently, say,
@@ -133,6 +134,23 @@ async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_when_the_broker_is_stopped() {
     nothing_is_lost_or_doubled(Process::terminate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_killed_tells_its_old_clients_when_it_is_back() {
+    let mut broker = Process::start();
+    let (bob, mut events) = connect(broker.site.config(broker.address, "bob")).await;
+    for _ in 0..3 {
+        broker.kill();
+        broker.start_again();
+        patiently(bob.conversations()).await.unwrap();
+        let reason = next_that(&mut events, |event| match event {
+            Event::Disconnected { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        // By a stateless reset: whoever gets none waits in vain for its idle timeout.
+        assert_eq!(reason.await, Disconnect::Lost("reset by peer".to_owned()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
