@@ -117,7 +117,8 @@ impl Order {
         ding.expires_after = self.expires;
         ding.repeat_every = Some(self.repeat).filter(|every| !every.is_zero());
         let created = session.client.ding(ding).await.map_err(|error| Failure::request("sending the DING", error))?;
-        out.line(format_args!("DING {} rings {} users", created.ding, created.recipients))?;
+        let users = if created.recipients == 1 { "user" } else { "users" };
+        out.line(format_args!("DING {} rings {} {users}", created.ding, created.recipients))?;
         out.flush()?;
         Ok(created.ding)
     }
