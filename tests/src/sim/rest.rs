@@ -1,10 +1,13 @@
 //! Coming to rest: everybody reads, sends and answers until nothing is left to do, an edge getting a turn only when
 //! something wakes it. Then everybody must have everything.
 
-use super::session::Session;
-use super::world::{Outcome, World};
+use std::collections::BTreeSet;
+
 use carillon::edge::{Held, Left};
 use carillon_protocol::ids::Position;
+
+use super::session::Session;
+use super::world::{Outcome, World};
 
 /// Rounds of everybody doing what there is to do; far more than any run needs.
 const ROUNDS_MAX: usize = 5_000;
@@ -124,6 +127,12 @@ impl World {
             let here = self.sessions.values().filter(|session| session.edge == nth).count();
             if station.edge.sessions() != here {
                 return Err(format!("edge {nth} has {} sessions, clients have {here}", station.edge.sessions()));
+            }
+        }
+        let mut spoken_for = BTreeSet::new();
+        for session in self.sessions.values() {
+            if !spoken_for.insert((session.person, session.ids.0)) {
+                return Err(format!("session {} has company: {:?} has two sessions", session.id, session.ids));
             }
         }
         self.sessions.values().try_for_each(|session| {
