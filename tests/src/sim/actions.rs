@@ -2,7 +2,7 @@
 
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{DeviceId, Incarnation, Position};
+use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId};
 use carillon_protocol::session::{Cursor, Hello, VERSION};
 use carillon_transport::StreamId;
 
@@ -152,7 +152,9 @@ impl World {
         let window = self.shape.window(&mut self.rng);
         self.renew(device_at);
         let device = &self.devices[device_at];
-        let (person, hello_device, producer) = (device.person, device.id, device.producer);
+        let (person, hello_device) = (device.person, device.id);
+        // A few sessions publish nothing.
+        let producer = if self.rng.percent(85) { device.producer } else { ProducerId(0) };
         let mut cursor = device.cursor;
         if let (Some(id), true) = (device.current, self.rng.percent(50)) {
             self.disconnect(id);
@@ -181,6 +183,7 @@ impl World {
         let mut session = Session::new(id, nth, link, device_at, &self.devices[device_at]);
         (session.last, session.receipts) =
             cursor.map_or((Position(0), Position(0)), |c| (c.position, c.receipts_through));
+        session.ids.1 = producer;
         session.connected_at_ms = self.clock.passed_ms();
         session.hello_at = self.now;
         session.misbehaved = misbehaved;

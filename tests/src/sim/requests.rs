@@ -5,7 +5,7 @@ use carillon_protocol::control::{ConversationCreate, Leave, MembersAdd, MembersR
 use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, UserId};
+use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, UserId};
 use carillon_protocol::kinds::{ConversationKind, MessageKind, PostPolicy, Retired, Role, Target};
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
@@ -20,7 +20,7 @@ use super::world::{SHARD, World};
 impl World {
     /// A device publishes on its newest session.
     pub(super) fn publish_any(&mut self) {
-        let is_open = |session: &Session| session.welcome.is_some();
+        let is_open = |session: &Session| session.welcome.is_some() && session.ids.1 != ProducerId(0);
         let Some(id) = self.any(is_open) else { return };
         let (device_at, who) = (self.sessions[&id].device, self.sessions[&id].who);
         let Some(who) = who else { return };
@@ -68,7 +68,7 @@ impl World {
     pub(super) fn publish_again(&mut self, id: usize) {
         let session = &self.sessions[&id];
         let device = &mut self.devices[session.device];
-        if device.current != Some(id) {
+        if device.current != Some(id) || session.ids.1 == ProducerId(0) {
             return;
         }
         if session.retired_at(&self.ledger).is_some() {

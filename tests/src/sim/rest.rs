@@ -155,7 +155,8 @@ impl World {
             return Err(format!("without a reply: {:?}", session.pending));
         }
         let device = &self.devices[session.device];
-        if device.current == Some(session.id) && !device.unsettled.is_empty() {
+        let publishes = device.current == Some(session.id) && session.ids.1 == device.producer;
+        if publishes && !device.unsettled.is_empty() {
             return Err(format!("without an answer: publishes {:?}", device.unsettled.keys()));
         }
         for (id, ding) in &self.ledger.dings {
