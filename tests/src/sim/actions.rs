@@ -33,6 +33,12 @@ impl World {
                     self.publish_any();
                 }
             }
+            Action::Flurry => {
+                for _ in 0..self.rng.between(4, 12) {
+                    let action = self.rng.pick(&[Action::Members, Action::Mark, Action::Mark]);
+                    self.ask_any(action);
+                }
+            }
             Action::Connect => {
                 let (device, nth) = (self.rng.below(self.devices.len()), self.rng.below(2));
                 self.connect(device, nth);
@@ -87,7 +93,7 @@ impl World {
     }
 
     fn turn_any(&mut self) -> Outcome {
-        let nth = self.rng.below(2);
+        let nth = usize::from(!self.rng.percent(self.shape.turns_of_first));
         let events_max = if self.rng.percent(20) { self.rng.between(0, 3) } else { usize::MAX };
         if self.stations[nth].stalled_until > self.now { Ok(()) } else { self.turn(nth, events_max) }
     }

@@ -24,6 +24,7 @@ pub(super) enum Action {
     Deafen,
     Stall,
     Members,
+    Flurry,
     Conversation,
     Ding,
     Confirm,
@@ -37,7 +38,7 @@ pub(super) enum Action {
 }
 
 /// Each action and how often it happens, at most, in a thousand.
-const ACTIONS: [(Action, usize); 25] = [
+const ACTIONS: [(Action, usize); 26] = [
     (Action::Turn, 220),
     (Action::Step, 130),
     (Action::Read, 200),
@@ -53,6 +54,7 @@ const ACTIONS: [(Action, usize); 25] = [
     (Action::Deafen, 12),
     (Action::Stall, 10),
     (Action::Members, 60),
+    (Action::Flurry, 10),
     (Action::Conversation, 4),
     (Action::Ding, 12),
     (Action::Confirm, 14),
@@ -77,6 +79,8 @@ pub(super) struct Shape {
     pub(super) fences_queued: usize,
     /// Requests that the reader takes.
     pub(super) reader_room: usize,
+    /// How many of a hundred turns the first edge gets: the other one lags behind, or runs ahead.
+    pub(super) turns_of_first: usize,
     /// How likely a write is cut though there is room, in percent.
     pub(super) stingy: usize,
     pub(super) devices_a_person: usize,
@@ -100,6 +104,7 @@ impl Shape {
             controls_queued: rng.pick(&[1, 3, CONTROLS_QUEUED_MAX, CONTROLS_QUEUED_MAX]),
             fences_queued: rng.pick(&[1, FENCES_QUEUED_MAX]),
             reader_room: rng.between(1, 4),
+            turns_of_first: rng.pick(&[50, 50, 5, 15, 85, 95]),
             stingy: rng.pick(&[0, 0, 5, 30]),
             devices_a_person: rng.between(1, 3),
             steps: rng.pick(&[100, 300, 300, 700]),
