@@ -17,7 +17,7 @@ use carillon_transport::{Link, LinkKey, Room};
 
 use super::session::Feed;
 use super::{Edge, Links};
-use crate::index::Index;
+use crate::index::{Index, Lookup};
 use crate::journal::{Entry, ReadError, ReadRequest};
 use crate::sequencer::ToEdge;
 
@@ -88,7 +88,9 @@ fn plan(
         let until = stint.left.map_or(reach, |left| left.min(reach));
         if after < until {
             // One more than is kept, so that a conversation that was cut is known to be.
-            index.positions(stint.conversation, after, until, positions_max + 1, &mut positions);
+            let recent = index.recent();
+            let found = recent.positions(stint.conversation, after, until, positions_max + 1, &mut positions);
+            found.expect("the index is in memory");
         }
         if positions.len() > 4 * positions_max {
             let (_, last, _) = positions.select_nth_unstable(positions_max);

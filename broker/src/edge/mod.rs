@@ -35,7 +35,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::clock::Clock;
 use crate::index::Index;
-use crate::journal::{ReadRequest, ReaderPool};
+use crate::journal::{ReadJob, ReadRequest, ReaderPool};
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
@@ -54,11 +54,21 @@ pub trait ReadBodies: Send + Sync {
     /// # Errors
     /// Gives the request back when too many are queued.
     fn submit(&self, request: ReadRequest) -> Result<(), ReadRequest>;
+
+    /// Does something else that may wait for a file, such as a lookup in the index on disk.
+    ///
+    /// # Errors
+    /// Gives the job back when too many are queued.
+    fn run(&self, job: ReadJob) -> Result<(), ReadJob>;
 }
 
 impl ReadBodies for ReaderPool {
     fn submit(&self, request: ReadRequest) -> Result<(), ReadRequest> {
         ReaderPool::submit(self, request)
+    }
+
+    fn run(&self, job: ReadJob) -> Result<(), ReadJob> {
+        ReaderPool::run(self, job)
     }
 }
 

@@ -50,7 +50,7 @@ pub use limits::{
     READER_THREADS_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
 };
 pub use memory::{Loss, MemoryStorage};
-pub use pool::{ReadDone, ReadRequest, ReaderPool};
+pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
 pub use recovery::{JournalOptions, Opened, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};

@@ -1,4 +1,4 @@
-//! Threads that read the journal, so that no edge waits for a file.
+//! Threads that read the journal and the index, so that no edge waits for a file.
 
 use std::io;
 use std::process;
@@ -13,6 +13,9 @@ use super::reader::{ReadError, Reader};
 /// What is done with a read's result, on a reader thread: it must only hand it over.
 pub type ReadDone = Box<dyn FnOnce(Result<Vec<Entry>, ReadError>) + Send>;
 
+/// Something else to do on a reader thread, such as a lookup in the index on disk. It hands its result over itself.
+pub type ReadJob = Box<dyn FnOnce() + Send>;
+
 /// One read for the pool; see [`Reader::read`].
 pub struct ReadRequest {
     /// The positions wanted, ascending.
@@ -23,12 +26,18 @@ pub struct ReadRequest {
     pub done: ReadDone,
 }
 
+/// What waits for a thread.
+enum Work {
+    Read(ReadRequest),
+    Job(ReadJob),
+}
+
 /// A fixed number of reader threads behind one bounded queue.
 ///
 /// Dropping the pool lets the threads finish what is queued, which is bounded, and joins them. A panic in a reader
 /// thread ends the process.
 pub struct ReaderPool {
-    queue: Option<Sender<ReadRequest>>,
+    queue: Option<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -55,13 +64,32 @@ impl ReaderPool {
     ///
     /// Hands the request back if the queue is full; the caller asks again later.
     pub fn submit(&self, request: ReadRequest) -> Result<(), ReadRequest> {
-        let queue = self.queue.as_ref().expect("the queue lives as long as the pool");
-        queue.try_send(request).map_err(|error| match error {
-            TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
+        self.queue(Work::Read(request)).map_err(|work| match work {
+            Work::Read(request) => request,
+            Work::Job(_) => unreachable!("a read was queued"),
         })
     }
 
-    /// Requests that wait for a thread.
+    /// Queues a job, in turn with the reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReaderPool::submit`].
+    pub fn run(&self, job: ReadJob) -> Result<(), ReadJob> {
+        self.queue(Work::Job(job)).map_err(|work| match work {
+            Work::Job(job) => job,
+            Work::Read(_) => unreachable!("a job was queued"),
+        })
+    }
+
+    fn queue(&self, work: Work) -> Result<(), Work> {
+        let queue = self.queue.as_ref().expect("the queue lives as long as the pool");
+        queue.try_send(work).map_err(|error| match error {
+            TrySendError::Full(work) | TrySendError::Disconnected(work) => work,
+        })
+    }
+
+    /// Requests and jobs that wait for a thread.
     pub fn queued(&self) -> usize {
         self.queue.as_ref().map_or(0, Sender::len)
     }
@@ -88,9 +116,12 @@ impl Drop for EndOnPanic {
     }
 }
 
-fn run(reader: &Reader, requests: &Receiver<ReadRequest>) {
+fn run(reader: &Reader, queue: &Receiver<Work>) {
     let _guard = EndOnPanic;
-    for ReadRequest { positions, bytes_max, done } in requests {
-        done(reader.read(&positions, bytes_max));
+    for work in queue {
+        match work {
+            Work::Read(ReadRequest { positions, bytes_max, done }) => done(reader.read(&positions, bytes_max)),
+            Work::Job(job) => job(),
+        }
     }
 }

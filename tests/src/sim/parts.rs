@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use carillon::clock::{Clock, SystemClock};
 use carillon::edge::ReadBodies;
 use carillon::edge::auth::{AUDIENCE, Authenticator, Claims};
-use carillon::journal::{ReadRequest, Reader};
+use carillon::journal::{ReadJob, ReadRequest, Reader};
 use carillon::sequencer::Wake;
 use carillon_protocol::ids::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
@@ -80,11 +80,17 @@ impl Wake for SimWake {
     }
 }
 
+/// What a late reader has yet to do.
+enum Late {
+    Read(ReadRequest),
+    Job(ReadJob),
+}
+
 /// Reads from the journal when it is told to, whichever request it is told to, and takes few of them.
 pub(super) struct LateReader {
     reader: Reader,
     room: usize,
-    waiting: Mutex<Vec<ReadRequest>>,
+    waiting: Mutex<Vec<Late>>,
 }
 
 impl LateReader {
@@ -92,7 +98,7 @@ impl LateReader {
         Self { reader, room, waiting: Mutex::default() }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Vec<ReadRequest>> {
+    fn queue(&self) -> MutexGuard<'_, Vec<Late>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,8 +108,11 @@ impl LateReader {
 
     /// Answers the nth request that waits.
     pub(super) fn answer(&self, nth: usize) {
-        let request = self.queue().swap_remove(nth);
-        (request.done)(self.reader.read(&request.positions, request.bytes_max));
+        let late = self.queue().swap_remove(nth);
+        match late {
+            Late::Read(request) => (request.done)(self.reader.read(&request.positions, request.bytes_max)),
+            Late::Job(job) => job(),
+        }
     }
 }
 
@@ -113,7 +122,16 @@ impl ReadBodies for LateReader {
         if queue.len() >= self.room {
             return Err(request);
         }
-        queue.push(request);
+        queue.push(Late::Read(request));
+        Ok(())
+    }
+
+    fn run(&self, job: ReadJob) -> Result<(), ReadJob> {
+        let mut queue = self.queue();
+        if queue.len() >= self.room {
+            return Err(job);
+        }
+        queue.push(Late::Job(job));
         Ok(())
     }
 }

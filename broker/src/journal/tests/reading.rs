@@ -142,3 +142,25 @@ fn the_pool_answers_and_hands_back_what_does_not_fit() {
     let answers: Vec<_> = results.iter().map(Result::unwrap).collect();
     assert_eq!(answers, [&expected.acknowledged[..2], &expected.acknowledged[..2]]);
 }
+
+#[test]
+fn the_pool_does_other_jobs_in_turn_and_hands_back_what_does_not_fit() {
+    let (opened, _) = written(&MemoryStorage::new(), 1);
+    let pool = ReaderPool::start(&opened.reader, 1, 1).unwrap();
+    let (hold, held) = sync_channel::<()>(0);
+    let (started, starts) = sync_channel::<()>(0);
+    let (done, results) = sync_channel(4);
+    let (first, second) = (done.clone(), done);
+    let blocking = Box::new(move || {
+        started.send(()).unwrap();
+        held.recv().unwrap();
+        first.send(1).unwrap();
+    });
+    assert!(pool.run(blocking).is_ok());
+    starts.recv().unwrap();
+    assert!(pool.run(Box::new(move || second.send(2).unwrap())).is_ok());
+    assert!(pool.run(Box::new(|| {})).is_err());
+    hold.send(()).unwrap();
+    drop(pool);
+    assert_eq!(results.iter().collect::<Vec<_>>(), [1, 2]);
+}

@@ -1,0 +1,60 @@
+//! What readers may ask the index, and why they may get no answer.
+
+use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
+use thiserror::Error;
+
+/// Where one message lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number in its conversation.
+    pub seq: Seq,
+    /// Its record in the journal.
+    pub position: Position,
+    /// Who wrote it.
+    pub author: UserId,
+}
+
+/// Why a lookup has no answer. Nothing was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LookupError {
+    /// Part of it lies in blocks on disk: ask [`Index::whole`](super::Index::whole), on a reader thread.
+    #[error("the answer lies on disk")]
+    OnDisk,
+    /// Blocks are lost or damaged and are being rebuilt from the journal: ask again later.
+    #[error("the index is being rebuilt")]
+    Rebuilding,
+}
+
+/// Read access to the messages above the floor: those that retention has not taken.
+pub trait Lookup {
+    /// Appends the positions in `(after, through]`, ascending, at most `limit`.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    fn positions(
+        &self,
+        conversation: ConversationId,
+        after: Position,
+        through: Position,
+        limit: usize,
+        out: &mut Vec<Position>,
+    ) -> Result<(), LookupError>;
+
+    /// The seq of the last message at or before a position, 0 if there is none; the floor's seq for all before the floor.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    fn rank(&self, conversation: ConversationId, position: Position) -> Result<Seq, LookupError>;
+
+    /// Appends the places of the seqs from `from` on, ascending, at most `limit`. Those at or below the floor are absent.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    fn places(
+        &self,
+        conversation: ConversationId,
+        from: Seq,
+        limit: usize,
+        out: &mut Vec<Place>,
+    ) -> Result<(), LookupError>;
+}
