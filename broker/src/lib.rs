@@ -10,6 +10,7 @@ pub mod journal;
 pub mod material;
 pub mod sequencer;
 pub mod server;
+pub mod store;
 pub mod tls;
 
 /// The UDP port of a broker, unless told otherwise.

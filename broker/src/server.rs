@@ -10,10 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use carillon_core::Shard;
-use carillon_core::effect::Effects;
-use carillon_core::record::Record;
-use carillon_protocol::ids::{Position, ShardId};
+use carillon_protocol::ids::ShardId;
 use carillon_transport::{Endpoint, TransportConfig};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use jsonwebtoken::DecodingKey;
@@ -25,11 +22,12 @@ use crate::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
 use crate::edge::{self, Control, Edge, ReadBodies};
 use crate::index::Index;
 use crate::journal::{
-    Batch, CommitError, FileStorage, Journal, JournalOptions, OpenError, Opened, READER_QUEUE_DEFAULT,
-    READER_THREADS_DEFAULT, ReaderPool, RecoveryReport, ReplayError, Storage, StorageError, open,
+    CommitError, FileStorage, Journal, JournalOptions, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, ReaderPool,
+    RecoveryReport, Storage, StorageError,
 };
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
+use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::tls;
 
 /// What a broker is started with.
@@ -58,7 +56,7 @@ pub enum StartError {
     Storage(#[from] StorageError),
     /// The journal is damaged, or was written by something else.
     #[error("cannot open the journal: {0}")]
-    Journal(#[from] OpenError),
+    Journal(#[from] StoreError),
     /// The address cannot be bound.
     #[error("cannot listen on {address} (UDP): {source}")]
     Listen {
@@ -99,32 +97,8 @@ pub struct Server {
     failures: Receiver<Failure>,
 }
 
-/// What opening the journal and replaying it gives.
-struct Replayed {
-    shard: Shard,
-    index: Index,
-    opened: Opened,
-}
-
 /// The one shard of today.
 const SHARD: ShardId = ShardId(0);
-
-fn replay(storage: Arc<dyn Storage>) -> Result<Replayed, OpenError> {
-    let mut shard = Shard::new(SHARD);
-    let index = Index::new();
-    let mut effects = Effects::default();
-    let mut apply = |batch: &Batch| -> Result<(), ReplayError> {
-        for entry in batch.entries() {
-            let record = Record::decode(entry.private, entry.frame).map_err(ReplayError::new)?;
-            shard.apply(&record, &mut effects).map_err(ReplayError::new)?;
-            sequencer::index_signals(&index, &effects.signals);
-            effects.signals.clear();
-        }
-        Ok(())
-    };
-    let opened = open(storage, JournalOptions::new(SHARD), Position(0), &mut apply)?;
-    Ok(Replayed { shard, index, opened })
-}
 
 impl Server {
     /// Recovers the journal, binds, and serves.
@@ -146,7 +120,9 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn start_on(options: Options, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
-        let Replayed { shard, index, opened } = replay(storage)?;
+        let index = Index::new();
+        let store = StoreOptions { journal: JournalOptions::new(SHARD), clock: options.clock.clone() };
+        let Store { shard, opened } = store::open(storage, &store, &mut &index)?;
         log_recovery(&opened.report);
         let edges = if options.edges == 0 {
             thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX)

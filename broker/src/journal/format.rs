@@ -80,6 +80,17 @@ pub struct Identity {
     pub salt: u64,
 }
 
+impl Identity {
+    /// One that no journal has had.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        Ok(Self { incarnation: Incarnation(getrandom::u64()?), salt: getrandom::u64()? })
+    }
+}
+
 /// Why bytes are not the batch, or the segment, that they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormatError {

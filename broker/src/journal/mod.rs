@@ -23,7 +23,7 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `reader` and `pool` reading by position · `verify` the walk through everything.
+//! roll · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk through everything.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
 
@@ -34,6 +34,7 @@ mod memory;
 mod pool;
 mod reader;
 mod recovery;
+mod replay;
 mod report;
 mod scan;
 mod segment;
@@ -52,7 +53,7 @@ pub use limits::{
 pub use memory::{Loss, MemoryStorage};
 pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
-pub use recovery::{JournalOptions, Opened, open};
+pub use recovery::{JournalOptions, Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
 pub use storage::{FileStorage, Storage, StorageError, StorageFile};
 pub use verify::{Finding, Progress, VerifyReport, verify};

@@ -20,7 +20,7 @@ use super::storage::StorageFile;
 /// batches, 64 MiB by default), while other readers of that segment wait.
 #[derive(Clone)]
 pub struct Reader {
-    segments: Arc<Segments>,
+    pub(crate) segments: Arc<Segments>,
 }
 
 /// Why a read has no entry.
@@ -247,28 +247,39 @@ impl Cursor<'_> {
         }
     }
 
-    /// A batch at or before the position, from the segment's index, which is built if there is none yet.
+    /// A batch at or before the position.
     fn floor(&self, position: Position) -> Result<Mark, Fault> {
-        let mut index = self.located.segment.index.lock().expect("no thread panics while it holds the journal's locks");
-        let index = match &mut *index {
-            Some(index) => index,
-            none => none.insert(self.build_index()?),
-        };
         // A missing mark means that a durable batch's header cannot be found where the segment begins.
-        index.floor(position).ok_or(Fault::Bad(super::format::SEGMENT_HEADER_BYTES as u64, FormatError::HeaderChecksum))
+        let missing = Fault::Bad(super::format::SEGMENT_HEADER_BYTES as u64, FormatError::HeaderChecksum);
+        floor(self.segments, self.located, self.file, position)?.ok_or(missing)
     }
+}
 
-    /// Walks the batch headers up to the next segment's first position, or to the first bad one: what lies before
-    /// damage stays readable.
-    fn build_index(&self) -> io::Result<Index> {
-        let mut index = Index::default();
-        let mut scanner = Scanner::new(self.file, self.segments.identity, self.located.segment.first)?;
-        while let Some((mark, _)) = scanner.step_header()? {
-            if self.located.next_first.is_some_and(|next| mark.first >= next) {
-                break;
-            }
-            index.note(mark);
+/// A batch at or before the position, from the segment's index, which is built if there is none yet.
+pub(crate) fn floor(
+    segments: &Segments,
+    located: &Located,
+    file: &dyn StorageFile,
+    position: Position,
+) -> io::Result<Option<Mark>> {
+    let mut index = located.segment.index.lock().expect("no thread panics while it holds the journal's locks");
+    let index = match &mut *index {
+        Some(index) => index,
+        none => none.insert(build_index(segments, located, file)?),
+    };
+    Ok(index.floor(position))
+}
+
+/// Walks the batch headers up to the next segment's first position, or to the first bad one: what lies before
+/// damage stays readable.
+fn build_index(segments: &Segments, located: &Located, file: &dyn StorageFile) -> io::Result<Index> {
+    let mut index = Index::default();
+    let mut scanner = Scanner::new(file, segments.identity, located.segment.first)?;
+    while let Some((mark, _)) = scanner.step_header()? {
+        if located.next_first.is_some_and(|next| mark.first >= next) {
+            break;
         }
-        Ok(index)
+        index.note(mark);
     }
+    Ok(index)
 }

@@ -60,6 +60,125 @@ pub struct Opened {
     pub report: RecoveryReport,
 }
 
+/// What is asked of a replay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Replay {
+    /// Batches that end after this position are replayed; 0: all.
+    pub from: Position,
+    /// A journal that ends before this position has lost acknowledged records, and is refused.
+    pub at_least: Position,
+}
+
+/// The headers of a journal's segments, read and judged: what there is to know before it is replayed.
+pub struct Survey {
+    storage: Arc<dyn Storage>,
+    options: JournalOptions,
+    directory: Directory,
+    identity: Identity,
+    report: RecoveryReport,
+}
+
+impl Survey {
+    /// Looks at the journal in `storage`. Removes unfinished files and sets a torn last segment aside; makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn of(storage: Arc<dyn Storage>, options: JournalOptions) -> Result<Self, OpenError> {
+        let mut report = RecoveryReport::default();
+        let directory = Directory::read(&*storage, options.shard, &mut report)?;
+        let identity = match directory.identity.or(options.identity) {
+            Some(identity) => identity,
+            None => Identity::random().map_err(OpenError::Random)?,
+        };
+        Ok(Self { storage, options, directory, identity, report })
+    }
+
+    /// Whether there is no journal yet.
+    pub fn is_new(&self) -> bool {
+        self.directory.segments.is_empty()
+    }
+
+    /// Which history it is, or will be.
+    pub fn incarnation(&self) -> Incarnation {
+        self.identity.incarnation
+    }
+
+    /// The first position that is there, or will be.
+    pub fn first(&self) -> Position {
+        self.directory.segments.first().copied().unwrap_or(Position(1))
+    }
+
+    /// Bytes that a replay from this position reads.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn bytes_after(&self, from: Position) -> Result<u64, OpenError> {
+        let begin = self.directory.segments.partition_point(|first| *first <= from.next()).saturating_sub(1);
+        let length = |first: &Position| {
+            let name = segment_name(*first);
+            self.storage.open(&name).and_then(|file| file.length()).map_err(io_error("read", &name))
+        };
+        self.directory.segments[begin..].iter().map(length).sum()
+    }
+
+    /// Opens the journal, or creates it, and hands every batch that ends after `what.from` to `replay`, in order.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(
+        mut self,
+        what: Replay,
+        replay: &mut dyn FnMut(&Batch) -> Result<(), ReplayError>,
+    ) -> Result<Opened, OpenError> {
+        let Replay { from, at_least } = what;
+        let at_least = at_least.max(from);
+        if self.is_new() {
+            if at_least > Position(0) {
+                return Err(OpenError::Behind { head: Position(0), from: at_least });
+            }
+            self.create()?;
+        }
+        let Self { storage, options, directory, identity, mut report } = self;
+        let first = directory.segments[0];
+        let next = from.next();
+        let Some(begin) = directory.segments.partition_point(|first| *first <= next).checked_sub(1) else {
+            return Err(OpenError::Truncated { first, from });
+        };
+        let mut walk =
+            Walk { identity, from, replay, report: &mut report, overlap: None, indexes: Vec::new(), last: None };
+        let scanned = &directory.segments[begin..];
+        for (index, first) in scanned.iter().enumerate() {
+            walk.segment(&*storage, *first, scanned.get(index + 1).copied())?;
+        }
+        let (indexes, last) = (walk.indexes, walk.last);
+        if at_least > report.head {
+            return Err(OpenError::Behind { head: report.head, from: at_least });
+        }
+        let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
+        segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
+        let active = prove_tail(&*storage, &options, identity, last, &mut segments, &mut report)?;
+        let segments = Segments::new(storage, identity, segments, report.head);
+        let reader = Reader::new(Arc::clone(&segments));
+        let journal = SegmentJournal::new(segments, options.shard, options.epoch, segment_bytes(&options), active);
+        Ok(Opened { journal, reader, report })
+    }
+
+    /// Begins a new journal with its first, empty segment.
+    fn create(&mut self) -> Result<(), OpenError> {
+        let Self { storage, options, identity, .. } = self;
+        let header =
+            SegmentHeader { shard: options.shard, identity: *identity, epoch: options.epoch, first: Position(1) };
+        create_segment(&**storage, &header, segment_bytes(options), &[])
+            .map_err(io_error("create", &segment_name(header.first)))?;
+        self.directory.segments.push(header.first);
+        self.report.created = true;
+        Ok(())
+    }
+}
+
 /// Opens the journal in `storage`, or creates one, and hands every batch that ends after `from` to `replay`, in order.
 /// `from` is the position of the snapshot that the caller holds; 0 for none.
 ///
@@ -72,60 +191,11 @@ pub fn open(
     from: Position,
     replay: &mut dyn FnMut(&Batch) -> Result<(), ReplayError>,
 ) -> Result<Opened, OpenError> {
-    let mut report = RecoveryReport::default();
-    let mut directory = Directory::read(&*storage, options.shard, &mut report)?;
-    let identity = match directory.identity {
-        Some(identity) => identity,
-        None if from > Position(0) => return Err(OpenError::Behind { head: Position(0), from }),
-        None => create(&*storage, &options, &mut directory, &mut report)?,
-    };
-    let first = directory.segments[0];
-    let next = from.next();
-    let Some(begin) = directory.segments.partition_point(|first| *first <= next).checked_sub(1) else {
-        return Err(OpenError::Truncated { first, from });
-    };
-    let mut walk = Walk { identity, from, replay, report: &mut report, overlap: None, indexes: Vec::new(), last: None };
-    let scanned = &directory.segments[begin..];
-    for (index, first) in scanned.iter().enumerate() {
-        walk.segment(&*storage, *first, scanned.get(index + 1).copied())?;
-    }
-    let (indexes, last) = (walk.indexes, walk.last);
-    if from > report.head {
-        return Err(OpenError::Behind { head: report.head, from });
-    }
-    let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
-    segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
-    let active = prove_tail(&*storage, &options, identity, last, &mut segments, &mut report)?;
-    let segments = Segments::new(storage, identity, segments, report.head);
-    let reader = Reader::new(Arc::clone(&segments));
-    let journal = SegmentJournal::new(segments, options.shard, options.epoch, segment_bytes(&options), active);
-    Ok(Opened { journal, reader, report })
+    Survey::of(storage, options)?.open(Replay { from, at_least: from }, replay)
 }
 
 fn segment_bytes(options: &JournalOptions) -> u64 {
     options.segment_bytes.max(SEGMENT_BYTES_MIN)
-}
-
-/// Begins a new journal with its first, empty segment.
-fn create(
-    storage: &dyn Storage,
-    options: &JournalOptions,
-    directory: &mut Directory,
-    report: &mut RecoveryReport,
-) -> Result<Identity, OpenError> {
-    let identity = match options.identity {
-        Some(identity) => identity,
-        None => Identity {
-            incarnation: Incarnation(getrandom::u64().map_err(OpenError::Random)?),
-            salt: getrandom::u64().map_err(OpenError::Random)?,
-        },
-    };
-    let header = SegmentHeader { shard: options.shard, identity, epoch: options.epoch, first: Position(1) };
-    create_segment(storage, &header, segment_bytes(options), &[])
-        .map_err(io_error("create", &segment_name(header.first)))?;
-    directory.segments.push(header.first);
-    report.created = true;
-    Ok(identity)
 }
 
 /// The segments of a directory, their headers checked against each other.

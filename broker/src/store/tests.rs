@@ -1,0 +1,192 @@
+//! A shard on a simulated directory, over several lives.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carillon_core::effect::Reply;
+use carillon_core::input::{Attach, Authority, Input, Principal};
+use carillon_protocol::ids::{ConversationId, DeviceId, Epoch, ProducerId, ShardId, TenantId, Timestamp, UserId};
+use carillon_protocol::kinds::{MessageKind, Target};
+use carillon_protocol::publish::Publish;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::journal::{CommitError, Draft, Identity, Journal, MemoryStorage};
+
+pub(crate) const SHARD: ShardId = ShardId(3);
+
+/// A few batches fill a segment.
+pub(crate) const SEGMENT_BYTES: u64 = 4096 + 900;
+
+pub(crate) fn options() -> StoreOptions {
+    let identity = Identity { incarnation: Incarnation(0x77), salt: 0x99 };
+    let journal =
+        JournalOptions { shard: SHARD, epoch: Epoch(1), segment_bytes: SEGMENT_BYTES, identity: Some(identity) };
+    StoreOptions { journal, clock: Arc::new(SystemClock) }
+}
+
+/// A follower that remembers what it was given.
+#[derive(Default, Debug, Clone, PartialEq)]
+pub(crate) struct Diary {
+    pub(crate) through: u64,
+    pub(crate) messages: Vec<(Position, ConversationId)>,
+    pub(crate) begun: Vec<Begin>,
+    pub(crate) resets: usize,
+    /// Verdicts to give, the next one last.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl Follow for Diary {
+    fn begin(&mut self, journal: Begin) -> Position {
+        self.begun.push(journal);
+        Position(self.through)
+    }
+
+    fn follow(&mut self, position: Position, record: &Record) {
+        assert!(position.0 > self.through, "{position} is given once");
+        self.through = position.0;
+        if let Record::Message(message) = record {
+            self.messages.push((position, message.deliver.conversation));
+        }
+    }
+
+    fn end(&mut self, _: &Shard) -> Verdict {
+        self.verdicts.pop().unwrap_or(Verdict::InStep)
+    }
+
+    fn reset(&mut self, journal: Begin) {
+        self.resets += 1;
+        self.messages.clear();
+        self.through = journal.first.0 - 1;
+    }
+}
+
+/// A shard that is served from an open store.
+pub(crate) struct Life {
+    pub(crate) store: Store,
+    pub(crate) now: Timestamp,
+    number: u64,
+}
+
+impl Life {
+    pub(crate) fn new(store: Store) -> Self {
+        let now = Timestamp(store.shard.last_time().0.max(1_000));
+        Self { store, now, number: 0 }
+    }
+
+    pub(crate) fn open(storage: &MemoryStorage, diary: &mut Diary) -> Result<Self, StoreError> {
+        open(Arc::new(storage.clone()), &options(), diary).map(Self::new)
+    }
+
+    /// One batch: two users who attach, or one message between them, of a size that depends on the position.
+    pub(crate) fn step(&mut self) -> Result<(), CommitError> {
+        self.now.0 += 10;
+        let mut effects = Effects::default();
+        let mut draft = Draft::new(self.store.opened.journal.head().next());
+        let names = ["ann", "bob"];
+        let inputs: Vec<_> = if self.number == 0 {
+            names.map(attach).into()
+        } else {
+            let who = Principal { tenant: TenantId(0), user: UserId(0), authority: Authority::User };
+            let payload = vec![b'x'; (draft.first().0 % 7) as usize * 40];
+            vec![Input::Publish { who, producer: Some(ProducerId(9)), publish: direct(self.number, payload) }]
+        };
+        for input in inputs {
+            self.store.shard.handle(self.now, input, &mut effects);
+            for record in effects.records.drain(..) {
+                draft.push(|private, frame| record.encode(private, frame));
+            }
+            effects.signals.clear();
+            if let Some(Reply::Attached(attached)) = effects.reply.take() {
+                self.number = self.number.max(attached.producer_highest);
+            }
+        }
+        self.number += 1;
+        if draft.is_empty() { Ok(()) } else { self.store.opened.journal.commit(draft).map(drop) }
+    }
+
+    pub(crate) fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step().unwrap();
+        }
+    }
+
+    pub(crate) fn state(&self) -> Vec<u8> {
+        state(&self.store.shard)
+    }
+}
+
+pub(crate) fn state(shard: &Shard) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    shard.encode_state(&mut bytes);
+    bytes
+}
+
+fn attach(name: &str) -> Input {
+    Input::Attach(Attach {
+        tenant: "acme".into(),
+        handle: name.into(),
+        authority: Authority::User,
+        device: DeviceId(5),
+        producer: Some(ProducerId(9)),
+    })
+}
+
+fn direct(number: u64, payload: Vec<u8>) -> Publish {
+    Publish {
+        number,
+        low: number,
+        target: Target::USER,
+        target_id: 1,
+        kind: MessageKind::TEXT,
+        payload: Bytes::from(payload),
+    }
+}
+
+/// A journal of some segments, and the state at its end.
+pub(crate) fn written(storage: &MemoryStorage, steps: usize) -> (Life, Diary) {
+    let mut life = Life::open(storage, &mut Diary::default()).unwrap();
+    life.steps(steps);
+    let mut diary = Diary::default();
+    let opened = Life::open(storage, &mut diary).unwrap();
+    assert_eq!(opened.state(), life.state());
+    (opened, diary)
+}
+
+#[test]
+fn shard_and_follower_stand_at_the_head() {
+    let storage = MemoryStorage::new();
+    let (life, diary) = written(&storage, 20);
+    assert!(diary.messages.len() > 15);
+    assert_eq!(diary.through, life.store.opened.journal.head().0);
+    assert_eq!(diary.begun, [Begin { incarnation: Incarnation(0x77), first: Position(1) }]);
+}
+
+#[test]
+fn a_follower_is_given_what_it_lacks() {
+    let storage = MemoryStorage::new();
+    let (life, all) = written(&storage, 20);
+    for through in 0..=all.through {
+        let mut diary = Diary { through, ..Diary::default() };
+        let again = Life::open(&storage, &mut diary).unwrap();
+        assert_eq!(again.state(), life.state());
+        let lacked: Vec<_> = all.messages.iter().filter(|(position, _)| position.0 > through).copied().collect();
+        assert_eq!(diary.messages, lacked, "after {through}");
+        assert_eq!(diary.resets, 0);
+    }
+}
+
+#[test]
+fn a_follower_out_of_step_is_given_everything_again() {
+    let storage = MemoryStorage::new();
+    let (life, all) = written(&storage, 20);
+    let doubtful = Diary { through: 9, verdicts: vec![Verdict::Again], ..Diary::default() };
+    let ahead = Diary { through: all.through + 1, ..Diary::default() };
+    for mut diary in [doubtful, ahead] {
+        let again = Life::open(&storage, &mut diary).unwrap();
+        assert_eq!(again.state(), life.state());
+        assert_eq!((&diary.messages, diary.resets), (&all.messages, 1));
+    }
+    let mut never = Diary { verdicts: vec![Verdict::Again; 2], ..Diary::default() };
+    assert!(matches!(Life::open(&storage, &mut never), Err(StoreError::Contradiction)));
+}
