@@ -8,6 +8,8 @@ pub mod edge;
 pub mod index;
 pub mod journal;
 pub mod material;
+pub mod renewal;
+pub mod report;
 pub mod sequencer;
 pub mod server;
 pub mod store;
@@ -15,3 +17,6 @@ pub mod tls;
 
 /// The UDP port of a broker, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4455;
+
+/// The TCP port of health, readiness and metrics, unless told otherwise.
+pub const DEFAULT_HTTP_PORT: u16 = 4456;

@@ -16,7 +16,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use jsonwebtoken::DecodingKey;
 use thiserror::Error;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::edge::auth::Authenticator;
 use crate::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
 use crate::edge::{self, Control, Edge, ReadBodies};
@@ -25,12 +25,16 @@ use crate::journal::{
     CommitError, FileStorage, Journal, JournalOptions, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, ReaderPool,
     RecoveryReport, Storage, StorageError,
 };
+use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::tls;
 
-/// What a broker is started with.
+/// Time for what sessions are owed to leave, unless told otherwise: five round trips of a bad mobile network.
+pub const DRAIN_MS_DEFAULT: u64 = 5_000;
+
+/// What a broker is started with. Begin with [`Options::new`], and set what differs.
 pub struct Options {
     /// The data directory; its `journal` and `reset.key` are made if they are missing.
     pub data: PathBuf,
@@ -46,6 +50,32 @@ pub struct Options {
     pub transport: TransportConfig,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// How long a broker that stops lets what its sessions are owed leave.
+    pub drain_ms: u64,
+    /// Where health, readiness and metrics are served; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+}
+
+impl Options {
+    /// Everything else as it is by default, without HTTP.
+    pub fn new(
+        data: PathBuf,
+        listen: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        token_keys: Vec<DecodingKey>,
+    ) -> Self {
+        Self {
+            data,
+            listen,
+            edges: 0,
+            tls,
+            token_keys,
+            transport: TransportConfig::server(),
+            clock: Arc::new(SystemClock),
+            drain_ms: DRAIN_MS_DEFAULT,
+            http: None,
+        }
+    }
 }
 
 /// Why a broker did not start. The process should end: after `Thread` some of its threads run on.
@@ -95,6 +125,7 @@ pub struct Server {
     sequencer: JoinHandle<()>,
     control: Control,
     failures: Receiver<Failure>,
+    authenticator: Arc<Authenticator>,
 }
 
 /// The one shard of today.
@@ -187,7 +218,7 @@ impl Server {
             let thread = start_edge(part, endpoint, control.clone(), failed.clone()).map_err(StartError::Thread)?;
             edges.push((thread, mailbox));
         }
-        Ok(Self { address, recovery, submit, edges, sequencer, control, failures })
+        Ok(Self { address, recovery, submit, edges, sequencer, control, failures, authenticator })
     }
 
     /// Where it listens.
@@ -198,6 +229,11 @@ impl Server {
     /// What recovery found and did.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
+    }
+
+    /// Whose tokens are believed; its keys can be replaced.
+    pub fn authenticator(&self) -> Arc<Authenticator> {
+        self.authenticator.clone()
     }
 
     /// Something to wait on: yields when the broker has failed.
@@ -244,7 +280,7 @@ fn start_sequencer<J: Journal + 'static>(
 ) -> io::Result<JoinHandle<()>> {
     spawn("sequencer".into(), move || {
         if let Err(error) = Sequencer::new(parts).run() {
-            tracing::error!(%error, "the journal failed; nothing more is acknowledged");
+            tracing::error!(error = %Causes(&error), "the journal failed; nothing more is acknowledged");
             failed.try_send(error.into()).ok();
         }
     })
@@ -261,6 +297,7 @@ fn start_edge(
         // Made on its own thread: its tables of interest are not shared.
         let edge = Edge::new(parts);
         if let Err(source) = edge::run(edge, endpoint, &control) {
+            tracing::error!(edge = id, error = %Causes(&source), "an edge failed");
             failed.try_send(Failure::Edge { edge: id, source }).ok();
         }
     })

@@ -1,15 +1,21 @@
 //! Certificates and keys: what the broker presents, which tokens it believes, and the secret behind stateless resets.
 
+mod validity;
+
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use carillon_protocol::session::ALPN;
 use jsonwebtoken::DecodingKey;
 use rustls::CipherSuite;
-use rustls::server::NoServerSessionStorage;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -36,10 +42,12 @@ pub enum TlsError {
         why: String,
     },
     /// Certificate and key do not go together, or the key's kind is not supported.
-    #[error("certificate {path}: {source}")]
+    #[error("certificate {certificate} cannot be used with key {key}: {source}; both must be of one issue")]
     Unfit {
         /// The certificate.
-        path: PathBuf,
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
         /// Why.
         source: rustls::Error,
     },
@@ -49,11 +57,51 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
-/// TLS 1.3 with this certificate chain and key, ALPN `carillon/1`, no early data.
-///
-/// # Errors
-/// [`TlsError`] names the file.
-pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+/// The certificate chain and key that new connections are shown; replaced while the broker serves.
+pub struct Presented(ArcSwap<CertifiedKey>);
+
+impl Presented {
+    /// Reads a chain, the broker's own certificate first, and its key; they must belong together.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(certified(certificate, key)?))))
+    }
+
+    /// Reads them again. New connections see them; those that are open live on.
+    ///
+    /// # Errors
+    /// As [`Presented::load`]; what was presented before still is.
+    pub fn replace(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        self.0.store(Arc::new(certified(certificate, key)?));
+        Ok(())
+    }
+
+    /// The broker's own certificate, DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.0.load().cert.first().map(|certificate| certificate.to_vec()).unwrap_or_default()
+    }
+
+    /// When the broker's own certificate ends, in seconds since the Unix epoch, if it says so in a way we can read.
+    pub fn ends_at_s(&self) -> Option<i64> {
+        validity::ends_at_s(self.0.load().end_entity_cert().ok()?)
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").field("ends_at_s", &self.ends_at_s()).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let pem = |path: &Path, expected, why: String| TlsError::Pem { path: path.to_owned(), expected, why };
     let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<Vec<_>, _>>()
@@ -61,23 +109,47 @@ pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<rustls::Serve
     if chain.is_empty() {
         return Err(pem(certificate, "a certificate chain", "there is none".into()));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| pem(key, "a key", error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| pem(key, "a private key", error.to_string()))?;
+    CertifiedKey::from_der(chain, private, &provider()).map_err(|source| TlsError::Unfit {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        source,
+    })
+}
+
+fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // AES-128 first, whatever the client prefers less: SHA-384 of the AES-256 suite was 9 % of a connection storm's CPU.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    let provider = Arc::new(provider);
-    let unfit = |source| TlsError::Unfit { path: certificate.to_owned(), source };
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    provider
+}
+
+/// TLS 1.3 with this certificate chain and key, as [`server_config_of`].
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    Ok(server_config_of(Presented::load(certificate, key)?))
+}
+
+/// TLS 1.3 with what is presented at the time, ALPN `carillon/1`, no early data.
+///
+/// # Panics
+/// Never: the provider speaks TLS 1.3.
+pub fn server_config_of(presented: Arc<Presented>) -> Arc<rustls::ServerConfig> {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(unfit)?;
+        .expect("the provider speaks TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(presented);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
     // Nothing may be replayed: no early data. Tickets without keys that outlive a restart would resume nothing.
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// An Ed25519 public key in PEM that signs tokens.

@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use carillon::clock::SystemClock;
 use carillon::material::{Material, SERVER_NAME};
 use carillon::server::{Options, Server};
 use carillon::tls;
@@ -13,7 +11,6 @@ use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{self, Plan};
 use carillon_loadtest::report::Report;
 use carillon_loadtest::target::Target;
-use carillon_transport::TransportConfig;
 use tempfile::TempDir;
 
 struct Broker {
@@ -26,14 +23,11 @@ impl Broker {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let material = Material::ensure(directory.path()).expect("certificates and keys");
+        let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
+        let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
         let options = Options {
-            data: directory.path().to_owned(),
-            listen: ([127, 0, 0, 1], 0).into(),
             edges: 2,
-            tls: tls::server_config(&material.certificate, &material.key).expect("a certificate"),
-            token_keys: vec![tls::token_key(&material.token_public_key).expect("a token key")],
-            transport: TransportConfig::server(),
-            clock: Arc::new(SystemClock),
+            ..Options::new(directory.path().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
         };
         Self { server: Some(Server::start(options).expect("the broker starts")), material, _directory: directory }
     }

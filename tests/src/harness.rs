@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::clock::{Clock, SystemClock};
@@ -162,15 +161,9 @@ impl Drop for Broker {
 
 fn server(site: &Site, listen: SocketAddr, transport: TransportConfig) -> Server {
     let material = &site.material;
-    let options = Options {
-        data: site.data().to_owned(),
-        listen,
-        edges: EDGES,
-        tls: tls::server_config(&material.certificate, &material.key).expect("a certificate"),
-        token_keys: vec![tls::token_key(&material.token_public_key).expect("a token key")],
-        transport,
-        clock: Arc::new(SystemClock),
-    };
+    let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
+    let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
+    let options = Options { edges: EDGES, transport, ..Options::new(site.data().to_owned(), listen, tls, token_keys) };
     Server::start(options).expect("the broker starts")
 }
 
@@ -314,13 +307,22 @@ impl Process {
     /// # Panics
     /// If it does not start.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`Process::start`], with more tables at the end of its configuration.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with(tables: &str) -> Self {
+        let http = if tables.contains("[http]") { "" } else { "[http]\nlisten = \"\"\n" };
         let site = Site::new();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = socket.local_addr().expect("it is bound");
         drop(socket);
         let config = format!(
             "data = \".\"\nlisten = \"{address}\"\nedges = {EDGES}\n\
-             [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[tokens]\nkeys = [\"token.pub\"]\n"
+             [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[tokens]\nkeys = [\"token.pub\"]\n{http}{tables}"
         );
         std::fs::write(site.data().join("carillon.toml"), config).expect("a configuration");
         let mut process = Self { site, address, child: None };
@@ -365,15 +367,31 @@ impl Process {
         child.wait().expect("it is gone");
     }
 
+    /// Sends a signal, by its short name.
+    ///
+    /// # Panics
+    /// If it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// SIGTERM; waits for the exit code.
     ///
     /// # Panics
     /// If it is not 0.
     pub fn terminate(&mut self) {
+        self.signal("TERM");
+        self.wait();
+    }
+
+    /// Waits for the exit code, after a signal that ends it.
+    ///
+    /// # Panics
+    /// If it is not 0.
+    pub fn wait(&mut self) {
         let mut child = self.child.take().expect("it runs");
-        let pid = child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success());
         let status = child.wait().expect("it ends");
         assert!(status.success(), "SIGTERM ended it with {status}");
     }

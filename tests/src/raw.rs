@@ -473,14 +473,12 @@ impl Clock for AheadClock {
 /// If it does not start.
 pub fn serve_by(clock: Arc<AheadClock>, site: &Site) -> Server {
     let material = &site.material;
+    let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
+    let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
     let options = Options {
-        data: site.data().to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
         edges: EDGES,
-        tls: tls::server_config(&material.certificate, &material.key).expect("a certificate"),
-        token_keys: vec![tls::token_key(&material.token_public_key).expect("a token key")],
-        transport: TransportConfig::server(),
         clock,
+        ..Options::new(site.data().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
     };
     Server::start(options).expect("the broker starts")
 }

@@ -4,13 +4,13 @@ use carillon_client::{ConversationKind, NewConversation, Role as MemberRole, Use
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::escape::escape;
 use super::failure::Failure;
 use super::names::kind_name;
 use super::out::Out;
 use super::session::{As, Session, Use};
 use super::show::role_name;
 use super::token::Role;
+use carillon::report::escape;
 
 /// Make conversations, change and list their members
 #[derive(Debug, clap::Args)]

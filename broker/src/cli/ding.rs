@@ -8,13 +8,13 @@ use carillon_client::{
 use clap::{ArgGroup, Subcommand};
 use jiff::tz::TimeZone;
 
-use super::escape::escape;
 use super::failure::{Exit, Failure};
 use super::names::parse_ding;
 use super::out::{Out, note};
 use super::session::{As, Connection, Session, Use};
 use super::show::state_name;
 use super::time::{local, parse_duration};
+use carillon::report::escape;
 
 /// Recipients asked for at once.
 const PAGE: u16 = 1_000;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use carillon_client::{Cause, ConnectError, ErrorCode, PublishError, RequestError};
 
-use super::escape::escape;
+use carillon::report::escape;
 
 /// The exit codes, as `--help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 //! Owns arguments, output and exit codes. Knows the broker only by starting it ([`dev`], [`serve`]), and talks to it as any application
 //! does: through the SDK.
 
+mod config;
 mod context;
 mod conversation;
 mod dev;
 mod ding;
-mod escape;
 mod failure;
 mod logs;
 mod names;
@@ -28,6 +28,7 @@ mod user;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use carillon::config::LogFormat;
 use clap::{Parser, Subcommand};
 
 use failure::{Exit, Failure};
@@ -35,6 +36,9 @@ use out::note;
 
 /// What a stuck blocking read (of a terminal, say) may hold the process up after the command is done.
 const LEAVE_AFTER: Duration = Duration::from_millis(100);
+
+/// Names the configuration of a broker.
+const CONFIG_VARIABLE: &str = "CARILLON_CONFIG";
 
 const EXAMPLES: &str = "\
 Start here, in two terminals:
@@ -52,7 +56,7 @@ Exit codes:
   4  not allowed: the token, the role, or the broker's certificate
  70  the broker's journal or socket failed while it served (dev, serve)
 
-CARILLON_LOG sets the log on standard error (error, warn, info, debug, or carillon=debug,…). NO_COLOR turns colours off.";
+CARILLON_LOG sets the log on standard error (error, warn, info, debug, or carillon=debug,…), CARILLON_LOG_FORMAT=json its form. NO_COLOR turns colours off.";
 
 /// Carillon: a real-time messaging broker. Messages, receipts and DINGs over QUIC, through a durable journal.
 #[derive(Debug, Parser)]
@@ -69,6 +73,7 @@ struct Cli {
 enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
+    Config(config::Args),
     Token(token::Args),
     #[command(name = "pub")]
     Publish(publish::Args),
@@ -82,13 +87,14 @@ enum Command {
 }
 
 impl Command {
-    /// The level of the log: a broker that serves tells what it does, the others only what goes wrong.
-    fn log_level(&self, verbose: bool) -> &'static str {
+    /// The level of the log; `None` for a broker that serves, whose configuration says it. The others tell only what goes
+    /// wrong.
+    fn log_level(&self, verbose: bool) -> Option<&'static str> {
         match self {
-            Self::Serve(_) => "info",
-            _ if verbose => "info",
-            Self::Dev(_) => "warn",
-            _ => "error",
+            Self::Serve(_) => None,
+            _ if verbose => Some("info"),
+            Self::Dev(_) => Some("warn"),
+            _ => Some("error"),
         }
     }
 
@@ -96,6 +102,7 @@ impl Command {
         match self {
             Self::Dev(args) => dev::run(args).await,
             Self::Serve(args) => serve::run(args).await,
+            Self::Config(args) => config::run(args),
             Self::Token(args) => token::run(args),
             Self::Publish(args) => publish::run(args).await,
             Self::Subscribe(args) => subscribe::run(args).await,
@@ -111,7 +118,9 @@ impl Command {
 /// Runs the command of the process's arguments.
 pub(crate) fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
-    logs::start(command.log_level(verbose));
+    if let Some(level) = command.log_level(verbose) {
+        logs::start(level, LogFormat::Text);
+    }
     let done = run(command);
     match done {
         Ok(()) => ExitCode::SUCCESS,

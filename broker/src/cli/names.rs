@@ -7,8 +7,8 @@ use carillon_client::{
     Client, Conversation, ConversationId, ConversationKind, DingId, ErrorCode, RequestError, UserId,
 };
 
-use super::escape::escape;
 use super::failure::{Exit, Failure};
+use carillon::report::escape;
 
 /// Names remembered of each sort; when there are more, all are forgotten and asked for again.
 const REMEMBERED_MAX: usize = 10_000;

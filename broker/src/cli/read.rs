@@ -43,6 +43,6 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         })
         .await?;
     let mut out = Out::new();
-    out.line(format_args!("{} has read {label} up to #{marked}", super::escape::escape(&user)))?;
+    out.line(format_args!("{} has read {label} up to #{marked}", carillon::report::escape(&user)))?;
     Ok(out.flush()?)
 }

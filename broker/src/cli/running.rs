@@ -3,6 +3,7 @@
 use std::io;
 
 use carillon::journal::StorageError;
+use carillon::report::Causes;
 use carillon::server::{Options, Server, StartError};
 use crossbeam::channel::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -70,7 +71,7 @@ fn forward(failures: Receiver<carillon::server::Failure>) -> oneshot::Receiver<c
 }
 
 fn broker_failed(failure: carillon::server::Failure) -> Failure {
-    let why = with_causes(&failure);
+    let why = Causes(&failure).to_string();
     let text =
         format!("the broker failed: {why}. What was acknowledged is safe; see to the cause, then start it again");
     Failure::caused(Exit::Broker, text, failure)
@@ -94,24 +95,10 @@ fn not_started(error: StartError, choose: &Choose) -> Failure {
             choose.listen
         ),
         StartError::Storage(_) | StartError::Journal(_) | StartError::Listen { .. } | StartError::Thread(_) => {
-            with_causes(&error)
+            Causes(&error).to_string()
         }
     };
     Failure::caused(Exit::Failed, text, error)
-}
-
-/// The error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// How a command is told to use something else.

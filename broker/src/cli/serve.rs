@@ -1,15 +1,19 @@
 //! `carillon serve`: the broker.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use carillon::clock::SystemClock;
-use carillon::config::Config;
+use carillon::config::{Config, PATH_DEFAULT};
+use carillon::renewal::Renewal;
+use carillon::report::Causes;
 use carillon::server::Options;
-use carillon::tls;
-use carillon_transport::TransportConfig;
+use carillon::tls::{self, Presented};
+use tokio::signal::unix::SignalKind;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::config::load;
 use super::failure::{Exit, Failure};
+use super::logs;
 use super::out::Out;
 use super::running::{self, Choose, Ends};
 
@@ -27,34 +31,100 @@ A small configuration:
   [tokens]
   keys = [\"token.pub\"]
 
-Paths are relative to the file. The log goes to standard error, at the level of CARILLON_LOG (default: info).
+Paths are relative to the file. `carillon config example` prints every key, `carillon config check` sees whether all is there.
+
+SIGTERM, SIGINT  drain: accept nothing more, finish and deliver what was submitted, tell sessions to come back, exit 0
+the second one   exit at once; what was acknowledged is in the journal
+SIGHUP           read certificate and token keys anew
+
+The log goes to standard error: CARILLON_LOG sets its level, CARILLON_LOG_FORMAT=json its form.
 Exit code 70 says that the journal or a socket failed: nothing that was acknowledged is lost.")]
 pub(crate) struct Args {
     /// The configuration, TOML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = super::CONFIG_VARIABLE, default_value = PATH_DEFAULT)]
     config: PathBuf,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let config = Config::load(&args.config).map_err(|error| Failure::caused(Exit::Usage, error.to_string(), error))?;
-    let unusable = |error: tls::TlsError| Failure::caused(Exit::Usage, error.to_string(), error);
+    let config = load(&args.config)?;
+    logs::start(&config.log.level, config.log.format);
+    let unusable = |error: tls::TlsError| Failure::caused(Exit::Usage, Causes(&error).to_string(), error);
+    let presented = Presented::load(&config.tls.certificate, &config.tls.key).map_err(unusable)?;
     let token_keys = config.tokens.keys.iter().map(|path| tls::token_key(path)).collect::<Result<_, _>>();
+    let tls = tls::server_config_of(presented.clone());
     let options = Options {
-        data: config.data,
-        listen: config.listen,
         edges: config.edges,
-        tls: tls::server_config(&config.tls.certificate, &config.tls.key).map_err(unusable)?,
-        token_keys: token_keys.map_err(unusable)?,
-        transport: TransportConfig::server(),
-        clock: Arc::new(SystemClock),
+        transport: config.network.transport(),
+        drain_ms: config.drain_ms,
+        http: config.http.listen,
+        ..Options::new(config.data.clone(), config.listen, tls, token_keys.map_err(unusable)?)
     };
+    // Before the broker can be found: a signal that comes early must not end it.
+    let mut hangups = running::on(SignalKind::hangup())?;
     // Recovery blocks, and nothing else runs yet.
     let server = running::start(options, &CHOOSE)?;
     let mut ends = Ends::watch(&server)?;
     let mut out = Out::new();
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;
     out.flush()?;
-    ends.wait().await?;
+    let renewal = Renewal::new(config.tls.clone(), config.tokens.clone(), presented, server.authenticator());
+    let mut upkeep = Upkeep { path: args.config, checks: checks(&config), config, renewal };
+    loop {
+        tokio::select! {
+            ended = ends.wait() => {
+                ended?;
+                break;
+            }
+            _ = hangups.recv() => upkeep.reload(),
+            () = tick(&mut upkeep.checks) => drop(upkeep.renewal.renew_if_changed()),
+        }
+    }
     ends.stop(server).await
+}
+
+/// What is looked after while the broker serves.
+struct Upkeep {
+    path: PathBuf,
+    config: Config,
+    checks: Option<Interval>,
+    renewal: Renewal,
+}
+
+impl Upkeep {
+    /// Reads the names of certificate and token keys from the configuration again, and then the files.
+    fn reload(&mut self) {
+        match Config::load(&self.path) {
+            Ok(config) => {
+                warn_of_what_needs_a_restart(&self.path, &self.config, &config);
+                self.renewal.set_files(config.tls, config.tokens);
+            }
+            Err(error) => {
+                tracing::error!(error = %Causes(&error), "the configuration is refused; the files it named before are read");
+            }
+        }
+        self.renewal.renew();
+    }
+}
+
+fn warn_of_what_needs_a_restart(path: &Path, old: &Config, new: &Config) {
+    let fixed = |config: &Config| Config { tls: new.tls.clone(), tokens: new.tokens.clone(), ..config.clone() };
+    if fixed(old) != fixed(new) {
+        tracing::warn!(config = %path.display(), "of the changes only [tls] and [tokens] are used; the rest needs a restart");
+    }
+}
+
+fn checks(config: &Config) -> Option<Interval> {
+    let every_s = config.renewal.check_every_s;
+    let mut checks = (every_s > 0).then(|| interval(Duration::from_secs(every_s)))?;
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(checks)
+}
+
+/// Cancel safe: a tick that was not taken comes the next time.
+async fn tick(checks: &mut Option<Interval>) {
+    match checks {
+        Some(checks) => drop(checks.tick().await),
+        None => std::future::pending().await,
+    }
 }

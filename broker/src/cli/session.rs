@@ -10,13 +10,13 @@ use carillon_client::{
 use tokio::task::JoinHandle;
 
 use super::context::{Context, Credential, claims};
-use super::escape::escape;
 use super::failure::{Exit, Failure};
 use super::names::Names;
 use super::out::note;
 use super::slots::{self, Purpose};
 use super::time::parse_duration;
 use super::token::{Role, check_name, sign};
+use carillon::report::escape;
 
 /// Signed by the command itself, a token is good for this long; the SDK gets the next one in time.
 const TOKEN_SECONDS: u64 = 600;

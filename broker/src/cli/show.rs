@@ -11,11 +11,11 @@ use carillon_client::{
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::escape::escape;
 use super::failure::Failure;
 use super::out::{Look, Out};
 use super::session::Session;
 use super::time::{local, rfc3339};
+use carillon::report::escape;
 
 /// Stands for all of a DING where an update names a user.
 const USER_NONE: UserId = carillon_client::protocol::ding::USER_NONE;

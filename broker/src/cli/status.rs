@@ -3,10 +3,10 @@
 use carillon_client::{ConversationId, Seq, StatusList, UserId};
 use serde_json::json;
 
-use super::escape::escape;
 use super::failure::Failure;
 use super::out::Out;
 use super::session::{As, Session, Use};
+use carillon::report::escape;
 
 /// Members asked for at once.
 const PAGE: u16 = 1_000;

@@ -2,11 +2,11 @@
 
 use clap::Subcommand;
 
-use super::escape::escape;
 use super::failure::Failure;
 use super::out::Out;
 use super::session::{As, Use};
 use super::token::{Role, check_name};
+use carillon::report::escape;
 
 /// Who acts when nobody is named: making users is an administrator's work.
 const ADMINISTRATOR: &str = "admin";

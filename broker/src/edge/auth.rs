@@ -1,5 +1,8 @@
 //! Tokens: JWTs signed with EdDSA (RFC 7519, RFC 8037), the only source of tenant, user and authority.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use carillon_core::input::Authority;
 use carillon_protocol::frame::Text;
 use carillon_protocol::ids::Timestamp;
@@ -67,7 +70,7 @@ pub enum TokenRefused {
 
 /// Checks tokens against the keys of the configuration.
 pub struct Authenticator {
-    keys: Vec<DecodingKey>,
+    keys: ArcSwap<Vec<DecodingKey>>,
     validation: Validation,
 }
 
@@ -79,7 +82,12 @@ impl Authenticator {
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
         // The library would read the machine's clock; the time is compared here, with the caller's.
         validation.validate_exp = false;
-        Self { keys, validation }
+        Self { keys: ArcSwap::from_pointee(keys), validation }
+    }
+
+    /// Believes these keys from now on, and no other. Sessions that are open live on, to the end of their tokens.
+    pub fn replace_keys(&self, keys: Vec<DecodingKey>) {
+        self.keys.store(Arc::new(keys));
     }
 
     /// Whom the token speaks for.
@@ -91,7 +99,7 @@ impl Authenticator {
             return Err(TokenRefused::TooLong);
         }
         let mut refused = TokenRefused::Invalid("the broker has no token key".into());
-        for key in &self.keys {
+        for key in &**self.keys.load() {
             match decode::<Believed>(token, key, &self.validation) {
                 Ok(data) => return identity(data.claims, now),
                 Err(error) => refused = TokenRefused::Invalid(error.to_string()),

@@ -19,6 +19,7 @@ use super::session::Feed;
 use super::{Edge, Links};
 use crate::index::{Index, Lookup};
 use crate::journal::{Entry, ReadError, ReadRequest};
+use crate::report::Causes;
 use crate::sequencer::ToEdge;
 
 /// Where a session's own reading stands.
@@ -289,7 +290,7 @@ impl Edge {
                 self.schedule_catch_up(key);
             }
             Err(error) => {
-                tracing::error!(%error, ?key, "a message could not be read from the journal");
+                tracing::error!(error = %Causes(&error), ?key, "a message could not be read from the journal");
                 self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");
             }
         }

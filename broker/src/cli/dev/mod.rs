@@ -15,14 +15,11 @@ mod tour;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 
-use carillon::clock::SystemClock;
 use carillon::material::{Material, SERVER_NAME};
 use carillon::server::{Options, Server};
 use carillon::{DEFAULT_PORT, tls};
-use carillon_transport::TransportConfig;
 
 use super::context::{Context, DATA_DEFAULT, FILE_NAME};
 use super::failure::{Exit, Failure};
@@ -86,14 +83,11 @@ fn start(data: &Path, listen: SocketAddr) -> Result<Server, Failure> {
             error,
         )
     })?;
+    let tls = tls::server_config(&material.certificate, &material.key).map_err(unusable)?;
+    let token_keys = vec![tls::token_key(&material.token_public_key).map_err(unusable)?];
     let options = Options {
-        data: data.to_owned(),
-        listen,
         edges: thread::available_parallelism().map_or(1, usize::from).clamp(EDGES_MIN, carillon::config::EDGES_MAX),
-        tls: tls::server_config(&material.certificate, &material.key).map_err(unusable)?,
-        token_keys: vec![tls::token_key(&material.token_public_key).map_err(unusable)?],
-        transport: TransportConfig::server(),
-        clock: Arc::new(SystemClock),
+        ..Options::new(data.to_owned(), listen, tls, token_keys)
     };
     // Recovery blocks, and nothing else runs yet.
     running::start(options, &CHOOSE)

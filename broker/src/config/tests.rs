@@ -1,0 +1,113 @@
+use super::*;
+use std::collections::BTreeMap;
+
+const GOOD: &str = "data = \"d\"\n[tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n[tokens]\nkeys = [\"t.pub\"]\n";
+
+/// Keys that have no default.
+const REQUIRED: [&str; 4] = ["data", "tls.certificate", "tls.key", "tokens.keys"];
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/carillon/carillon.toml"))
+}
+
+fn check(text: &str, line: usize, remedy: &str) {
+    let message = parse(text).unwrap_err().to_string();
+    let place = format!("/etc/carillon/carillon.toml, line {line}, column ");
+    assert!(message.starts_with(&place), "{message:?} does not say {place:?}");
+    assert!(!message.contains('\n'), "{message:?} is more than one line");
+    assert!(message.contains(remedy), "{message:?} does not say {remedy:?}");
+}
+
+#[test]
+fn defaults_fill_in_and_paths_are_relative_to_the_file() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.data, Path::new("/etc/carillon/d"));
+    assert_eq!(config.tls.key, Path::new("/k.pem"));
+    assert_eq!(config.listen, listen_default());
+    assert_eq!(config.edges, 0);
+    assert_eq!(config.http, Http::default());
+    assert_eq!(config.network, Network::default());
+}
+
+#[test]
+fn errors_name_the_line_and_the_remedy() {
+    check(&GOOD.replace("data", "date"), 1, "unknown field `date`");
+    check(&GOOD.replace("\"d\"", "\"\""), 1, "name a file or directory");
+    check(&GOOD.replace("[\"t.pub\"]", "[]"), 6, "name at least one public key");
+    check(&format!("edges = 65\n{GOOD}"), 1, "65 is out of bounds: give 0 to 64");
+    check(&format!("edges = -1\n{GOOD}"), 1, "-1");
+    check(&format!("edges = \"two\"\n{GOOD}"), 1, "invalid type");
+    check(&format!("listen = \"nowhere\"\n{GOOD}"), 1, "\"nowhere\" is no address: give IP and port");
+    check(&format!("{GOOD}[http]\nlisten = \":80\"\n"), 8, "give IP and port");
+    check(&format!("{GOOD}[http]\nport = 80\n"), 8, "unknown field `port`, expected `listen`");
+    check(&format!("{GOOD}[log]\nlevel = \"a=b=c\"\n"), 8, "is no log level");
+    check(&format!("{GOOD}[log]\nformat = \"xml\"\n"), 8, "expected `text` or `json`");
+    check(&format!("{GOOD}[network]\nidle_timeout_ms = 10\n"), 8, "give 5000 to 600000");
+    check(&format!("{GOOD}[network\n"), 7, "expected");
+}
+
+#[test]
+fn an_empty_address_turns_http_off() {
+    let config = parse(&format!("{GOOD}[http]\nlisten = \"\"\n")).unwrap();
+    assert_eq!(config.http.listen, None);
+    assert!(config.to_toml().contains("[http]\nlisten = \"\""), "{}", config.to_toml());
+}
+
+#[test]
+fn what_is_written_is_read_alike() {
+    let text = format!("drain_ms = 7\n{GOOD}[log]\nformat = \"json\"\n[renewal]\ncheck_every_s = 0\n");
+    let config = parse(&text).unwrap();
+    assert_eq!(parse(&config.to_toml()).unwrap(), config);
+}
+
+/// Every key with its default, as TOML writes it.
+fn keys() -> BTreeMap<String, String> {
+    let table: toml::Table = parse(GOOD).unwrap().to_toml().parse().unwrap();
+    let mut keys = BTreeMap::new();
+    for (name, value) in table {
+        match value {
+            toml::Value::Table(section) => {
+                keys.extend(section.into_iter().map(|(key, value)| (format!("{name}.{key}"), value.to_string())));
+            }
+            value => drop(keys.insert(name, value.to_string())),
+        }
+    }
+    for required in REQUIRED {
+        *keys.get_mut(required).unwrap() = "required".into();
+    }
+    keys
+}
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let every_line: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())) {
+            Some(commented_out) => format!("{commented_out}\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    let as_it_is = parse(EXAMPLE).unwrap();
+    assert_eq!(parse(&every_line).unwrap(), as_it_is, "what is commented out is the default");
+    let table: toml::Table = every_line.parse().unwrap();
+    for key in keys().keys() {
+        let (section, name) = key.split_once('.').map_or((None, key.as_str()), |(section, name)| (Some(section), name));
+        let holder = section.map_or(&table, |section| table[section].as_table().unwrap());
+        assert!(holder.contains_key(name), "{key} is missing in packaging/carillon.toml");
+    }
+}
+
+#[test]
+fn the_reference_has_every_key_with_its_default() {
+    let page = include_str!("../../../docs/OPERATIONS.md");
+    let table = page.split("\n| key | default | meaning |\n").nth(1).expect("the table of keys");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let documented: BTreeMap<String, String> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+            assert!(cells[3].len() > 10, "{row} explains nothing");
+            (cells[1].clone(), cells[2].clone())
+        })
+        .collect();
+    assert_eq!(documented, keys());
+}
