@@ -48,6 +48,8 @@ pub struct Options {
     pub token_keys: Vec<DecodingKey>,
     /// The transport's limits. Without a key for stateless resets it gets the data directory's.
     pub transport: TransportConfig,
+    /// The edges' limits.
+    pub limits: edge::limits::Limits,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How long a broker that stops lets what its sessions are owed leave.
@@ -71,6 +73,7 @@ impl Options {
             tls,
             token_keys,
             transport: TransportConfig::server(),
+            limits: edge::limits::Limits::default(),
             clock: Arc::new(SystemClock),
             drain_ms: DRAIN_MS_DEFAULT,
             http: None,
@@ -215,7 +218,8 @@ impl Server {
         let sequencer = start_sequencer(parts_of_sequencer, failed.clone()).map_err(StartError::Thread)?;
         let mut edges = Vec::new();
         for ((part, endpoint), mailbox) in parts.into_iter().zip(mailboxes) {
-            let thread = start_edge(part, endpoint, control.clone(), failed.clone()).map_err(StartError::Thread)?;
+            let thread = start_edge((part, options.limits), endpoint, control.clone(), failed.clone())
+                .map_err(StartError::Thread)?;
             edges.push((thread, mailbox));
         }
         Ok(Self { address, recovery, submit, edges, sequencer, control, failures, authenticator })
@@ -287,7 +291,7 @@ fn start_sequencer<J: Journal + 'static>(
 }
 
 fn start_edge(
-    parts: edge::Parts,
+    (parts, limits): (edge::Parts, edge::limits::Limits),
     endpoint: Endpoint,
     control: Control,
     failed: Sender<Failure>,
@@ -295,7 +299,7 @@ fn start_edge(
     let id = parts.id.0;
     spawn(format!("edge-{id}"), move || {
         // Made on its own thread: its tables of interest are not shared.
-        let edge = Edge::new(parts);
+        let edge = Edge::with_limits(parts, limits);
         if let Err(source) = edge::run(edge, endpoint, &control) {
             tracing::error!(edge = id, error = %Causes(&source), "an edge failed");
             failed.try_send(Failure::Edge { edge: id, source }).ok();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use carillon::clock::{Clock, SystemClock};
+use carillon::edge::limits::Limits;
 use carillon::material::{Grant, Material, SERVER_NAME, sign_token};
 use carillon::server::{Options, Server};
 use carillon::tls;
@@ -110,8 +111,16 @@ impl Broker {
     /// # Panics
     /// If it does not start.
     pub fn start_with(transport: TransportConfig) -> Self {
+        Self::start_within(transport, Limits::default())
+    }
+
+    /// A fresh broker with limits of its own, those of its edges too.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_within(transport: TransportConfig, limits: Limits) -> Self {
         let site = Site::new();
-        let server = server(&site, ([127, 0, 0, 1], 0).into(), transport);
+        let server = server(&site, ([127, 0, 0, 1], 0).into(), transport, limits);
         Self { site, address: server.address(), server: Some(server) }
     }
 
@@ -131,7 +140,7 @@ impl Broker {
     /// If it runs, or does not start.
     pub fn start_again(&mut self) {
         assert!(self.server.is_none(), "stop it first");
-        self.server = Some(server(&self.site, self.address, TransportConfig::server()));
+        self.server = Some(server(&self.site, self.address, TransportConfig::server(), Limits::default()));
     }
 
     /// A client of this user on a device of its own.
@@ -159,11 +168,12 @@ impl Drop for Broker {
     }
 }
 
-fn server(site: &Site, listen: SocketAddr, transport: TransportConfig) -> Server {
+fn server(site: &Site, listen: SocketAddr, transport: TransportConfig, limits: Limits) -> Server {
     let material = &site.material;
     let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
     let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-    let options = Options { edges: EDGES, transport, ..Options::new(site.data().to_owned(), listen, tls, token_keys) };
+    let options =
+        Options { edges: EDGES, transport, limits, ..Options::new(site.data().to_owned(), listen, tls, token_keys) };
     Server::start(options).expect("the broker starts")
 }
 

@@ -215,7 +215,7 @@ impl Edge {
     fn offer<L: Links>(&mut self, links: &mut L, key: LinkKey, out: &[u8], ends: &[(Position, usize)]) -> Slice {
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
         let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return Slice::Waits };
-        let slice = Bytes::copy_from_slice(out);
+        let slice = self.pinned.pin(Bytes::copy_from_slice(out), out.len());
         let mut rest = slice.clone();
         let written = link.write(stream, &mut rest, Room::Shared);
         drop(link);

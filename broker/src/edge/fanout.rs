@@ -68,6 +68,8 @@ impl Edge {
 
     fn process_batch<L: Links>(&mut self, links: &mut L, committed: &Arc<Committed>) {
         let mut run: Option<Run> = None;
+        // The batch as sessions get slices of it, made when the first of them does.
+        let mut whole: Option<Bytes> = None;
         for signal in &committed.signals {
             if let Signal::Message { position, conversation, .. } = signal {
                 let range = committed.batch.frame_range(*position).expect("a message signal is of its batch");
@@ -80,19 +82,19 @@ impl Edge {
                         let conversation = *conversation;
                         let next = Run { conversation, first: *position, last: *position, range };
                         if let Some(done) = other.replace(next) {
-                            self.start_round(links, committed, done);
+                            self.start_round(links, committed, done, &mut whole);
                         }
                     }
                 }
                 continue;
             }
             if let Some(done) = run.take() {
-                self.start_round(links, committed, done);
+                self.start_round(links, committed, done, &mut whole);
             }
             self.process_signal(links, signal);
         }
         if let Some(done) = run {
-            self.start_round(links, committed, done);
+            self.start_round(links, committed, done, &mut whole);
         }
         self.seen = committed.batch.last();
     }
@@ -138,14 +140,24 @@ impl Edge {
         }
     }
 
-    fn start_round<L: Links>(&mut self, links: &mut L, committed: &Arc<Committed>, run: Run) {
+    fn start_round<L: Links>(
+        &mut self,
+        links: &mut L,
+        committed: &Arc<Committed>,
+        run: Run,
+        whole: &mut Option<Bytes>,
+    ) {
         let Some(audience) = self.interest.audience(run.conversation) else { return };
         let Run { first, last, range, .. } = run;
         let all = committed.batch.frames();
         // A slice keeps its whole batch alive until its receiver acknowledges it: the little that a batch has for these
         // sessions is copied, once for all of them, so that a window of slices pins eight windows at most.
         let little = range.len() < all.len() / PINNED_FACTOR_MAX;
-        let frames = if little { Bytes::copy_from_slice(&all[range.clone()]) } else { all.slice(range.clone()) };
+        let frames = if little {
+            self.pinned.pin(Bytes::copy_from_slice(&all[range.clone()]), range.len())
+        } else {
+            whole.get_or_insert_with(|| self.pinned.pin(all.clone(), committed.batch.bytes())).slice(range.clone())
+        };
         let audience = audience.clone();
         let round = Round { committed: committed.clone(), first, last, range, frames, audience, visited: 0 };
         if round.audience.len() > self.limits.round_chunk_sessions {

@@ -45,7 +45,7 @@ impl Edge {
     pub(super) fn write_reply<L: Links>(&mut self, links: &mut L, key: LinkKey, which: Which, frame: &Frame) {
         self.scratch.clear();
         frame.encode(&mut self.scratch);
-        let bytes = Bytes::copy_from_slice(&self.scratch);
+        let bytes = self.pinned.pin(Bytes::copy_from_slice(&self.scratch), self.scratch.len());
         let Some(session) = self.sessions.at_key(key) else { return };
         let Some(channel) = session.channel(which) else { return };
         let Some(mut link) = links.link(key) else { return };
@@ -122,6 +122,7 @@ impl Edge {
     /// Pushes an urgent frame to every session of these users here, but to those whose attach brought it.
     pub(super) fn push_urgent_to<L: Links>(&mut self, links: &mut L, signal: &Signal) {
         let Signal::Urgent { position, tenant, users, frame } = signal else { return };
+        let frame = self.pinned.pin(frame.clone(), frame.len());
         for user in users {
             let Some(known) = self.interest.user(*tenant, *user) else { continue };
             for index in known.sessions.clone() {

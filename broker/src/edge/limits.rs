@@ -57,6 +57,15 @@ pub const ROUND_CHUNK_SESSIONS: usize = 512;
 /// How many times its own size a slice of a batch may keep alive.
 pub const PINNED_FACTOR_MAX: usize = 8;
 
+/// Bytes of buffers that slices in the queues of one edge's connections keep alive until their peers acknowledge them. Above
+/// it the sessions with the oldest unacknowledged data are closed as `SLOW`. Healthy sessions pin no more than the ring's
+/// 64 MiB, for a round trip; the rest lets 1,792 sessions catch up at once with a full window of 256 KiB each.
+pub const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// A session that owes acknowledgements for less than this is not closed for what is pinned: what went out within the last
+/// second is in flight, to the healthy as well.
+pub const OWES_MS_MIN: u64 = 1_000;
+
 /// Rounds that are cut and not finished. At the bound the edge reads no further batch before one is done.
 pub const ROUNDS_UNFINISHED_MAX: usize = 64;
 
@@ -125,6 +134,10 @@ pub struct Limits {
     pub batches_a_turn: usize,
     /// [`ROUND_CHUNK_SESSIONS`]
     pub round_chunk_sessions: usize,
+    /// [`PINNED_BYTES_MAX`]
+    pub pinned_bytes_max: usize,
+    /// [`OWES_MS_MIN`]
+    pub owes_ms_min: u64,
     /// [`ROUNDS_UNFINISHED_MAX`]
     pub rounds_unfinished_max: usize,
     /// [`SLICES_A_TURN`]
@@ -150,6 +163,8 @@ impl Default for Limits {
             read_bytes_a_turn: READ_BYTES_A_TURN,
             batches_a_turn: BATCHES_A_TURN,
             round_chunk_sessions: ROUND_CHUNK_SESSIONS,
+            pinned_bytes_max: PINNED_BYTES_MAX,
+            owes_ms_min: OWES_MS_MIN,
             rounds_unfinished_max: ROUNDS_UNFINISHED_MAX,
             slices_a_turn: SLICES_A_TURN,
             slice_bytes_max: SLICE_BYTES_MAX,

@@ -17,6 +17,7 @@ mod interest;
 mod lanes;
 pub mod limits;
 mod links;
+mod pinned;
 mod requests;
 mod run;
 mod session;
@@ -43,6 +44,7 @@ use fanout::Round;
 use interest::Interest;
 use limits::Limits;
 pub use links::Links;
+use pinned::Pinned;
 pub use run::{Control, run};
 pub use session::Held;
 use session::{Session, Sessions};
@@ -125,6 +127,8 @@ pub struct Stats {
     pub receipts_let_go: u64,
     /// Connections closed for what they sent.
     pub closed_for_cause: u64,
+    /// Connections closed because too much was pinned by what they did not acknowledge.
+    pub closed_as_slow: u64,
 }
 
 /// What the edge has left to do when its turn ends.
@@ -167,6 +171,7 @@ pub struct Edge {
     rounds: VecDeque<Round>,
     next_tick: Instant,
     scratch: BytesMut,
+    pinned: Pinned,
     stats: Stats,
     draining: bool,
 }
@@ -199,6 +204,7 @@ impl Edge {
             rounds: VecDeque::new(),
             next_tick,
             scratch: BytesMut::new(),
+            pinned: Pinned::default(),
             stats: Stats::default(),
             draining: false,
         }
@@ -217,6 +223,7 @@ impl Edge {
         self.process_ring(links);
         self.run_rounds(links);
         self.run_catch_up(links);
+        self.relieve(links);
         self.tick(links);
         self.left()
     }

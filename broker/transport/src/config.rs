@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn_proto as quic;
 use thiserror::Error;
 
+use crate::congestion;
 use crate::keys::GroupKeys;
 use crate::limits::{CONNECTION_ID_BYTES, KEEP_ALIVE_VARIANTS};
 
@@ -180,6 +181,7 @@ impl TransportConfig {
             .crypto_buffer_size(self.crypto_buffer_bytes as usize)
             .datagram_receive_buffer_size(self.datagram_receive_bytes_max.map(|bytes| bytes as usize))
             .datagram_send_buffer_size(self.datagram_send_bytes_max as usize)
+            .congestion_controller_factory(Arc::new(congestion::Factory::default()))
             // The spin bit tells observers the round trip time and us nothing.
             .allow_spin(false)
             .ack_frequency_config(self.ack_frequency.map(|wish| {

@@ -1,17 +1,20 @@
 //! One connection: quinn-proto's state, its life as the caller sees it, and the [`Link`] to it.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use quinn_proto as quic;
 use quinn_proto::{Dir, Side, VarInt};
 
 use crate::config::TransportConfig;
+use crate::congestion;
 use crate::event::{CloseReason, Event};
-use crate::limits::CLOSE_REASON_BYTES_MAX;
+use crate::limits::{CLOSE_REASON_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use crate::link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId};
 use crate::timers::Armed;
+use crate::unacked::Unacked;
 
 /// Where a connection stands for the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +70,13 @@ pub(crate) struct Connection {
     /// Streams that the peer opened so far, bidirectional and unidirectional. quinn-proto would let us send on
     /// those that it may open later, which the peer takes for a breach of rules.
     opened_by_peer: [u64; 2],
+    /// Streams that we opened so far, bidirectional and unidirectional.
+    opened_by_us: [u64; 2],
+    /// What was written and not acknowledged.
+    unacked: Unacked,
+    /// What quinn-proto said when a packet ended the connection. A stateless reset that lies behind the peer's close in the
+    /// same batch would overwrite why.
+    parting: Vec<quic::Event>,
 }
 
 /// What `settle` found.
@@ -78,17 +88,20 @@ pub(crate) enum Settled {
 }
 
 impl Connection {
-    pub(crate) fn new(quic: quic::Connection, key: LinkKey, handshake_deadline: Instant) -> Self {
+    pub(crate) fn new(quic: quic::Connection, key: LinkKey, now: Instant) -> Self {
         Self {
             quic,
             key,
-            phase: Phase::Handshaking { deadline: handshake_deadline },
+            phase: Phase::Handshaking { deadline: now + HANDSHAKE_TIMEOUT },
             touched: false,
             armed: Armed::default(),
             counted: Count::Nothing,
             was_open: false,
             reserved_waiting: Vec::new(),
             opened_by_peer: [0; 2],
+            opened_by_us: [0; 2],
+            unacked: Unacked::default(),
+            parting: Vec::new(),
         }
     }
 
@@ -127,8 +140,24 @@ impl Connection {
         if matches!(self.phase, Phase::Handshaking { .. } | Phase::Open) {
             let announce = self.is_announced();
             let fitting = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
+            self.let_go();
+            congestion::open_for_close(self.quic.congestion_state());
             self.quic.close(now, code.into(), Bytes::copy_from_slice(fitting.as_bytes()));
             self.phase = Phase::Closing { announce };
+        }
+    }
+
+    /// Drops what is queued on streams: quinn-proto would keep it until it has answered the last late packet.
+    fn let_go(&mut self) {
+        let us = self.quic.side();
+        let both = [Dir::Bi, Dir::Uni];
+        let ours = both.map(|dir| (us, dir, self.opened_by_us[dir as usize]));
+        let theirs = (!us, Dir::Bi, self.opened_by_peer[Dir::Bi as usize]);
+        for (opener, dir, count) in ours.into_iter().chain([theirs]) {
+            for index in 0..count {
+                // Finished, stopped or gone: there is nothing to drop.
+                let _gone = self.quic.send_stream(quic::StreamId::new(opener, dir, index)).reset(VarInt::from_u32(0));
+            }
         }
     }
 
@@ -142,10 +171,21 @@ impl Connection {
         }
     }
 
+    /// A packet for the connection.
+    pub(crate) fn handle_event(&mut self, event: quic::ConnectionEvent) {
+        self.quic.handle_event(event);
+        if self.quic.is_closed() {
+            self.parting.extend(std::iter::from_fn(|| self.quic.poll()));
+        }
+    }
+
     /// Exchanges what the connection and its endpoint have to tell each other, and emits the caller's events.
     pub(crate) fn settle(&mut self, endpoint: &mut quic::Endpoint, events: &mut Vec<Event>) -> Settled {
         let handle = quic::ConnectionHandle(self.key.index as usize);
         let mut drained = false;
+        for event in mem::take(&mut self.parting) {
+            self.translate(event, events);
+        }
         loop {
             let mut quiet = true;
             while let Some(event) = self.quic.poll_endpoint_events() {
@@ -183,6 +223,7 @@ impl Connection {
                 }
             }
             quic::Event::ConnectionLost { reason } => {
+                self.let_go();
                 if self.is_announced() {
                     let reason = close_reason(reason, self.phase == Phase::Open);
                     events.push(Event::Closed { link, reason });
@@ -316,7 +357,9 @@ impl ConnectionLink<'_> {
     }
 
     fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {
-        let stream = stream_id(self.connection.quic.streams().open(dir)?);
+        let opened = self.connection.quic.streams().open(dir)?;
+        self.connection.opened_by_us[dir as usize] = opened.index() + 1;
+        let stream = stream_id(opened);
         self.set_priority(stream, priority);
         Some(stream)
     }
@@ -330,11 +373,17 @@ impl ConnectionLink<'_> {
     /// Writes until `bytes` is empty or the stream is blocked, so that a remainder always leaves the stream
     /// registered for a `Writable` event.
     fn write_all(&mut self, stream: StreamId, bytes: &mut Bytes) -> Result<(), quic::WriteError> {
-        while bytes.has_remaining() {
-            let mut sending = self.sending(stream).ok_or(quic::WriteError::ClosedStream)?;
-            sending.write_chunks(std::slice::from_mut(bytes))?;
+        if bytes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // Both halves of the connection are used at once: its streams, and the count of what they hold.
+        let mut unacked = mem::take(&mut self.connection.unacked);
+        let outcome = unacked.write(stream, bytes, self.now, |rest| {
+            let mut sending = self.sending(stream).ok_or(quic::WriteError::ClosedStream)?;
+            sending.write_chunks(std::slice::from_mut(rest)).map(|written| written.bytes)
+        });
+        self.connection.unacked = unacked;
+        outcome
     }
 }
 
@@ -440,5 +489,9 @@ impl Link for ConnectionLink<'_> {
 
     fn remote_address(&self) -> SocketAddr {
         self.connection.quic.remote_address()
+    }
+
+    fn unacknowledged_since(&self) -> Option<Instant> {
+        self.connection.unacked.since()
     }
 }

@@ -20,6 +20,7 @@
 
 mod batch;
 mod config;
+mod congestion;
 mod connection;
 mod endpoint;
 mod event;
@@ -32,6 +33,7 @@ mod socket;
 mod stats;
 mod steer;
 mod timers;
+mod unacked;
 mod waker;
 
 pub use config::{AckFrequency, ConfigRefused, TransportConfig};

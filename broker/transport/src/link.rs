@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -176,11 +177,15 @@ pub trait Link {
     /// See [`DatagramRefused`].
     fn send_datagram(&mut self, bytes: Bytes) -> Result<(), DatagramRefused>;
 
-    /// Closes the connection with an application error code. What was not yet sent is dropped; the
+    /// Closes the connection with an application error code. What was not yet acknowledged is dropped at once; the
     /// reason is cut to what fits in the smallest packet. A `Closed` event follows. Closing twice
     /// does nothing.
     fn close(&mut self, code: u32, reason: &str);
 
     /// The peer's present address; it changes when the peer moves.
     fn remote_address(&self) -> SocketAddr;
+
+    /// When the oldest of what was written to streams and is not acknowledged was written, give or take a round trip; `None`
+    /// when all is.
+    fn unacknowledged_since(&self) -> Option<Instant>;
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use carillon::edge::Links;
@@ -268,5 +269,10 @@ impl Link for SimLink<'_> {
 
     fn remote_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    /// Nothing that was written is kept here.
+    fn unacknowledged_since(&self) -> Option<Instant> {
+        None
     }
 }

@@ -142,6 +142,8 @@ fn limits(rng: &mut Rng) -> Limits {
         read_bytes_a_turn: rng.pick(&[30, 400, real.read_bytes_a_turn]),
         batches_a_turn: rng.pick(&[1, 2, real.batches_a_turn]),
         round_chunk_sessions: rng.pick(&[1, 2, 2, 3, real.round_chunk_sessions]),
+        pinned_bytes_max: real.pinned_bytes_max,
+        owes_ms_min: real.owes_ms_min,
         rounds_unfinished_max: rng.pick(&[1, 2, 5, real.rounds_unfinished_max]),
         slices_a_turn: rng.pick(&[1, 2, real.slices_a_turn]),
         slice_bytes_max: rng.pick(&[1, 150, 600, real.slice_bytes_max]),

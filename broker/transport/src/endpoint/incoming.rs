@@ -9,7 +9,7 @@ use quinn_proto as quic;
 
 use super::{Endpoint, Slot, touch};
 use crate::connection::Connection;
-use crate::limits::{HANDOVER_QUEUE_MAX, HANDSHAKE_TIMEOUT, RECEIVE_BATCH, RECEIVE_BATCHES_MAX};
+use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX};
 use crate::link::LinkKey;
 use crate::steer::{Packet, Steered};
 
@@ -74,7 +74,7 @@ impl Endpoint {
             Some(quic::DatagramEvent::ConnectionEvent(handle, event)) => {
                 let slot = self.slots.get_mut(handle.0).and_then(|slot| slot.connection.as_deref_mut());
                 if let Some(connection) = slot {
-                    connection.quic.handle_event(event);
+                    connection.handle_event(event);
                     touch(&mut self.touched, connection);
                 }
             }
@@ -144,7 +144,7 @@ impl Endpoint {
         assert!(slot.connection.is_none(), "a slot is freed together with quinn-proto's");
         let index = u32::try_from(handle.0).expect("connections_max is a u32");
         let key = LinkKey { index, generation: slot.generation };
-        let connection = slot.connection.insert(Box::new(Connection::new(connection, key, now + HANDSHAKE_TIMEOUT)));
+        let connection = slot.connection.insert(Box::new(Connection::new(connection, key, now)));
         touch(&mut self.touched, connection);
         self.stats.handshakes_started += 1;
         self.recount(index);

@@ -246,3 +246,60 @@ fn events_of_a_connection_begin_connected_and_end_closed() {
     assert_eq!(world.server.events.first(), Some(&Event::Connected { link: server }));
     assert!(matches!(world.server.events.last(), Some(Event::Closed { .. })));
 }
+
+#[test]
+fn what_is_not_acknowledged_tells_since_when_and_is_let_go_by_a_close() {
+    let mut world = World::new();
+    let (client, server) = world.connected();
+    let mut link = world.server.endpoint.link(server).unwrap();
+    let stream = link.open_uni(0).unwrap();
+    assert_eq!(link.unacknowledged_since(), None);
+    let said = Bytes::from(vec![7; 1_000]);
+    assert_eq!(link.write(stream, &mut said.clone(), Room::Shared), Ok(1_000));
+    assert!(link.unacknowledged_since().is_some());
+    world.until(|world| world.client.received(client, stream).len() == 1_000);
+    world.until(|world| world.server.endpoint.link(server).unwrap().unacknowledged_since().is_none());
+    assert!(said.is_unique());
+    // More than the window, to a client that does nothing any more.
+    let mut link = world.server.endpoint.link(server).unwrap();
+    let unheard = Bytes::from(vec![8; 1_000_000]);
+    let mut rest = unheard.clone();
+    assert!(link.write(stream, &mut rest, Room::Shared).unwrap() > 0 && !rest.is_empty());
+    drop(rest);
+    let since = link.unacknowledged_since();
+    assert!(since.is_some() && !unheard.is_unique());
+    world.clock.advance(Duration::from_secs(1));
+    world.server.turn(Some(Duration::ZERO));
+    let mut link = world.server.endpoint.link(server).unwrap();
+    assert_eq!(link.unacknowledged_since(), since);
+    link.close(1, "slow, resume");
+    assert!(unheard.is_unique(), "nothing of it is kept until the connection is forgotten");
+    // The congestion window is full, and still the peer learns why: by the packet that lies in its socket.
+    while world.server.endpoint.quic.open_connections() > 0 {
+        world.clock.advance(Duration::from_millis(100));
+        world.server.turn(Some(Duration::ZERO));
+    }
+    // Nor does the reset by which a broker answers that has forgotten the connection hide why it went.
+    let mut link = world.client.endpoint.link(client).unwrap();
+    let question = link.open_bi(0).unwrap();
+    link.write(question, &mut Bytes::from(vec![1; 500]), Room::Shared).unwrap();
+    world.client.endpoint.flush();
+    world.server.turn(None);
+    world.until(|world| world.client.closed(client).is_some());
+    let reason = CloseReason::ByPeer { code: 1, reason: "slow, resume".into() };
+    assert_eq!(world.client.closed(client), Some(reason));
+}
+
+#[test]
+fn what_is_queued_for_a_peer_that_closes_is_let_go_at_once() {
+    let mut world = World::new();
+    let (client, server) = world.connected();
+    let mut link = world.server.endpoint.link(server).unwrap();
+    let stream = link.open_uni(0).unwrap();
+    let unheard = Bytes::from(vec![8; 100_000]);
+    assert!(link.write(stream, &mut unheard.clone(), Room::Shared).unwrap() > 0);
+    world.client.endpoint.link(client).unwrap().close(0, "");
+    world.until(|world| world.server.closed(server).is_some());
+    assert!(unheard.is_unique());
+    assert_eq!(world.server.endpoint.quic.open_connections(), 1, "quinn-proto answers late packets still");
+}
