@@ -7,7 +7,7 @@ use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
 use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::receipt::MarkRead;
 
@@ -125,6 +125,7 @@ impl Group {
             request: 1,
             kind: ConversationKind::GROUP,
             post_policy: PostPolicy(0),
+            history: HistoryPolicy(0),
             name: "".into(),
             members: Vec::new(),
         };

@@ -36,6 +36,10 @@ pub struct Config {
     pub store: Option<Arc<dyn Store>>,
     /// Where to go on reading.
     pub start: Start,
+    /// Of the messages that were missed, only the newest so many of each conversation are wanted, at the first connection and
+    /// at each later one; the rest is named by [`Event::Skipped`](crate::Event::Skipped). `Some(0)`: only what comes from now on.
+    /// Default: `None`, all of them.
+    pub newest: Option<u32>,
     /// When to try again.
     pub reconnect: Reconnect,
     /// Sizes of the queues.
@@ -59,6 +63,7 @@ impl Config {
             producer: None,
             store: None,
             start: Start::FromStore,
+            newest: None,
             reconnect: Reconnect::default(),
             limits: Limits::default(),
             client: concat!("carillon-client ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -115,6 +120,13 @@ impl Config {
     #[must_use]
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Sets [`Config::newest`].
+    #[must_use]
+    pub fn newest(mut self, newest: u32) -> Self {
+        self.newest = Some(newest);
         self
     }
 

@@ -5,7 +5,7 @@ use carillon_protocol::control::{
     Leave, MemberEntry, MemberList, Members, MembersAdd, MembersRemove,
 };
 use carillon_protocol::ids::{ConversationId, UserId};
-use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
 use carillon_protocol::limits::{MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX, PAGE_ENTRIES_MAX};
 
 use crate::client::Client;
@@ -23,6 +23,8 @@ pub struct NewConversation {
     pub kind: ConversationKind,
     /// Who may post.
     pub post_policy: PostPolicy,
+    /// What members may have of its history.
+    pub history: HistoryPolicy,
     /// Unique in the tenant; services and administrators may give one. If it is taken by one's own, that one is the answer.
     pub name: Option<String>,
     /// Its members beside the maker.
@@ -33,13 +35,20 @@ impl NewConversation {
     /// A group where every member posts.
     pub fn group(members: impl Into<Vec<UserId>>) -> Self {
         let (kind, post_policy) = (ConversationKind::GROUP, PostPolicy::MEMBERS);
-        Self { kind, post_policy, name: None, members: members.into() }
+        Self { kind, post_policy, history: HistoryPolicy::JOINED, name: None, members: members.into() }
     }
 
     /// A channel where owners and administrators post.
     pub fn channel(members: impl Into<Vec<UserId>>) -> Self {
         let (kind, post_policy) = (ConversationKind::CHANNEL, PostPolicy::ADMINS);
-        Self { kind, post_policy, name: None, members: members.into() }
+        Self { kind, post_policy, history: HistoryPolicy::JOINED, name: None, members: members.into() }
+    }
+
+    /// Lets members have what was published before they joined.
+    #[must_use]
+    pub fn with_full_history(mut self) -> Self {
+        self.history = HistoryPolicy::FULL;
+        self
     }
 
     /// Gives it a name.
@@ -74,12 +83,13 @@ impl Client {
     /// # Cancel safety
     /// As all requests.
     pub async fn create_conversation(&self, new: NewConversation) -> Result<ConversationCreated, RequestError> {
-        let NewConversation { kind, post_policy, name, mut members } = new;
+        let NewConversation { kind, post_policy, history, name, mut members } = new;
         let name = name.unwrap_or_default();
         check_size("name", name.len(), NAME_BYTES_MAX)?;
         let further = members.split_off(members.len().min(MEMBERS_A_REQUEST_MAX));
         let repeat = if name.is_empty() { Repeat::Never } else { Repeat::Harmless };
-        let request = ConversationCreate { request: 0, kind, post_policy, name: name.as_str().into(), members };
+        let name = name.as_str().into();
+        let request = ConversationCreate { request: 0, kind, post_policy, history, name, members };
         let created: ConversationCreated = self.shared().call(&request, repeat).await?;
         self.add_members(created.conversation, &further, Role::MEMBER).await?;
         Ok(created)

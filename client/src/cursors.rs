@@ -143,10 +143,10 @@ impl Cursors {
         position > cursor.through.inbox
     }
 
-    /// Whether a notice about a gap up to `position` is new: several share one position.
-    pub(crate) fn receive_notice(&self, shard: ShardId, position: Position) -> bool {
+    /// A notice about a gap came, at the position the device has come from. It is handed out each time: after a reconnect it
+    /// may name more than before.
+    pub(crate) fn receive_notice(&self, shard: ShardId, position: Position) {
         self.receive(shard, position);
-        self.state().shards.entry(shard).or_default().through.inbox <= position
     }
 
     /// A read update came. They are watermarks, so a repeat is harmless and handed out again.

@@ -35,6 +35,13 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+impl From<Deliver> for Message {
+    fn from(frame: Deliver) -> Self {
+        let Deliver { position, conversation, seq, author, time, kind, payload } = frame;
+        Self { conversation, seq, position, author, time, kind, payload }
+    }
+}
+
 /// The user's membership in a conversation has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -67,9 +74,11 @@ pub enum Event {
     DingUpdate(DingUpdate),
     /// Nothing was addressed to the device up to here. Acknowledged by itself when all before it is.
     Progress(Progress),
-    /// Retention deleted these before the device had them.
+    /// Of these, the device will not get what it has not had: retention deleted them, or the membership they belong to is
+    /// too long ago. May be told again after a reconnect.
     Truncated(Truncated),
-    /// A bounded catch-up left these out.
+    /// [`Config::newest`](crate::Config::newest) leaves these out; [`Client::history`](crate::Client::history) has them. May be told
+    /// again after a reconnect.
     Skipped(Skipped),
     /// The broker's journal is another than the cursors are of: they were dropped, and everything starts anew from the
     /// beginning. Positions and seqs seen before mean nothing any more.
@@ -96,8 +105,7 @@ impl Event {
             let Deliver { position, conversation: personal, seq, time, .. } = frame;
             return Self::Membership(Membership { personal, seq, position, time, changed });
         }
-        let Deliver { position, conversation, seq, author, time, kind, payload } = frame;
-        Self::Message(Message { conversation, seq, position, author, time, kind, payload })
+        Self::Message(frame.into())
     }
 
     /// What acknowledging this event says.

@@ -47,6 +47,7 @@ mod cursors;
 mod driver;
 mod error;
 mod event;
+mod history;
 mod limits;
 mod publish;
 mod random;
@@ -62,7 +63,9 @@ pub use carillon_protocol::error::ErrorCode;
 pub use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId,
 };
-pub use carillon_protocol::kinds::{Change, ConversationKind, DingState, MessageKind, PostPolicy, Role, StatusList};
+pub use carillon_protocol::kinds::{
+    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, Role, StatusList,
+};
 pub use carillon_protocol::publish::Published;
 pub use carillon_protocol::receipt::{ReadStatusReply, ReadUpdate};
 pub use carillon_protocol::session::{Cursor, Progress, Skipped, Truncated, Welcome};
@@ -72,6 +75,7 @@ pub use config::{Config, Limits, Reconnect, Roots, Start, TokenSource};
 pub use conversations::{Conversation, NewConversation};
 pub use error::{Cause, ConnectError, Disconnect, PublishError, RequestError};
 pub use event::{Event, Events, Membership, Message};
+pub use history::Page;
 pub use publish::{PublishHandle, To};
 pub use requests::{Ding, ReadCounts, Recipients};
 pub use store::{FileStore, Identity, MemoryStore, Saved, Store, Unsettled};

@@ -6,6 +6,8 @@ use carillon_protocol::ding::{DingConfirmed, DingCreated, DingStatusReply};
 use carillon_protocol::error::{Done, Error};
 use carillon_protocol::receipt::{Marked, ReadStatusReply};
 
+use crate::history::Received;
+
 /// A reply that says what was asked for.
 pub(crate) trait Reply: Sized {
     /// The reply, if the answer is one of its kind.
@@ -16,12 +18,19 @@ macro_rules! answers {
     ($($name:ident,)*) => {
         /// Every frame that answers a request, refusals apart.
         #[derive(Debug)]
-        pub(crate) enum Answer { $($name($name),)* }
+        pub(crate) enum Answer {
+            $($name($name),)*
+            /// Comes on the bulk lane, in several frames.
+            History(Received),
+        }
 
         impl Answer {
             /// The name of the frame.
             pub(crate) const fn name(&self) -> &'static str {
-                match self { $(Self::$name(_) => stringify!($name),)* }
+                match self {
+                    $(Self::$name(_) => stringify!($name),)*
+                    Self::History(_) => Received::NAME,
+                }
             }
         }
 
@@ -30,6 +39,12 @@ macro_rules! answers {
                 if let Answer::$name(reply) = answer { Some(reply) } else { None }
             }
         })*
+
+        impl Reply for Received {
+            fn from_answer(answer: Answer) -> Option<Self> {
+                if let Answer::History(page) = answer { Some(page) } else { None }
+            }
+        }
 
         /// The request that a frame answers, and its answer or refusal.
         ///

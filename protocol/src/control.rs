@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::frame::Text;
 use crate::ids::{ConversationId, Seq, UserId};
-use crate::kinds::{Change, ConversationKind, PostPolicy, Role};
+use crate::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, Role};
 
 crate::elements! {
     /// One conversation of the asking user.
@@ -17,6 +17,8 @@ crate::elements! {
         role: Role,
         /// Who may post.
         post_policy: PostPolicy,
+        /// What members may have of the history.
+        history: HistoryPolicy,
         /// The last seq, 0 when nothing was published.
         last_seq: Seq,
         /// The user's watermark.
@@ -61,6 +63,8 @@ crate::frames! {
         kind: ConversationKind,
         /// Who may post; 0: `MEMBERS` in a group, `ADMINS` in a channel.
         post_policy: PostPolicy,
+        /// What members may have of the history; 0: `JOINED`.
+        history: HistoryPolicy,
     } [
         /// Unique in the tenant; services and admins may give one, else empty. If it is taken by one's own, that one is the answer.
         name: Text,

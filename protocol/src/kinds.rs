@@ -53,6 +53,22 @@ crate::open_enums! {
         ADMINS = 2,
     }
 
+    /// What a member may have of a conversation's history.
+    HistoryPolicy {
+        /// What was published during the member's own stints.
+        JOINED = 1,
+        /// As well what was published before the member joined.
+        FULL = 2,
+    }
+
+    /// Which way a page of history goes from where it starts.
+    Direction {
+        /// To older messages.
+        BACKWARD = 1,
+        /// To newer ones.
+        FORWARD = 2,
+    }
+
     /// Which stream carries a frame to a device.
     Lane {
         /// DINGs.

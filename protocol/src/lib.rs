@@ -28,7 +28,7 @@ use control::{
     ConversationCreate, ConversationCreated, ConversationFind, ConversationList, Conversations, Leave, MemberList,
     Members, MembersAdd, MembersRemove, MembershipChanged, UserFind, UserFound, UserHandles, UserLookup,
 };
-use deliver::Deliver;
+use deliver::{Deliver, History, HistoryPage};
 use ding::{
     DingConfirm, DingConfirmed, DingCreate, DingCreated, DingPush, DingRecall, DingStatus, DingStatusReply, DingUpdate,
 };
@@ -42,7 +42,7 @@ frame_enum! {
     Frame {
         Hello, Welcome, Refresh, Ack, Progress, Truncated, Skipped, LaneOpened, Goodbye, Retire,
         Error, Done,
-        Publish, Published, PublishRefused, Deliver,
+        Publish, Published, PublishRefused, Deliver, History, HistoryPage,
         MarkRead, Marked, ReadUpdate, ReadStatus, ReadStatusReply,
         DingCreate, DingCreated, DingPush, DingConfirm, DingConfirmed, DingStatus, DingStatusReply, DingUpdate, DingRecall,
         ConversationCreate, ConversationCreated, MembersAdd, MembersRemove, Leave, ConversationList, Conversations,

@@ -51,6 +51,10 @@ pub const MEMBERS_A_REQUEST_MAX: usize = 1_000;
 /// Entries of one page of a list reply.
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
 
+/// The `Deliver` frames of a page of history, but for the first: half a second of a slow line, for which what is new may have
+/// to wait behind it.
+pub const HISTORY_BYTES_MAX: usize = 64 * 1024;
+
 /// Recipients of one DING.
 pub const DING_RECIPIENTS_MAX: usize = 10_000;
 

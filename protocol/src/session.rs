@@ -9,6 +9,9 @@ use crate::kinds::{Lane, Retired};
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;
 
+/// In `Hello`: everything that was missed is wanted.
+pub const NEWEST_ALL: u32 = u32::MAX;
+
 /// What ALPN must agree on.
 pub const ALPN: &[u8] = b"carillon/1";
 
@@ -35,6 +38,9 @@ crate::frames! {
         device: DeviceId,
         /// The numbering of publishes of this session; 0 when it publishes nothing.
         producer: ProducerId,
+        /// At most this many messages of each conversation are wanted, the newest, of those the device has missed;
+        /// [`NEWEST_ALL`]: all of them; 0: none. What is left out is named by `Skipped`.
+        newest: u32,
     } [
         /// A JWT signed with EdDSA: claims `tenant`, `sub`, `role`, `exp`, `aud`.
         token: Text,
@@ -98,13 +104,13 @@ crate::frames! {
         position: Position,
     }
 
-    /// Broker → client, inbox: retention deleted these before the device had them.
+    /// Broker → client, inbox: of these, the device will not get what it has not had.
     0x06 Truncated {
-        /// The conversation.
+        /// The conversation; 0: conversations that the user left so long ago that the broker no longer knows them.
         conversation: ConversationId,
-        /// The first seq that is gone.
+        /// The first seq that is gone; 0 with conversation 0.
         first: Seq,
-        /// The last seq that is gone.
+        /// The last seq that is gone; 0 with conversation 0.
         last: Seq,
         /// May be acknowledged.
         position: Position,

@@ -15,7 +15,7 @@ use carillon_protocol::frame::{Body, Element, FrameError, HEADER_BYTES, RawFrame
 use carillon_protocol::ids::{ConversationId, Position, Seq, Timestamp, UserId};
 use carillon_protocol::kinds::MessageKind;
 use carillon_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, LIST_ENTRIES_MAX};
-use carillon_protocol::session::{Hello, Refresh};
+use carillon_protocol::session::{Hello, NEWEST_ALL, Refresh};
 use carillon_protocol::shape::{Part, Shape};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -272,6 +272,7 @@ fn a_token_is_kept_out_of_logs() {
         version: 1,
         device: Default::default(),
         producer: Default::default(),
+        newest: NEWEST_ALL,
         token: token.into(),
         client: "test".into(),
         cursors: Vec::new(),

@@ -198,8 +198,7 @@ macro_rules! enumerations {
 
 #[test]
 fn every_type_and_enumeration_has_its_table() {
-    let enumerations =
-        enumerations!(MessageKind ConversationKind Role PostPolicy Lane Target Change StatusList DingState Retired);
+    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy Direction Lane Target Change StatusList DingState Retired);
     for (name, values) in &enumerations {
         assert_eq!(columns(name, 2), *values, "{name}");
     }
@@ -232,7 +231,7 @@ macro_rules! limits {
 fn every_limit_has_its_row() {
     let expected = limits!(
         PAYLOAD_BYTES_MAX BODY_BYTES_MAX LIST_ENTRIES_MAX FRAME_BYTES_MAX HELLO_BYTES_MAX TOKEN_BYTES_MAX HANDLE_BYTES_MAX
-        NAME_BYTES_MAX ERROR_TEXT_BYTES_MAX CURSORS_MAX MEMBERS_A_REQUEST_MAX PAGE_ENTRIES_MAX DING_RECIPIENTS_MAX
+        NAME_BYTES_MAX ERROR_TEXT_BYTES_MAX CURSORS_MAX MEMBERS_A_REQUEST_MAX PAGE_ENTRIES_MAX HISTORY_BYTES_MAX DING_RECIPIENTS_MAX
         PRODUCER_WINDOW REQUESTS_PENDING_MAX
     );
     assert_eq!(columns("Limits", 2), expected);

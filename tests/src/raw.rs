@@ -25,7 +25,7 @@ use carillon_protocol::ids::{DeviceId, ProducerId, Timestamp};
 use carillon_protocol::kinds::{Lane, MessageKind, Target};
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::Publish;
-use carillon_protocol::session::{ALPN, Hello, LaneOpened, VERSION, Welcome};
+use carillon_protocol::session::{ALPN, Hello, LaneOpened, NEWEST_ALL, VERSION, Welcome};
 use carillon_transport::{
     Clock as TransportClock, CloseReason, Endpoint, Event, Link, LinkKey, Read, Room, StreamId, TransportConfig,
 };
@@ -167,6 +167,7 @@ pub fn hello(site: &Site, handle: &str, device: u64) -> Hello {
         version: VERSION,
         device: DeviceId(device),
         producer: ProducerId(0),
+        newest: NEWEST_ALL,
         token: site.token(handle, "user").as_str().into(),
         client: "raw/1".into(),
         cursors: Vec::new(),

@@ -6,13 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carillon_protocol::deliver::AUTHOR_BROKER;
 use carillon_protocol::ids::{ConversationId, Position, ProducerId, Seq, ShardId, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
 
 use crate::directory::pair;
-use crate::effect::Signal;
+use crate::effect::{Moment, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::PAST_CONVERSATIONS_A_USER_MAX;
-use crate::membership::{Left, Member, Members, Stint};
+use crate::membership::{Member, Members, Stint};
 use crate::producer::Outcome;
 use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
 use crate::shard::Shard;
@@ -23,6 +23,7 @@ pub(crate) struct Conversation {
     pub(crate) tenant: TenantId,
     pub(crate) kind: ConversationKind,
     pub(crate) post_policy: PostPolicy,
+    pub(crate) history: HistoryPolicy,
     /// Unique in the tenant.
     pub(crate) name: Option<Arc<str>>,
     pub(crate) last_seq: Seq,
@@ -41,7 +42,7 @@ impl Conversation {
     pub(crate) fn new(
         tenant: TenantId,
         kind: ConversationKind,
-        post_policy: PostPolicy,
+        (post_policy, history): (PostPolicy, HistoryPolicy),
         name: Option<Arc<str>>,
         members: Members,
     ) -> Self {
@@ -51,7 +52,7 @@ impl Conversation {
             owners += u32::from(member.owns());
         }
         let (last_seq, last_position) = (Seq(0), Position(0));
-        Self { tenant, kind, post_policy, name, last_seq, last_position, members, present, owners }
+        Self { tenant, kind, post_policy, history, name, last_seq, last_position, members, present, owners }
     }
 
     /// The user's membership, if it goes on.
@@ -65,31 +66,36 @@ impl Conversation {
         self.kind == ConversationKind::GROUP || self.kind == ConversationKind::CHANNEL
     }
 
-    /// Begins a stint or sets a role; true if a stint began.
-    fn grant(&mut self, position: Position, grant: Grant) -> bool {
+    /// Its last seq as of this position.
+    pub(crate) fn moment(&self, position: Position) -> Moment {
+        Moment { seq: self.last_seq, position }
+    }
+
+    /// Begins a stint or sets a role.
+    fn grant(&mut self, position: Position, grant: Grant) -> Granted {
         let stint = Stint::begin(self.last_seq, position);
         let owner = u32::from(grant.role == Role::OWNER);
         let Some(member) = self.members.get_mut(grant.user) else {
             self.members.insert(grant.user, Member::new(grant.role, stint));
             self.present += 1;
             self.owners += owner;
-            return true;
+            return Granted::Began { forgotten: None };
         };
-        let began = member.present().is_none();
-        if began {
-            member.rejoin(grant.role, stint);
+        if member.present().is_none() {
+            let forgotten = member.rejoin(grant.role, stint);
             self.present += 1;
-        } else {
-            self.owners -= u32::from(member.role == Role::OWNER);
-            member.role = grant.role;
+            self.owners += owner;
+            return Granted::Began { forgotten };
         }
+        self.owners -= u32::from(member.role == Role::OWNER);
+        member.role = grant.role;
         self.owners += owner;
-        began
+        Granted::RoleSet
     }
 
     /// Ends the user's stint.
     fn end_stint(&mut self, position: Position, user: UserId) -> Applied {
-        let left = Some(Left { seq: self.last_seq, position });
+        let left = Some(self.moment(position));
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
         let member = self.members.get_mut(user).ok_or(unknown)?;
         member.present_mut().ok_or(unknown)?.left = left;
@@ -97,6 +103,14 @@ impl Conversation {
         self.present -= 1;
         Ok(())
     }
+}
+
+/// What a grant did.
+enum Granted {
+    /// A stint began; this one was too many.
+    Began { forgotten: Option<Stint> },
+    /// A present member has another role.
+    RoleSet,
 }
 
 /// Every conversation of the shard, by ordinal.
@@ -233,9 +247,11 @@ impl Shard {
                 return Err(Contradiction::Present { what: "direct conversation", id: id.0 });
             }
         }
-        self.conversations.push(Conversation::new(record.tenant, record.kind, record.post_policy, name, members));
+        let (history, policies) = (record.history, (record.post_policy, record.history));
+        self.conversations.push(Conversation::new(record.tenant, record.kind, policies, name, members));
         let users = record.grants.iter().map(|grant| grant.user).collect();
-        signals.push(Signal::MembersAdded { position, tenant: record.tenant, conversation: id, users });
+        let (tenant, seq) = (record.tenant, Seq(0));
+        signals.push(Signal::MembersAdded { position, tenant, conversation: id, seq, history, users });
         Ok(())
     }
 
@@ -249,14 +265,18 @@ impl Shard {
         let mut users = Vec::with_capacity(record.grants.len());
         for grant in &record.grants {
             let user = self.directory.known_user(conversation.tenant, grant.user)?;
-            if conversation.grant(position, *grant) {
+            if let Granted::Began { forgotten } = conversation.grant(position, *grant) {
                 user.join(record.conversation);
+                if let Some(stint) = forgotten {
+                    user.forget_stint(record.conversation, &stint);
+                }
                 users.push(grant.user);
             }
         }
         if !users.is_empty() {
-            let (tenant, conversation) = (conversation.tenant, record.conversation);
-            signals.push(Signal::MembersAdded { position, tenant, conversation, users });
+            let (tenant, seq, history) = (conversation.tenant, conversation.last_seq, conversation.history);
+            let conversation = record.conversation;
+            signals.push(Signal::MembersAdded { position, tenant, conversation, seq, history, users });
         }
         Ok(())
     }
@@ -268,17 +288,19 @@ impl Shard {
         signals: &mut Vec<Signal>,
     ) -> Applied {
         let id = record.conversation;
-        let tenant = self.conversations.known(id)?.tenant;
+        let Conversation { tenant, last_seq: seq, .. } = *self.conversations.known(id)?;
         for &user in &record.users {
             self.conversations.known(id)?.end_stint(position, user)?;
             let left = self.directory.known_user(tenant, user)?;
             left.leave(id);
             if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
                 let forgotten = left.past.remove(0);
-                self.conversations.known(forgotten)?.members.remove(user);
+                let member = self.conversations.known(forgotten)?.members.remove(user);
+                let last = member.and_then(|member| member.stints.last().and_then(|stint| stint.left));
+                left.forget_conversation(forgotten, last.map_or(Position(0), |last| last.position));
             }
         }
-        signals.push(Signal::MembersRemoved { position, tenant, conversation: id, users: record.users.clone() });
+        signals.push(Signal::MembersRemoved { position, tenant, conversation: id, seq, users: record.users.clone() });
         Ok(())
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! Invariants: tenants and users are dense from 0; lists of a user ascend, but `past`, which is in the order of leaving.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use carillon_protocol::ids::{ConversationId, DeviceId, DingId, Position, ProducerId, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::ids::{ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, UserId};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::conversation::Conversation;
-use crate::effect::Signal;
+use crate::effect::{Forgotten, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::membership::{Member, Members, Stint};
 use crate::producer::Producer;
@@ -50,6 +51,8 @@ pub(crate) struct User {
     pub(crate) present: Vec<ConversationId>,
     /// Conversations with closed stints alone, the one left first at the front.
     pub(crate) past: Vec<ConversationId>,
+    /// What was too much to keep of the two.
+    pub(crate) forgotten: Option<Box<ForgottenStints>>,
     pub(crate) dings: UserDings,
 }
 
@@ -62,6 +65,7 @@ impl User {
             producers: Vec::new(),
             present: Vec::new(),
             past: Vec::new(),
+            forgotten: None,
             dings: UserDings::default(),
         }
     }
@@ -93,6 +97,32 @@ impl User {
             self.past.push(conversation);
         }
     }
+
+    /// Notes that the oldest stint in a conversation was one too many: its range grows by it.
+    pub(crate) fn forget_stint(&mut self, conversation: ConversationId, stint: &Stint) {
+        let Some(last) = stint.left else { return };
+        let forgotten = self.forgotten.get_or_insert_default();
+        match forgotten.stints.binary_search_by_key(&conversation, |range| range.conversation) {
+            Ok(at) => forgotten.stints[at].last = last,
+            Err(at) => forgotten.stints.insert(at, Forgotten { conversation, first: stint.joined.seq.next(), last }),
+        }
+    }
+
+    /// Notes that a conversation that the user left at this position is no longer known to be one of the user's.
+    pub(crate) fn forget_conversation(&mut self, conversation: ConversationId, left: Position) {
+        let forgotten = self.forgotten.get_or_insert_default();
+        forgotten.stints.retain(|range| range.conversation != conversation);
+        forgotten.conversations_through = forgotten.conversations_through.max(left);
+    }
+}
+
+/// What a user was entitled to and the shard no longer knows. Bounded: one range for each conversation, present or past.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ForgottenStints {
+    /// Stints beyond the newest `STINTS_MAX`; ascending by conversation.
+    pub(crate) stints: Vec<Forgotten>,
+    /// The position at which the last of the forgotten conversations was left; 0: none is forgotten.
+    pub(crate) conversations_through: Position,
 }
 
 /// An organisation.
@@ -208,12 +238,14 @@ impl Shard {
         self.conversations.push(Conversation::new(
             record.tenant,
             ConversationKind::PERSONAL,
-            PostPolicy::ADMINS,
+            (PostPolicy::ADMINS, HistoryPolicy::JOINED),
             None,
             members,
         ));
         let (tenant, conversation) = (record.tenant, record.personal);
-        signals.push(Signal::MembersAdded { position, tenant, conversation, users: [record.user].into() });
+        let (seq, history) = (Seq(0), HistoryPolicy::JOINED);
+        let users = [record.user].into();
+        signals.push(Signal::MembersAdded { position, tenant, conversation, seq, history, users });
         Ok(())
     }
 

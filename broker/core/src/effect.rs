@@ -7,6 +7,7 @@ use bytes::Bytes;
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
+use carillon_protocol::kinds::HistoryPolicy;
 
 use crate::record::Record;
 
@@ -32,6 +33,10 @@ pub enum Signal {
         tenant: TenantId,
         /// The conversation.
         conversation: ConversationId,
+        /// The conversation's last seq then.
+        seq: Seq,
+        /// What members may have of its history.
+        history: HistoryPolicy,
         /// Who.
         users: Vec<UserId>,
     },
@@ -43,6 +48,8 @@ pub enum Signal {
         tenant: TenantId,
         /// The conversation.
         conversation: ConversationId,
+        /// The conversation's last seq then.
+        seq: Seq,
         /// Who.
         users: Vec<UserId>,
     },
@@ -94,15 +101,37 @@ pub enum Signal {
     },
 }
 
-/// One stint of the attaching user: entitled to positions in `(joined, left]`.
+/// A moment in a conversation: the journal's position, and the conversation's last seq then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The last seq at or before the position.
+    pub seq: Seq,
+    /// The position.
+    pub position: Position,
+}
+
+/// One stint of the attaching user: entitled to positions in `(joined, left]`, and to the seqs likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StintView {
     /// The conversation.
     pub conversation: ConversationId,
     /// Exclusive.
-    pub joined: Position,
+    pub joined: Moment,
     /// Inclusive; `None`: the stint goes on.
-    pub left: Option<Position>,
+    pub left: Option<Moment>,
+    /// What members may have of the conversation's history.
+    pub history: HistoryPolicy,
+}
+
+/// What the shard has forgotten that a user was entitled to: a device whose cursor lies before it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The conversation; 0: of conversations the user left so long ago that it is no longer known which.
+    pub conversation: ConversationId,
+    /// The first seq, 0 with conversation 0.
+    pub first: Seq,
+    /// Where it ends, inclusive; the seq is 0 with conversation 0.
+    pub last: Moment,
 }
 
 /// What an attached session starts from.
@@ -116,6 +145,8 @@ pub struct Attached {
     pub as_of: Position,
     /// Every stint of the user, the personal conversation's included; by conversation, then by time.
     pub stints: Vec<StintView>,
+    /// Stints that there were too many of.
+    pub forgotten: Vec<Forgotten>,
     /// The highest number of the producer that has a result; 0 without one.
     pub producer_highest: u64,
     /// The `DingPush` frames that wait for this user, oldest first.

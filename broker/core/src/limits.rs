@@ -11,10 +11,10 @@ pub const PRODUCERS_A_USER_MAX: usize = 16;
 pub const CONVERSATIONS_A_USER_MAX: usize = 10_000;
 
 /// Conversations a user was a member of and is no longer: as many again. Beyond it, the one left first is forgotten for this
-/// user, and with it the entitlement to its old messages.
+/// user, and with it the entitlement to its old messages; a device that has not come so far is told that there were some.
 pub const PAST_CONVERSATIONS_A_USER_MAX: usize = CONVERSATIONS_A_USER_MAX;
 
-/// Stints of one user in one conversation; the oldest is dropped.
+/// Stints of one user in one conversation; the oldest is dropped, and its range of seqs named to a device that has not come so far.
 pub const STINTS_MAX: usize = 64;
 
 /// Present members of a group: 72 bytes each, so 72 MB at most. Channels are bounded by the tenant's users.

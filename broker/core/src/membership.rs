@@ -7,32 +7,25 @@ use carillon_protocol::ids::{Position, Seq, UserId};
 use carillon_protocol::kinds::Role;
 use smallvec::SmallVec;
 
+use crate::effect::Moment;
 use crate::limits::STINTS_MAX;
-
-/// Where a stint ends, inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
-    pub(crate) seq: Seq,
-    pub(crate) position: Position,
-}
 
 /// One interval of membership: entitled to what lies in `(joined, left]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stint {
-    pub(crate) joined_seq: Seq,
-    pub(crate) joined_position: Position,
-    pub(crate) left: Option<Left>,
+    pub(crate) joined: Moment,
+    pub(crate) left: Option<Moment>,
     pub(crate) read_up_to: Seq,
 }
 
 impl Stint {
     pub(crate) const fn begin(seq: Seq, position: Position) -> Self {
-        Self { joined_seq: seq, joined_position: position, left: None, read_up_to: seq }
+        Self { joined: Moment { seq, position }, left: None, read_up_to: seq }
     }
 
     /// Whether the message with this seq is the member's to have.
     pub(crate) fn covers(&self, seq: Seq) -> bool {
-        seq > self.joined_seq && self.left.is_none_or(|left| seq <= left.seq)
+        seq > self.joined.seq && self.left.is_none_or(|left| seq <= left.seq)
     }
 }
 
@@ -64,13 +57,12 @@ impl Member {
         self.stints.iter().find(|stint| stint.covers(seq))
     }
 
-    /// Begins another stint; the oldest goes when there are too many.
-    pub(crate) fn rejoin(&mut self, role: Role, stint: Stint) {
+    /// Begins another stint; returns the oldest when there are too many.
+    pub(crate) fn rejoin(&mut self, role: Role, stint: Stint) -> Option<Stint> {
         self.role = role;
-        if self.stints.len() >= STINTS_MAX {
-            self.stints.remove(0);
-        }
+        let oldest = (self.stints.len() >= STINTS_MAX).then(|| self.stints.remove(0));
         self.stints.push(stint);
+        oldest
     }
 
     /// Whether the user may add and remove others.

@@ -13,7 +13,7 @@ use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
 use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{Change, ConversationKind, DingState, MessageKind, PostPolicy, Role};
+use carillon_protocol::kinds::{Change, ConversationKind, DingState, HistoryPolicy, MessageKind, PostPolicy, Role};
 
 carillon_protocol::elements! {
     /// A member and its role.
@@ -124,6 +124,8 @@ carillon_protocol::frames! {
         kind: ConversationKind,
         /// Who may post.
         post_policy: PostPolicy,
+        /// What members may have of its history.
+        history: HistoryPolicy,
         /// Who made it.
         by: UserId,
     } [

@@ -26,6 +26,7 @@ use thiserror::Error;
 use crate::conversation::Conversation;
 use crate::ding::Ding;
 use crate::directory::{Tenant, User};
+use crate::effect::Moment;
 use crate::membership::Member;
 use crate::producer::Producer;
 use crate::shard::Shard;
@@ -129,6 +130,14 @@ fn put_user(out: &mut Vec<u8>, user: &User) {
         put_u64(out, device.cursor.0);
     });
     put_list(out, user.producers.iter(), put_producer);
+    put_option(out, user.forgotten.as_deref(), |out, forgotten| {
+        put_u64(out, forgotten.conversations_through.0);
+        put_list(out, forgotten.stints.iter(), |out, range| {
+            put_u64(out, range.conversation.0);
+            put_u64(out, range.first.0);
+            put_moment(out, range.last);
+        });
+    });
 }
 
 fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
@@ -148,6 +157,7 @@ fn put_conversation(out: &mut Vec<u8>, conversation: &Conversation) {
     put_u32(out, conversation.tenant.0);
     put_u8(out, conversation.kind.0);
     put_u8(out, conversation.post_policy.0);
+    put_u8(out, conversation.history.0);
     put_bytes(out, conversation.name.as_deref().unwrap_or_default().as_bytes());
     put_u64(out, conversation.last_seq.0);
     put_u64(out, conversation.last_position.0);
@@ -160,14 +170,15 @@ fn put_conversation(out: &mut Vec<u8>, conversation: &Conversation) {
 fn put_member(out: &mut Vec<u8>, member: &Member) {
     put_u8(out, member.role.0);
     put_list(out, member.stints.iter(), |out, stint| {
-        put_u64(out, stint.joined_seq.0);
-        put_u64(out, stint.joined_position.0);
+        put_moment(out, stint.joined);
         put_u64(out, stint.read_up_to.0);
-        put_option(out, stint.left, |out, left| {
-            put_u64(out, left.seq.0);
-            put_u64(out, left.position.0);
-        });
+        put_option(out, stint.left, put_moment);
     });
+}
+
+fn put_moment(out: &mut Vec<u8>, moment: Moment) {
+    put_u64(out, moment.seq.0);
+    put_u64(out, moment.position.0);
 }
 
 fn put_ding(out: &mut Vec<u8>, ding: &Ding) {

@@ -9,7 +9,7 @@ use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, MessageKind, PostPolicy, Target};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Target};
 use carillon_protocol::publish::{Publish, Published};
 
 use crate::Shard;
@@ -215,7 +215,14 @@ pub(crate) fn message(number: u64, conversation: ConversationId) -> Publish {
 
 pub(crate) fn create(kind: ConversationKind, name: &str, members: &[Principal]) -> ConversationCreate {
     let members = members.iter().map(|member| member.user).collect();
-    ConversationCreate { request: 9, kind, post_policy: PostPolicy(0), name: name.into(), members }
+    ConversationCreate {
+        request: 9,
+        kind,
+        post_policy: PostPolicy(0),
+        history: HistoryPolicy(0),
+        name: name.into(),
+        members,
+    }
 }
 
 pub(crate) const NOWHERE: ConversationId = ConversationId::new(SHARD, 9_999);

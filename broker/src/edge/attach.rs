@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use carillon_core::effect::{Attached, Signal};
+use carillon_core::effect::{Attached, Moment, Signal};
 use carillon_core::input::Attach;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
-use carillon_protocol::session::{Hello, VERSION, Welcome};
+use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION, Welcome};
 use carillon_transport::LinkKey;
 
 use super::catchup::CatchUp;
 use super::inbound::Which;
+use super::interest::Known;
 use super::session::{Feed, Identity, Phase, Session, Weight};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
@@ -70,7 +71,8 @@ impl Edge {
             }
         };
         let as_of = attached.as_of;
-        if self.interest.add_session(tenant, user, key.index, attached.stints, as_of) {
+        let known = Known { stints: attached.stints, forgotten: attached.forgotten };
+        if self.interest.add_session(tenant, user, key.index, known, as_of) {
             self.apply_missed_stints(&missed, tenant, user, as_of);
         }
         for ding in dings {
@@ -79,6 +81,7 @@ impl Edge {
         self.push_missed_urgent(links, key, &missed, (tenant, user), as_of);
         self.close_missed_retired(links, key, &missed, (tenant, user), as_of);
         self.schedule_catch_up(key);
+        self.serve_history(links, key);
         self.resume(key);
     }
 
@@ -129,6 +132,7 @@ impl Edge {
             expires_at: attaching.expires_at,
             as_of: attached.as_of,
         };
+        let newest_wanted = attaching.hello.newest;
         let welcome = Welcome {
             version: VERSION,
             user: attached.user,
@@ -143,7 +147,11 @@ impl Edge {
             handle: identity.handle.clone(),
         };
         session.phase = Phase::Attached(Box::new(identity));
-        session.feed = Feed::CatchingUp(Box::new(CatchUp::new(start.next())));
+        let catch_up = match newest_wanted {
+            NEWEST_ALL => CatchUp::new(start.next()),
+            newest => CatchUp::bounded(start.next(), newest),
+        };
+        session.feed = Feed::CatchingUp(Box::new(catch_up));
         session.inbox.sent = start;
         session.inbox.receipts_sent = receipts_through;
         if !self.open_inbox(links, key) {
@@ -160,15 +168,17 @@ impl Edge {
     fn apply_missed_stints(&mut self, missed: &[Arc<Committed>], tenant: TenantId, user: UserId, as_of: Position) {
         for signal in missed.iter().flat_map(|committed| &committed.signals) {
             match signal {
-                Signal::MembersAdded { position, tenant: of, conversation, users }
+                Signal::MembersAdded { position, tenant: of, conversation, seq, history, users }
                     if *of == tenant && *position > as_of && users.contains(&user) =>
                 {
-                    self.interest.begin_stint(tenant, user, *conversation, *position);
+                    let joined = Moment { seq: *seq, position: *position };
+                    self.interest.begin_stint(tenant, user, (*conversation, *history), joined);
                 }
-                Signal::MembersRemoved { position, tenant: of, conversation, users }
+                Signal::MembersRemoved { position, tenant: of, conversation, seq, users }
                     if *of == tenant && *position > as_of && users.contains(&user) =>
                 {
-                    self.interest.end_stint(tenant, user, *conversation, *position);
+                    let left = Moment { seq: *seq, position: *position };
+                    self.interest.end_stint(tenant, user, *conversation, left);
                 }
                 Signal::MembersAdded { .. }
                 | Signal::MembersRemoved { .. }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use carillon_core::effect::Signal;
+use carillon_core::effect::{Moment, Signal};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, Position};
 use carillon_transport::{Link, LinkKey, Room};
@@ -102,14 +102,16 @@ impl Edge {
     fn process_signal<L: Links>(&mut self, links: &mut L, signal: &Signal) {
         match signal {
             Signal::Message { .. } => unreachable!("messages make rounds"),
-            Signal::MembersAdded { position, tenant, conversation, users } => {
+            Signal::MembersAdded { position, tenant, conversation, seq, history, users } => {
+                let joined = Moment { seq: *seq, position: *position };
                 for user in users {
-                    self.interest.begin_stint(*tenant, *user, *conversation, *position);
+                    self.interest.begin_stint(*tenant, *user, (*conversation, *history), joined);
                 }
             }
-            Signal::MembersRemoved { position, tenant, conversation, users } => {
+            Signal::MembersRemoved { position, tenant, conversation, seq, users } => {
+                let left = Moment { seq: *seq, position: *position };
                 for user in users {
-                    self.interest.end_stint(*tenant, *user, *conversation, *position);
+                    self.interest.end_stint(*tenant, *user, *conversation, left);
                 }
             }
             Signal::Read { .. } => self.tell_read(links, signal),

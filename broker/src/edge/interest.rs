@@ -4,25 +4,38 @@
 //! the membership signals beyond it in position order. So a second session of a user needs no stints of its own.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use carillon_core::effect::StintView;
+use carillon_core::effect::{Forgotten, Moment, StintView};
 use carillon_core::limits::STINTS_MAX;
 use carillon_protocol::ids::{ConversationId, Position, TenantId, UserId};
+use carillon_protocol::kinds::HistoryPolicy;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
 /// A user who has sessions on this edge.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EdgeUser {
     /// Connection indexes of the user's sessions.
     pub(super) sessions: SmallVec<[u32; 2]>,
-    /// By conversation, then by time.
-    pub(super) stints: Vec<StintView>,
+    /// By conversation, then by time. Shared with the lookups under way on reader threads, copied when it changes.
+    pub(super) stints: Arc<Vec<StintView>>,
+    /// Stints that there were too many of: whoever has not read past them is told.
+    pub(super) forgotten: Vec<Forgotten>,
+    /// Grows with each change of `forgotten`.
+    pub(super) forgotten_changes: u64,
     /// Signals up to here are in the stints already.
     pub(super) as_of: Position,
     /// The edge missed signals: the stints wait for the next attach.
     pub(super) stale: bool,
+}
+
+/// What an attach says of a user's stints.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) stints: Vec<StintView>,
+    pub(super) forgotten: Vec<Forgotten>,
 }
 
 /// Connection indexes, ascending. Shared with the rounds that go over it, copied when it changes under them.
@@ -45,13 +58,13 @@ impl Interest {
         self.conversations.get(&conversation)
     }
 
-    /// Registers a session. The stints count only if the user's are not known here or stale; returns whether they did.
+    /// Registers a session. What is known of the user counts only if it is not known here or stale; returns whether it did.
     pub(super) fn add_session(
         &mut self,
         tenant: TenantId,
         user: UserId,
         session: u32,
-        stints: Vec<StintView>,
+        known_then: Known,
         as_of: Position,
     ) -> bool {
         if let Some(known) = self.users.get_mut(&(tenant, user)) {
@@ -59,7 +72,7 @@ impl Interest {
                 known.sessions.push(session);
             }
             if known.stale {
-                self.replace_stints(tenant, user, stints, as_of);
+                self.replace_stints(tenant, user, known_then, as_of);
                 return true;
             }
             for conversation in open(&known.stints) {
@@ -67,11 +80,13 @@ impl Interest {
             }
             return false;
         }
+        let Known { stints, forgotten } = known_then;
         for conversation in open(&stints) {
             listen(&mut self.conversations, conversation, session);
         }
-        let sessions = SmallVec::from_slice(&[session]);
-        self.users.insert((tenant, user), EdgeUser { sessions, stints, as_of, stale: false });
+        let (sessions, stints) = (SmallVec::from_slice(&[session]), Arc::new(stints));
+        let known = EdgeUser { sessions, stints, forgotten, forgotten_changes: 1, as_of, stale: false };
+        self.users.insert((tenant, user), known);
         true
     }
 
@@ -94,7 +109,8 @@ impl Interest {
         }
     }
 
-    fn replace_stints(&mut self, tenant: TenantId, user: UserId, stints: Vec<StintView>, as_of: Position) {
+    fn replace_stints(&mut self, tenant: TenantId, user: UserId, known_then: Known, as_of: Position) {
+        let Known { stints, forgotten } = known_then;
         let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
         known.stale = false;
         for session in &known.sessions {
@@ -105,7 +121,9 @@ impl Interest {
                 listen(&mut self.conversations, conversation, *session);
             }
         }
-        known.stints = stints;
+        known.stints = Arc::new(stints);
+        known.forgotten = forgotten;
+        known.forgotten_changes += 1;
         known.as_of = as_of;
     }
 
@@ -114,19 +132,21 @@ impl Interest {
         &mut self,
         tenant: TenantId,
         user: UserId,
-        conversation: ConversationId,
-        position: Position,
+        (conversation, history): (ConversationId, HistoryPolicy),
+        joined: Moment,
     ) {
         let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
-        if position <= known.as_of {
+        if joined.position <= known.as_of {
             return;
         }
-        let at = known.stints.partition_point(|stint| stint.conversation <= conversation);
-        known.stints.insert(at, StintView { conversation, joined: position, left: None });
+        let stints = Arc::make_mut(&mut known.stints);
+        let at = stints.partition_point(|stint| stint.conversation <= conversation);
+        stints.insert(at, StintView { conversation, joined, left: None, history });
         // As the shard does: whoever comes and goes for ever keeps the newest stints.
-        let first = known.stints.partition_point(|stint| stint.conversation < conversation);
+        let first = stints.partition_point(|stint| stint.conversation < conversation);
         if at - first >= STINTS_MAX {
-            known.stints.remove(first);
+            let oldest = stints.remove(first);
+            known.forget(&oldest);
         }
         for session in &known.sessions {
             listen(&mut self.conversations, conversation, *session);
@@ -134,20 +154,15 @@ impl Interest {
     }
 
     /// Applies a `MembersRemoved` signal to one user.
-    pub(super) fn end_stint(
-        &mut self,
-        tenant: TenantId,
-        user: UserId,
-        conversation: ConversationId,
-        position: Position,
-    ) {
+    pub(super) fn end_stint(&mut self, tenant: TenantId, user: UserId, conversation: ConversationId, left: Moment) {
         let Some(known) = self.users.get_mut(&(tenant, user)) else { return };
-        if position <= known.as_of {
+        if left.position <= known.as_of {
             return;
         }
-        let open = known.stints.iter_mut().find(|stint| stint.conversation == conversation && stint.left.is_none());
+        let stints = Arc::make_mut(&mut known.stints);
+        let open = stints.iter_mut().find(|stint| stint.conversation == conversation && stint.left.is_none());
         let Some(stint) = open else { return };
-        stint.left = Some(position);
+        stint.left = Some(left);
         for session in &known.sessions {
             unlisten(&mut self.conversations, conversation, *session);
         }
@@ -156,6 +171,24 @@ impl Interest {
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.users.is_empty() && self.conversations.is_empty()
+    }
+}
+
+impl EdgeUser {
+    fn forget(&mut self, stint: &StintView) {
+        let (conversation, Some(last)) = (stint.conversation, stint.left) else { return };
+        self.forgotten_changes += 1;
+        match self.forgotten.iter_mut().find(|range| range.conversation == conversation) {
+            Some(range) => range.last = last,
+            None => self.forgotten.push(Forgotten { conversation, first: stint.joined.seq.next(), last }),
+        }
+    }
+
+    /// The user's stints in one conversation, by time.
+    pub(super) fn stints_in(&self, conversation: ConversationId) -> &[StintView] {
+        let start = self.stints.partition_point(|stint| stint.conversation < conversation);
+        let end = self.stints.partition_point(|stint| stint.conversation <= conversation);
+        &self.stints[start..end]
     }
 }
 
@@ -186,12 +219,27 @@ fn unlisten(conversations: &mut Conversations, conversation: ConversationId, ses
 #[cfg(test)]
 mod tests {
     use super::*;
+    use carillon_protocol::ids::Seq;
 
     const T: TenantId = TenantId(0);
     const U: UserId = UserId(1);
 
     fn stint(conversation: u64, joined: u64, left: Option<u64>) -> StintView {
-        StintView { conversation: ConversationId(conversation), joined: Position(joined), left: left.map(Position) }
+        let (conversation, history) = (ConversationId(conversation), HistoryPolicy::JOINED);
+        StintView { conversation, joined: at(joined), left: left.map(at), history }
+    }
+
+    /// In these tests every position has a message of every conversation.
+    fn at(position: u64) -> Moment {
+        Moment { seq: Seq(position), position: Position(position) }
+    }
+
+    fn known(stints: Vec<StintView>) -> Known {
+        Known { stints, forgotten: Vec::new() }
+    }
+
+    fn joined(conversation: u64) -> (ConversationId, HistoryPolicy) {
+        (ConversationId(conversation), HistoryPolicy::JOINED)
     }
 
     fn check(interest: &Interest, conversation: u64, expected: &[u32]) {
@@ -203,8 +251,8 @@ mod tests {
     fn sessions_of_a_user_share_its_stints() {
         let mut interest = Interest::default();
         let stints = vec![stint(1, 3, None), stint(2, 4, Some(9))];
-        assert!(interest.add_session(T, U, 7, stints, Position(10)));
-        assert!(!interest.add_session(T, U, 3, vec![stint(5, 1, None)], Position(11)));
+        assert!(interest.add_session(T, U, 7, known(stints), Position(10)));
+        assert!(!interest.add_session(T, U, 3, known(vec![stint(5, 1, None)]), Position(11)));
         check(&interest, 1, &[3, 7]);
         check(&interest, 2, &[]);
         check(&interest, 5, &[]);
@@ -217,38 +265,53 @@ mod tests {
     #[test]
     fn signals_up_to_the_attach_are_in_it_already() {
         let mut interest = Interest::default();
-        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
-        interest.end_stint(T, U, ConversationId(1), Position(10));
-        interest.begin_stint(T, U, ConversationId(2), Position(9));
+        interest.add_session(T, U, 1, known(vec![stint(1, 3, None)]), Position(10));
+        interest.end_stint(T, U, ConversationId(1), at(10));
+        interest.begin_stint(T, U, joined(2), at(9));
         check(&interest, 1, &[1]);
         check(&interest, 2, &[]);
-        interest.end_stint(T, U, ConversationId(1), Position(11));
-        interest.begin_stint(T, U, ConversationId(1), Position(12));
+        interest.end_stint(T, U, ConversationId(1), at(11));
+        interest.begin_stint(T, U, joined(1), at(12));
         check(&interest, 1, &[1]);
         let user = interest.user(T, U).unwrap();
-        assert_eq!(user.stints, [stint(1, 3, Some(11)), stint(1, 12, None)]);
+        assert_eq!(*user.stints, [stint(1, 3, Some(11)), stint(1, 12, None)]);
     }
 
     #[test]
     fn stale_stints_are_replaced_by_the_next_attach() {
         let mut interest = Interest::default();
-        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
-        interest.add_session(T, U, 2, Vec::new(), Position(10));
+        interest.add_session(T, U, 1, known(vec![stint(1, 3, None)]), Position(10));
+        interest.add_session(T, U, 2, known(Vec::new()), Position(10));
         interest.mark_stale();
-        assert!(interest.add_session(T, U, 1, vec![stint(1, 3, Some(20)), stint(2, 15, None)], Position(30)));
+        assert!(interest.add_session(T, U, 1, known(vec![stint(1, 3, Some(20)), stint(2, 15, None)]), Position(30)));
         check(&interest, 1, &[]);
         check(&interest, 2, &[1, 2]);
-        assert!(!interest.add_session(T, U, 2, Vec::new(), Position(31)));
+        assert!(!interest.add_session(T, U, 2, known(Vec::new()), Position(31)));
         check(&interest, 2, &[1, 2]);
     }
 
     #[test]
     fn a_change_leaves_the_audience_of_a_round_under_way_alone() {
         let mut interest = Interest::default();
-        interest.add_session(T, U, 1, vec![stint(1, 3, None)], Position(10));
+        interest.add_session(T, U, 1, known(vec![stint(1, 3, None)]), Position(10));
         let round = interest.audience(ConversationId(1)).unwrap().clone();
-        interest.end_stint(T, U, ConversationId(1), Position(11));
+        interest.end_stint(T, U, ConversationId(1), at(11));
         assert_eq!(*round, [1]);
         check(&interest, 1, &[]);
+    }
+
+    #[test]
+    fn the_stint_that_is_one_too_many_is_remembered_as_forgotten() {
+        let mut interest = Interest::default();
+        interest.add_session(T, U, 1, Known::default(), Position(0));
+        for nth in 0..STINTS_MAX as u64 + 2 {
+            interest.begin_stint(T, U, joined(1), at(2 * nth + 1));
+            interest.end_stint(T, U, ConversationId(1), at(2 * nth + 2));
+        }
+        let user = interest.user(T, U).unwrap();
+        assert_eq!(user.stints.len(), STINTS_MAX);
+        assert_eq!(user.stints[0], stint(1, 5, Some(6)));
+        assert_eq!(user.forgotten, [Forgotten { conversation: ConversationId(1), first: Seq(2), last: at(4) }]);
+        assert_eq!(user.forgotten_changes, 3);
     }
 }

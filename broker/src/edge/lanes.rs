@@ -68,6 +68,13 @@ impl Edge {
         let Some(mut link) = links.link(key) else { return };
         let outbox = if let Some((_, outbox)) = session.urgent.as_mut().filter(|(urgent, _)| *urgent == stream) {
             outbox
+        } else if let Some(outbox) = session.bulk.outbox(stream) {
+            let flushed = outbox.flush(&mut link, stream, Room::Shared);
+            drop(link);
+            return match flushed {
+                Ok(()) => self.serve_history(links, key),
+                Err(_) => self.lost_stream(links, key),
+            };
         } else {
             let channels = [session.control.as_mut(), session.publish.as_mut()];
             let Some(channel) = channels.into_iter().flatten().find(|channel| channel.stream == stream) else { return };
@@ -149,7 +156,8 @@ impl Edge {
             // Stale stints tell nothing: what is let go here is a hint, and can be asked for.
             let Some(known) = self.interest.user(*tenant, user).filter(|known| !known.stale) else { continue };
             // The stints may be newer than the mark: who joined after it is not told.
-            let covers = |s: &StintView| s.joined < *position && s.left.is_none_or(|left| *position <= left);
+            let covers =
+                |s: &StintView| s.joined.position < *position && s.left.is_none_or(|left| *position <= left.position);
             if !known.stints.iter().any(|s| s.conversation == *conversation && covers(s)) {
                 continue;
             }

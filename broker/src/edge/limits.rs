@@ -3,7 +3,8 @@
 //! The constants are what runs. Those that decide where work is cut stand in [`Limits`] too, so that a simulation can
 //! make them so small that every cut happens.
 
-use carillon_protocol::limits::{FRAME_BYTES_MAX, REQUESTS_PENDING_MAX};
+use carillon_core::limits::CONVERSATIONS_A_USER_MAX;
+use carillon_protocol::limits::{FRAME_BYTES_MAX, HISTORY_BYTES_MAX, REQUESTS_PENDING_MAX};
 
 /// Publishes of one session that wait for their reply. At the bound its publish stream is not read on; QUIC slows the
 /// sender. A quarter of a producer's window.
@@ -78,6 +79,17 @@ pub const SLICE_BYTES_MAX: usize = 16 * 1024;
 /// Positions planned ahead by a session that catches up.
 pub const PLAN_POSITIONS_MAX: usize = 256;
 
+/// Positions planned ahead for a user of thousands of conversations: four for each of them, so that the plan's looking at each
+/// costs little a message. 320 KB.
+pub const PLAN_POSITIONS_WIDE_MAX: usize = 4 * CONVERSATIONS_A_USER_MAX;
+
+/// Messages of one read of a page that goes backward: it is cut at its old end, so it is read in runs, from the newest.
+pub const HISTORY_RUN_MESSAGES: usize = 8;
+
+/// Frames that name what does not come, 40 bytes each: one a stint that lost something, for a user of as many conversations as
+/// may be, present and past.
+const NOTICE_BYTES_MAX: usize = 40 * 2 * CONVERSATIONS_A_USER_MAX;
+
 /// Replies, fences and reads taken in one turn.
 pub const REPLIES_A_TURN: usize = 4_096;
 
@@ -98,7 +110,8 @@ pub const PROGRESS_POSITIONS: u64 = 10_000;
 
 /// What one session can make its edge hold, beside what the transport's windows let QUIC hold (receive 256 KiB, datagrams
 /// 32 KiB, send 256 + 16 KiB, which may keep alive [`PINNED_FACTOR_MAX`] times as much of batches): an unfinished frame on each of its two streams, its publishes in flight and one that is
-/// read beyond the bound, unread replies, urgent frames, the rest of a cut frame, and one slice of catch-up.
+/// read beyond the bound, unread replies, urgent frames, the rest of a cut frame, a plan and one
+/// slice of catch-up, what names gaps, and a page of history.
 pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + PUBLISH_BYTES_IN_FLIGHT_MAX
     + FRAME_BYTES_MAX
@@ -107,10 +120,14 @@ pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + URGENT_BYTES_MAX
     + FRAME_BYTES_MAX
     + SLICE_BYTES_MAX
-    + FRAME_BYTES_MAX;
+    + FRAME_BYTES_MAX
+    + 8 * PLAN_POSITIONS_WIDE_MAX
+    + NOTICE_BYTES_MAX
+    + (HISTORY_RUN_MESSAGES + 1) * FRAME_BYTES_MAX
+    + HISTORY_BYTES_MAX;
 
-// 5 MiB, as docs/OPERATIONS.md says.
-const _: () = assert!(SESSION_BYTES_MAX <= 5 * 1024 * 1024);
+// 8 MiB, as docs/OPERATIONS.md says.
+const _: () = assert!(SESSION_BYTES_MAX <= 8 * 1024 * 1024);
 
 // The reply queue's room must cover what one session may reserve.
 const _: () = assert!(PUBLISHES_IN_FLIGHT_MAX + REQUESTS_PENDING_MAX < REPLIES_RESERVED_MAX);
@@ -146,6 +163,8 @@ pub struct Limits {
     pub slice_bytes_max: usize,
     /// [`PLAN_POSITIONS_MAX`]
     pub plan_positions_max: usize,
+    /// [`PLAN_POSITIONS_WIDE_MAX`]
+    pub plan_positions_wide_max: usize,
     /// [`REPLIES_A_TURN`]
     pub replies_a_turn: usize,
     /// [`PROGRESS_POSITIONS`]
@@ -169,6 +188,7 @@ impl Default for Limits {
             slices_a_turn: SLICES_A_TURN,
             slice_bytes_max: SLICE_BYTES_MAX,
             plan_positions_max: PLAN_POSITIONS_MAX,
+            plan_positions_wide_max: PLAN_POSITIONS_WIDE_MAX,
             replies_a_turn: REPLIES_A_TURN,
             progress_positions: PROGRESS_POSITIONS,
         }

@@ -10,13 +10,15 @@
 
 mod attach;
 pub mod auth;
-mod catchup;
+pub mod catchup;
 mod fanout;
+mod history;
 mod inbound;
 mod interest;
 mod lanes;
 pub mod limits;
 mod links;
+pub mod lookups;
 mod pinned;
 mod requests;
 mod run;
@@ -123,6 +125,8 @@ pub struct Stats {
     pub fell_off_ring: u64,
     /// Reads of bodies that had left the ring.
     pub reads: u64,
+    /// Questions to the index that had to wait for a disk.
+    pub lookups_on_disk: u64,
     /// Read updates let go because a session did not read.
     pub receipts_let_go: u64,
     /// Connections closed for what they sent.
@@ -162,6 +166,14 @@ pub struct Edge {
     catching_up: VecDeque<LinkKey>,
     /// Sessions that catch up and have to wait for a reader, or for this edge to reach their stints.
     catching_up_later: Vec<LinkKey>,
+    /// Questions to the index that wait for a reader thread.
+    lookups: VecDeque<(LinkKey, ReadJob)>,
+    /// Those that wait for the index to be rebuilt.
+    lookups_later: Vec<(LinkKey, lookups::Question)>,
+    /// Sessions whose next page of history waits for this edge to have processed what is committed.
+    history_later: Vec<LinkKey>,
+    /// Pages of history that wait for a reader thread.
+    page_reads: VecDeque<(LinkKey, ReadRequest)>,
     /// Sessions whose stints are to be asked for anew, once there is room for the answer. Each stands here once.
     attaching_again: VecDeque<LinkKey>,
     next_ordinal: u64,
@@ -198,6 +210,10 @@ impl Edge {
             resuming: VecDeque::new(),
             catching_up: VecDeque::new(),
             catching_up_later: Vec::new(),
+            lookups: VecDeque::new(),
+            lookups_later: Vec::new(),
+            history_later: Vec::new(),
+            page_reads: VecDeque::new(),
             attaching_again: VecDeque::new(),
             next_ordinal: 0,
             seen,
@@ -223,6 +239,9 @@ impl Edge {
         self.process_ring(links);
         self.run_rounds(links);
         self.run_catch_up(links);
+        self.serve_history_later(links);
+        self.run_lookups();
+        self.run_page_reads();
         self.relieve(links);
         self.tick(links);
         self.left()
@@ -237,6 +256,7 @@ impl Edge {
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
         let waits = waits || !self.attaching_again.is_empty();
+        let waits = waits || !self.lookups.is_empty() || !self.page_reads.is_empty() || !self.history_later.is_empty();
         if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
     }
 
@@ -303,6 +323,10 @@ impl Edge {
                 ToEdge::Bodies { link, entries } => {
                     self.reading -= 1;
                     self.handle_bodies(links, link, entries);
+                }
+                ToEdge::Found { link, found } => {
+                    self.reading -= 1;
+                    self.handle_found(links, link, found);
                 }
             }
         }

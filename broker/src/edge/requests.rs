@@ -1,15 +1,28 @@
-//! From a frame on the control stream to a request of the core.
+//! From a frame on the control stream to a request.
 
 use carillon_core::input::Request;
 use carillon_protocol::Frame;
+use carillon_protocol::deliver::History;
+use carillon_protocol::receipt::ReadStatus;
+
+/// What a client asks for, by who answers it.
+pub(super) enum Asked {
+    /// The shard.
+    Shard(Request),
+    /// The shard, once the index has said who wrote the message.
+    ReadStatus(ReadStatus),
+    /// The edge.
+    History(History),
+}
 
 /// The request in a frame with its id, or the frame back when it is none that a client may send here.
-pub(super) fn parse(frame: Frame) -> Result<(u32, Request), Box<Frame>> {
+pub(super) fn parse(frame: Frame) -> Result<(u32, Asked), Box<Frame>> {
     macro_rules! request {
         ($($name:ident),*; $other:ident => $otherwise:expr) => {
             match frame {
-                $(Frame::$name(frame) => Ok((frame.request, Request::$name(frame))),)*
-                Frame::ReadStatus(frame) => Ok((frame.request, Request::ReadStatus(frame, None))),
+                $(Frame::$name(frame) => Ok((frame.request, Asked::Shard(Request::$name(frame)))),)*
+                Frame::ReadStatus(frame) => Ok((frame.request, Asked::ReadStatus(frame))),
+                Frame::History(frame) => Ok((frame.request, Asked::History(frame))),
                 $other => $otherwise,
             }
         };

@@ -12,6 +12,7 @@ use carillon_protocol::session::Hello;
 use carillon_transport::{Link, LinkKey, Room, StreamClosed, StreamId};
 
 use super::catchup::CatchUp;
+use super::history::Bulk;
 
 /// How far a session has come.
 #[derive(Debug)]
@@ -185,7 +186,7 @@ pub(super) struct Inbox {
 pub struct Held {
     /// The rest of the one frame that the inbox cut.
     pub remainder_bytes: usize,
-    /// Frames read from disk for the next slice of catch-up.
+    /// Frames read from disk for the next slice of catch-up, and those that name what does not come.
     pub body_bytes: usize,
     /// Positions planned ahead.
     pub planned: usize,
@@ -195,6 +196,8 @@ pub struct Held {
     pub urgent_bytes: usize,
     /// Replies that wait, on both streams.
     pub reply_bytes: usize,
+    /// A page of history.
+    pub bulk_bytes: usize,
 }
 
 /// A session.
@@ -206,6 +209,7 @@ pub(super) struct Session {
     pub(super) publish: Option<Channel>,
     pub(super) inbox: Inbox,
     pub(super) urgent: Option<(StreamId, Outbox)>,
+    pub(super) bulk: Bulk,
     pub(super) feed: Feed,
     pub(super) requests_pending: usize,
     pub(super) publishes: InFlight,
@@ -226,6 +230,7 @@ impl Session {
             publish: None,
             inbox: Inbox::default(),
             urgent: None,
+            bulk: Bulk::default(),
             feed: Feed::Idle,
             requests_pending: 0,
             publishes: InFlight::default(),
@@ -256,6 +261,7 @@ impl Session {
             receipts: self.inbox.receipts.len(),
             urgent_bytes: self.urgent.as_ref().map_or(0, |(_, outbox)| outbox.bytes()),
             reply_bytes: channels.map(|channel| channel.out.bytes()).sum(),
+            bulk_bytes: self.bulk.bytes(),
         }
     }
 

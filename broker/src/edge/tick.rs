@@ -60,6 +60,7 @@ impl Edge {
             }
         }
         self.hand_on_cursors(moves);
+        self.ask_again();
     }
 
     fn hand_on_cursors(&mut self, mut moves: Vec<CursorMove>) {

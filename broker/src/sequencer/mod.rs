@@ -203,7 +203,7 @@ impl<J: Journal> Sequencer<J> {
         }
     }
 
-    fn take_input(&mut self, from: Origin, mut input: Input) {
+    fn take_input(&mut self, from: Origin, input: Input) {
         if let Input::Publish { who, producer: Some(producer), publish } = &input
             && !self.fences.holds(from, (who.tenant, who.user, *producer))
         {
@@ -214,9 +214,6 @@ impl<J: Journal> Sequencer<J> {
             };
             self.replies.push((from, Reply::Frame(Frame::PublishRefused(refused))));
             return;
-        }
-        if let Input::Request { request: carillon_core::input::Request::ReadStatus(query, author), .. } = &mut input {
-            *author = self.index.author(query.conversation, query.seq);
         }
         let attach = match &input {
             Input::Attach(attach) => Some((attach.device, attach.producer)),

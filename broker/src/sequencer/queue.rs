@@ -7,6 +7,7 @@ use carillon_core::input::{Attach, CursorMove, Input};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::edge::lookups::Found;
 use crate::journal::{Entry, ReadError};
 
 /// Publishes on their way to the sequencer. Full: the edge stops reading publish streams, QUIC slows the senders.
@@ -74,6 +75,13 @@ pub enum ToEdge {
         link: LinkKey,
         /// The frames, in order.
         entries: Result<Vec<Entry>, ReadError>,
+    },
+    /// What a reader thread found for an edge's question.
+    Found {
+        /// The session.
+        link: LinkKey,
+        /// The answer.
+        found: Found,
     },
 }
 

@@ -88,7 +88,7 @@ impl Pending {
         Numbered { id, frame: frame.freeze(), repeat, answer }
     }
 
-    fn answer(&self, id: u32, answer: Result<Answer, Error>) -> Result<(), End> {
+    pub(super) fn answer(&self, id: u32, answer: Result<Answer, Error>) -> Result<(), End> {
         let Some(request) = self.requests().waiting.remove(&id) else {
             if let Err(error) = answer
                 && id == 0

@@ -8,7 +8,7 @@ use carillon_protocol::Frame;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::ProducerId;
 use carillon_protocol::limits::TOKEN_BYTES_MAX;
-use carillon_protocol::session::{ALPN, Cursor, Hello, VERSION, Welcome};
+use carillon_protocol::session::{ALPN, Cursor, Hello, NEWEST_ALL, VERSION, Welcome};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint, IdleTimeout, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
@@ -76,6 +76,7 @@ impl Dialer {
                 version: VERSION,
                 device: config.device,
                 producer: config.producer.unwrap_or(ProducerId(0)),
+                newest: config.newest.unwrap_or(NEWEST_ALL),
                 token: token.as_str().into(),
                 client: config.client.as_str().into(),
                 cursors: cursors.to_vec(),

@@ -13,11 +13,14 @@ use carillon_protocol::ids::{DingId, Position, ShardId};
 use carillon_protocol::kinds::Lane;
 use tokio::sync::{Notify, mpsc};
 
+use super::control::Pending;
 use super::end::End;
 use super::reader::FrameReader;
 use crate::cursors::Cursors;
 use crate::event::Event;
+use crate::history::Received;
 use crate::limits::DINGS_SHOWN_MAX;
+use crate::reply::Answer;
 
 /// The queues to the application, and what must be known to fill them over sessions.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ pub(super) struct Lanes<'a> {
     connection: &'a quinn::Connection,
     outlets: &'a Outlets,
     cursors: &'a Cursors,
+    pending: &'a Pending,
     opened: Mutex<HashSet<Lane>>,
     reset_said: Notify,
 }
@@ -86,8 +90,13 @@ enum Step {
 }
 
 impl<'a> Lanes<'a> {
-    pub(super) fn new(connection: &'a quinn::Connection, outlets: &'a Outlets, cursors: &'a Cursors) -> Self {
-        Self { connection, outlets, cursors, opened: Mutex::default(), reset_said: Notify::new() }
+    pub(super) fn new(
+        connection: &'a quinn::Connection,
+        outlets: &'a Outlets,
+        cursors: &'a Cursors,
+        pending: &'a Pending,
+    ) -> Self {
+        Self { connection, outlets, cursors, pending, opened: Mutex::default(), reset_said: Notify::new() }
     }
 
     /// Takes one stream after the other that the broker opens, and reads it to its end. Run once a lane.
@@ -105,7 +114,8 @@ impl<'a> Lanes<'a> {
             match lane {
                 Lane::URGENT => self.urgent(reader).await?,
                 Lane::INBOX => self.inbox(reader).await?,
-                // Reserved, or of a newer broker.
+                Lane::BULK => self.bulk(reader).await?,
+                // Of a newer broker.
                 _ => reader.pass_over().await?,
             };
         }
@@ -160,13 +170,13 @@ impl<'a> Lanes<'a> {
             }
             Frame::Truncated(truncated) => {
                 let (shard, position) = (truncated.conversation.shard(), truncated.position);
-                let new = cursors.receive_notice(shard, position);
-                (new, Step::Addressed(shard, position), Event::Truncated(truncated))
+                cursors.receive_notice(shard, position);
+                (true, Step::Addressed(shard, position), Event::Truncated(truncated))
             }
             Frame::Skipped(skipped) => {
                 let (shard, position) = (skipped.conversation.shard(), skipped.position);
-                let new = cursors.receive_notice(shard, position);
-                (new, Step::Addressed(shard, position), Event::Skipped(skipped))
+                cursors.receive_notice(shard, position);
+                (true, Step::Addressed(shard, position), Event::Skipped(skipped))
             }
             Frame::ReadUpdate(update) => {
                 cursors.receive_receipt(update.conversation.shard(), update.position);
@@ -175,6 +185,24 @@ impl<'a> Lanes<'a> {
             other => return Err(End::unexpected(other.name(), "inbox")),
         };
         Ok(new.then_some((step, event)))
+    }
+
+    /// Pages of history: a header, and as many messages as it counts.
+    async fn bulk(&self, mut reader: FrameReader) -> Result<(), End> {
+        loop {
+            let header = match reader.next().await? {
+                Frame::HistoryPage(header) => header,
+                other => return Err(End::unexpected(other.name(), "bulk")),
+            };
+            let mut messages = Vec::new();
+            for _ in 0..header.count {
+                match reader.next().await? {
+                    Frame::Deliver(deliver) => messages.push(deliver),
+                    other => return Err(End::unexpected(other.name(), "bulk")),
+                }
+            }
+            self.pending.answer(header.request, Ok(Answer::History(Received { header, messages })))?;
+        }
     }
 
     async fn urgent(&self, mut reader: FrameReader) -> Result<(), End> {

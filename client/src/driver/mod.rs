@@ -222,7 +222,7 @@ impl Driver {
         let shared: &Shared = shared;
         tracing::info!(user = %welcome.user, head = %welcome.head, "the session is open");
         outlets.notice(Event::Connected(welcome.clone()));
-        let lanes = Lanes::new(&connection, outlets, &shared.cursors);
+        let lanes = Lanes::new(&connection, outlets, &shared.cursors, pending);
         let (control_send, control_recv) = control;
         let (publish_send, publish_recv) = publish.unzip();
         let ended = tokio::try_join!(

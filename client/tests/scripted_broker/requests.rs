@@ -9,8 +9,8 @@ use carillon_client::protocol::control::{ConversationEntry, Conversations, UserE
 use carillon_client::protocol::error::{Done, Error};
 use carillon_client::protocol::receipt::Marked;
 use carillon_client::{
-    ConversationId, ConversationKind, Ding, DingCreated, DingId, ErrorCode, MessageKind, NewConversation, PostPolicy,
-    Recipients, RequestError, Role, Seq, TokenSource, UserId, Welcome,
+    ConversationId, ConversationKind, Ding, DingCreated, DingId, ErrorCode, HistoryPolicy, MessageKind,
+    NewConversation, PostPolicy, Recipients, RequestError, Role, Seq, TokenSource, UserId, Welcome,
 };
 
 use crate::broker::{Broker, CONVERSATION, Session, idle, soon, welcome};
@@ -110,6 +110,7 @@ async fn lists_are_asked_for_page_by_page() {
         kind: ConversationKind::GROUP,
         role: Role::OWNER,
         post_policy: PostPolicy::MEMBERS,
+        history: HistoryPolicy::JOINED,
         last_seq: Seq(0),
         read_up_to: Seq(0),
         members: 1,

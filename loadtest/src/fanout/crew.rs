@@ -5,7 +5,7 @@ use carillon_protocol::control::{ConversationCreate, ConversationFind, Leave, Me
 use carillon_protocol::error::{Error, ErrorCode};
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, UserId};
-use carillon_protocol::kinds::{ConversationKind, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 
 use super::{PUBLISHER, Run};
@@ -53,7 +53,15 @@ fn find_group(run: &mut Run<'_>) -> Result<ConversationId, Failure> {
     let find = |request| ConversationFind { request, name: name.as_str().into() }.to_bytes();
     let create = |request| {
         let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), Vec::new());
-        ConversationCreate { request, kind, post_policy, name: name.as_str().into(), members }.to_bytes()
+        ConversationCreate {
+            request,
+            kind,
+            post_policy,
+            history: HistoryPolicy(0),
+            name: name.as_str().into(),
+            members,
+        }
+        .to_bytes()
     };
     let reply = match ask(&mut run.fleet, PUBLISHER, &mut run.watch, find)? {
         Err(Error { code: ErrorCode::NOT_FOUND, .. }) => ask(&mut run.fleet, PUBLISHER, &mut run.watch, create)?,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId};
-use carillon_protocol::session::{Cursor, Hello, VERSION, Welcome};
+use carillon_protocol::session::{Cursor, Hello, NEWEST_ALL, VERSION, Welcome};
 
 use crate::channel::Purpose;
 use crate::clock::SystemClock;
@@ -96,6 +96,7 @@ impl Run<'_> {
             version: VERSION,
             device: DEVICE,
             producer: if publishes { PRODUCER } else { ProducerId(0) },
+            newest: NEWEST_ALL,
             token: self.signer.token(handle, role)?.as_str().into(),
             client: concat!("carillon-loadtest/", env!("CARGO_PKG_VERSION")).into(),
             cursors: cursor.into_iter().collect(),

@@ -3,7 +3,7 @@
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId};
-use carillon_protocol::session::{Cursor, Hello, VERSION};
+use carillon_protocol::session::{Cursor, Hello, NEWEST_ALL, VERSION};
 use carillon_transport::StreamId;
 
 use super::parts::{PEOPLE, tokens};
@@ -206,6 +206,7 @@ impl World {
             version: VERSION,
             device: hello_device,
             producer,
+            newest: NEWEST_ALL,
             token: tokens().tokens[person].as_str().into(),
             client: "simulation".into(),
             cursors: cursor.into_iter().collect(),

@@ -6,7 +6,7 @@ use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, UserId};
-use carillon_protocol::kinds::{ConversationKind, MessageKind, PostPolicy, Retired, Role, Target};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Retired, Role, Target};
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use carillon_protocol::session::{Ack, Retire};
@@ -181,8 +181,15 @@ impl World {
             return;
         }
         let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), self.any_users(who));
-        let name = Default::default();
-        self.ask(id, "conversation", |request| ConversationCreate { request, kind, post_policy, name, members });
+        let (history, name) = (HistoryPolicy(0), Default::default());
+        self.ask(id, "conversation", |request| ConversationCreate {
+            request,
+            kind,
+            post_policy,
+            history,
+            name,
+            members,
+        });
     }
 
     fn ding(&mut self, id: usize, who: Who) {

@@ -148,6 +148,7 @@ fn limits(rng: &mut Rng) -> Limits {
         slices_a_turn: rng.pick(&[1, 2, real.slices_a_turn]),
         slice_bytes_max: rng.pick(&[1, 150, 600, real.slice_bytes_max]),
         plan_positions_max: rng.pick(&[1, 2, 3, 8, real.plan_positions_max]),
+        plan_positions_wide_max: rng.pick(&[1, 20, real.plan_positions_wide_max]),
         replies_a_turn: rng.pick(&[1, 3, real.replies_a_turn, real.replies_a_turn]),
         progress_positions: rng.pick(&[1, 5, 40, real.progress_positions]),
     }

@@ -211,7 +211,7 @@ impl World {
         for (link, held) in self.stations[nth].edge.held() {
             let within = held.remainder_bytes <= frame_bytes_max
                 && held.body_bytes <= limits.slice_bytes_max.max(frame_bytes_max)
-                && held.planned <= limits.plan_positions_max
+                && held.planned <= limits.plan_positions_max.max(limits.plan_positions_wide_max)
                 && held.receipts <= limits.receipts_waiting_max
                 && held.urgent_bytes <= URGENT_BYTES_MAX
                 && held.reply_bytes <= replies_max;

@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Text;
-use carillon_protocol::ids::{TenantId, Timestamp, UserId};
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, Timestamp, UserId};
 
 use crate::directory::{Tenant, User};
-use crate::effect::{Attached, Effects, Reply, StintView};
+use crate::effect::{Attached, Effects, Forgotten, Moment, Reply, StintView};
 use crate::error::Refusal;
 use crate::input::Attach;
 use crate::limits::{CONVERSATIONS_MAX, DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX, TENANTS_MAX, USERS_A_TENANT_MAX};
@@ -109,6 +109,7 @@ impl Shard {
             user: id,
             as_of: self.head,
             stints: self.stints(id, user),
+            forgotten: forgotten(user),
             producer_highest: producer.map_or(0, |producer| producer.highest()),
             dings: user.dings.waiting.iter().map(|id| self.dings.by_id[id].push.clone()).collect(),
         }
@@ -119,13 +120,26 @@ impl Shard {
         conversations.sort_unstable();
         let mut views = Vec::with_capacity(conversations.len());
         for conversation in conversations {
-            let member = self.conversations.get(conversation).and_then(|found| found.members.get(id));
+            let Some(found) = self.conversations.get(conversation) else { continue };
+            let (member, history) = (found.members.get(id), found.history);
             views.extend(member.into_iter().flat_map(|member| &member.stints).map(|stint| StintView {
                 conversation,
-                joined: stint.joined_position,
-                left: stint.left.map(|left| left.position),
+                joined: stint.joined,
+                left: stint.left,
+                history,
             }));
         }
         views
     }
+}
+
+fn forgotten(user: &User) -> Vec<Forgotten> {
+    let Some(forgotten) = &user.forgotten else { return Vec::new() };
+    let through = Some(forgotten.conversations_through).filter(|position| *position > Position(0));
+    let conversations = through.map(|position| Forgotten {
+        conversation: ConversationId(0),
+        first: Seq(0),
+        last: Moment { seq: Seq(0), position },
+    });
+    forgotten.stints.iter().copied().chain(conversations).collect()
 }

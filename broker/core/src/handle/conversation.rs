@@ -8,7 +8,7 @@ use carillon_protocol::control::{
 };
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, Timestamp, UserId};
-use carillon_protocol::kinds::{Change, ConversationKind, PostPolicy, Role};
+use carillon_protocol::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, Role};
 use carillon_protocol::limits::{MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX};
 
 use super::{Answer, page_limit};
@@ -30,6 +30,7 @@ impl Shard {
     ) -> Answer {
         let request = create.request;
         let post_policy = post_policy(create)?;
+        let history = history_policy(create)?;
         if let Some(conversation) = self.own_of_name(who, create)? {
             return Ok(ConversationCreated { request, conversation, existed: 1 }.into());
         }
@@ -41,7 +42,10 @@ impl Shard {
         let grants: Vec<_> = core::iter::once(owner).chain(others).collect();
         let name = create.name.clone();
         let told = grants.clone();
-        self.commit(ConversationAdded { time, tenant, conversation, kind, post_policy, by, name, grants }, effects);
+        self.commit(
+            ConversationAdded { time, tenant, conversation, kind, post_policy, history, by, name, grants },
+            effects,
+        );
         for Grant { user, role } in told {
             let event = MembershipChanged { conversation, kind, change: Change::ADDED, role, by };
             self.tell(time, tenant, user, &event, effects);
@@ -143,6 +147,14 @@ fn post_policy(create: &ConversationCreate) -> Result<PostPolicy, Refusal> {
     }
 }
 
+fn history_policy(create: &ConversationCreate) -> Result<HistoryPolicy, Refusal> {
+    match create.history {
+        HistoryPolicy(0) => Ok(HistoryPolicy::JOINED),
+        HistoryPolicy::JOINED | HistoryPolicy::FULL => Ok(create.history),
+        _ => Err(Refusal::invalid("history must be 0 for the default, joined or full")),
+    }
+}
+
 fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> ConversationEntry {
     let (member, stint) = conversation.present_member(user).expect("the user's list holds present memberships");
     let is_direct = conversation.kind == ConversationKind::DIRECT;
@@ -153,6 +165,7 @@ fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> Conve
         kind: conversation.kind,
         role: member.role,
         post_policy: conversation.post_policy,
+        history: conversation.history,
         last_seq: conversation.last_seq,
         read_up_to: stint.read_up_to,
         members: conversation.present,

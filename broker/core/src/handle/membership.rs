@@ -117,7 +117,7 @@ impl Shard {
                 next = user;
                 break;
             }
-            let (role, joined, read_up_to) = (member.role, stint.joined_seq, stint.read_up_to);
+            let (role, joined, read_up_to) = (member.role, stint.joined.seq, stint.read_up_to);
             entries.push(MemberEntry { user, role, joined, read_up_to });
         }
         Ok(Members { request: list.request, next, entries }.into())

@@ -5,7 +5,7 @@ use carillon_protocol::deliver::{AUTHOR_BROKER, Deliver};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, ProducerId, TenantId, Timestamp, UserId};
-use carillon_protocol::kinds::{Change, ConversationKind, MessageKind, PostPolicy, Role, Target};
+use carillon_protocol::kinds::{Change, ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Role, Target};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use carillon_protocol::publish::{Publish, PublishRefused, Published};
 
@@ -163,6 +163,7 @@ impl Shard {
             conversation,
             kind,
             post_policy: PostPolicy::MEMBERS,
+            history: HistoryPolicy::JOINED,
             by: who.user,
             name: Default::default(),
             grants: [low, high].map(|user| Grant { user, role: Role::MEMBER }).into(),

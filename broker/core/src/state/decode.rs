@@ -1,21 +1,23 @@
 //! Bytes → state: each value within its range, each list in its order. What lies across them is checked in `link`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, DingState, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, DingState, HistoryPolicy, PostPolicy, Role};
 use carillon_protocol::limits::PRODUCER_WINDOW;
 use smallvec::SmallVec;
 
 use super::{StateError, VERSION, link};
 use crate::conversation::Conversation;
 use crate::ding::{Ding, Ended, Recipient};
-use crate::directory::{Device, Tenant, User};
+use crate::directory::{Device, ForgottenStints, Tenant, User};
+use crate::effect::{Forgotten, Moment};
 use crate::limits::STINTS_MAX;
-use crate::membership::{Left, Member, Members, Stint};
+use crate::membership::{Member, Members, Stint};
 use crate::producer::{Outcome, Producer};
 use crate::shard::Shard;
 
@@ -135,6 +137,7 @@ fn user(input: &mut Input<'_>) -> Decoded<User> {
     check(user.devices.is_sorted_by(|a, b| a.id < b.id), "devices are out of order")?;
     user.producers = input.list(producer)?;
     check(user.producers.is_sorted_by(|a, b| a.id < b.id), "producers are out of order")?;
+    user.forgotten = input.option(forgotten)?;
     Ok(user)
 }
 
@@ -167,7 +170,9 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     let tenant = TenantId(input.u32()?);
     let kind = ConversationKind(input.u8()?);
     let post_policy = PostPolicy(input.u8()?);
-    check(kind.is_known() && post_policy.is_known(), "a conversation's kind or post policy is unknown")?;
+    let history = HistoryPolicy(input.u8()?);
+    let known = kind.is_known() && post_policy.is_known() && history.is_known();
+    check(known, "a conversation's kind or one of its policies is unknown")?;
     let name = Some(input.text()?).filter(|name| !name.is_empty());
     let (last_seq, last_position) = (Seq(input.count()?), Position(input.count()?));
     let entries = input.list(|input| Ok((UserId(input.u32()?), member(input, last_seq)?)))?;
@@ -176,7 +181,7 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     for (user, member) in entries {
         members.insert(user, member);
     }
-    let mut conversation = Conversation::new(tenant, kind, post_policy, name, members);
+    let mut conversation = Conversation::new(tenant, kind, (post_policy, history), name, members);
     (conversation.last_seq, conversation.last_position) = (last_seq, last_position);
     Ok(conversation)
 }
@@ -187,22 +192,37 @@ fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
     let stints: SmallVec<[Stint; 1]> = input.list(stint)?.into();
     check((1..=STINTS_MAX).contains(&stints.len()), "a member has no stint or too many")?;
     let follows =
-        |a: &Stint, b: &Stint| a.left.is_some_and(|left| left.seq <= b.joined_seq && left.position < b.joined_position);
+        |a: &Stint, b: &Stint| a.left.is_some_and(|left| left.seq <= b.joined.seq && left.position < b.joined.position);
     check(stints.is_sorted_by(follows), "stints overlap")?;
     let within = |stint: &Stint| {
         let end = stint.left.map_or(last_seq, |left| left.seq);
-        stint.joined_seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
+        stint.joined.seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
     };
     check(stints.iter().all(within), "a watermark is outside its stint")?;
     Ok(Member { role, stints })
 }
 
 fn stint(input: &mut Input<'_>) -> Decoded<Stint> {
-    let (joined_seq, joined_position) = (Seq(input.u64()?), Position(input.u64()?));
+    let joined = moment(input)?;
     let read_up_to = Seq(input.u64()?);
-    let left = input.option(|input| Ok(Left { seq: Seq(input.u64()?), position: Position(input.u64()?) }))?;
-    check(left.is_none_or(|left| left.position > joined_position), "a stint ends before it begins")?;
-    Ok(Stint { joined_seq, joined_position, left, read_up_to })
+    let left = input.option(moment)?;
+    check(left.is_none_or(|left| left.position > joined.position), "a stint ends before it begins")?;
+    Ok(Stint { joined, left, read_up_to })
+}
+
+fn moment(input: &mut Input<'_>) -> Decoded<Moment> {
+    Ok(Moment { seq: Seq(input.u64()?), position: Position(input.u64()?) })
+}
+
+fn forgotten(input: &mut Input<'_>) -> Decoded<Box<ForgottenStints>> {
+    let conversations_through = Position(input.u64()?);
+    let stints = input.list(|input| {
+        let (conversation, first) = (ConversationId(input.u64()?), Seq(input.u64()?));
+        Ok(Forgotten { conversation, first, last: moment(input)? })
+    })?;
+    check(stints.is_sorted_by(|a, b| a.conversation < b.conversation), "forgotten stints are out of order")?;
+    check(conversations_through.0 > 0 || !stints.is_empty(), "what is forgotten is nothing")?;
+    Ok(Box::new(ForgottenStints { stints, conversations_through }))
 }
 
 fn ding(input: &mut Input<'_>) -> Decoded<Ding> {

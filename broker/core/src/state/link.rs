@@ -75,7 +75,7 @@ fn link_members(
         let user = shard.directory.known_user(conversation.tenant, number);
         let user = user.map_err(|_| StateError::Damaged("a member is of no user"))?;
         let newest = member.stints.last().ok_or(StateError::Damaged("a member has no stint"))?;
-        let latest = newest.left.map_or(newest.joined_position, |left| left.position);
+        let latest = newest.left.map_or(newest.joined.position, |left| left.position);
         check((1..=head.0).contains(&latest.0), "a stint is beyond the head")?;
         match newest.left {
             None => user.present.push(id),

@@ -1,6 +1,7 @@
 //! Attaching, users, devices, producers, cursors.
 
 use super::*;
+use crate::effect::Moment;
 use crate::input::CursorMove;
 use crate::limits::{CURSORS_A_RECORD_MAX, DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX};
 use carillon_protocol::control::{UserFind, UserLookup};
@@ -13,7 +14,8 @@ fn the_first_attach_makes_tenant_user_device_producer_and_personal_conversation(
     let attached = world.attach("acme", "ann").unwrap();
     assert_eq!((attached.tenant, attached.user, attached.as_of), (TenantId(0), UserId(0), Position(4)));
     let [stint] = attached.stints[..] else { panic!("{:?}", attached.stints) };
-    assert_eq!((stint.conversation, stint.joined, stint.left), (ConversationId::new(SHARD, 1), Position(2), None));
+    let joined = Moment { seq: Seq(0), position: Position(2) };
+    assert_eq!((stint.conversation, stint.joined, stint.left), (ConversationId::new(SHARD, 1), joined, None));
     let again = world.attach("acme", "ann").unwrap();
     assert_eq!(again, attached, "the second attach makes nothing");
     assert_eq!(world.attach("acme", "bob").unwrap().user, UserId(1));

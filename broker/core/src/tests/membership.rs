@@ -1,6 +1,7 @@
 //! Stints, roles, limits of memberships.
 
 use super::*;
+use crate::effect::{Forgotten, Moment};
 use crate::limits::{CONVERSATIONS_A_USER_MAX, STINTS_MAX};
 use crate::membership::{Member, Members, Stint};
 use carillon_protocol::control::{Leave, MemberList, MembersAdd, MembersRemove};
@@ -36,10 +37,10 @@ fn stints_begin_after_joining_and_end_with_leaving() {
     let group = world.group(ann, &[]);
     world.post(ann, group);
     check(&mut world, ann, add(group, Role::MEMBER, &[bob]), None);
-    let joined = Position(world.shard.head().0 - 1);
+    let joined = Moment { seq: Seq(1), position: Position(world.shard.head().0 - 1) };
     world.post(ann, group);
     check(&mut world, bob, leave(group), None);
-    let left = Position(world.shard.head().0 - 1);
+    let left = Moment { seq: Seq(2), position: Position(world.shard.head().0 - 1) };
     let before = world.signals.len();
     check(&mut world, ann, add(group, Role::ADMIN, &[bob]), None);
     assert!(matches!(world.signals_since(before)[0], Signal::MembersAdded { .. }));
@@ -118,16 +119,22 @@ fn the_oldest_stints_are_dropped() {
     let mut world = World::new();
     let [ann, bob] = world.users();
     let group = world.group(ann, &[]);
+    world.post(ann, group);
+    let mut left = Vec::new();
     for _ in 0..STINTS_MAX + 5 {
         check(&mut world, ann, add(group, Role::MEMBER, &[bob]), None);
+        world.post(ann, group);
         check(&mut world, ann, remove(group, &[bob]), None);
+        left.push(Moment { seq: Seq(left.len() as u64 + 2), position: Position(world.shard.head().0 - 1) });
     }
-    let stints = world.attach("acme", "user-1").unwrap().stints;
-    let stints: Vec<_> = stints.iter().filter(|stint| stint.conversation == group).collect();
+    let attached = world.attach("acme", "user-1").unwrap();
+    let stints: Vec<_> = attached.stints.iter().filter(|stint| stint.conversation == group).collect();
     assert_eq!(stints.len(), STINTS_MAX);
-    assert!(stints.is_sorted_by(|a, b| a.left.unwrap() < b.joined));
+    assert!(stints.is_sorted_by(|a, b| a.left.unwrap().position < b.joined.position));
+    assert_eq!(attached.forgotten, [Forgotten { conversation: group, first: Seq(2), last: left[4] }]);
     world.restart();
     world.reload();
+    assert_eq!(world.attach("acme", "user-1").unwrap(), attached, "what was forgotten is still known to be");
 }
 
 #[test]
@@ -155,8 +162,13 @@ fn a_user_is_in_so_many_conversations_at_most_and_past_ones_are_forgotten() {
     }
     let Some(Reply::Frame(full)) = handle(&mut shard, group()) else { panic!("no reply") };
     assert_eq!(code(full), ErrorCode::LIMIT_REACHED);
+    let mut fourth_left = Position(0);
     for ordinal in 2..=CONVERSATIONS_A_USER_MAX as u64 {
+        let head = shard.head();
         handle(&mut shard, request(leave(ConversationId::new(SHARD, ordinal))));
+        if ordinal == 5 {
+            fourth_left = head.next();
+        }
     }
     for ordinal in 1..=5 {
         handle(&mut shard, group());
@@ -166,6 +178,8 @@ fn a_user_is_in_so_many_conversations_at_most_and_past_ones_are_forgotten() {
     let Some(Reply::Attached(attached)) = handle(&mut shard, Input::Attach(attach)) else { panic!("refused") };
     assert_eq!(attached.stints.len(), CONVERSATIONS_A_USER_MAX + 1);
     assert_eq!(attached.stints[1].conversation, ConversationId::new(SHARD, 6), "the four left first are forgotten");
+    let last = Moment { seq: Seq(0), position: fourth_left };
+    assert_eq!(attached.forgotten, [Forgotten { conversation: ConversationId(0), first: Seq(0), last }]);
     let again = Shard::decode_state(SHARD, &bytes_of(&shard)).unwrap();
     assert_eq!(again.directory.user(who.tenant, who.user).unwrap().past, {
         shard.directory.user(who.tenant, who.user).unwrap().past.clone()

@@ -129,7 +129,8 @@ fn the_first_message_to_a_user_makes_the_direct_conversation() {
     assert_eq!((world.records.len() - before.0, first.seq), (4, Seq(1)));
     let users = Vec::from([ann.user, bob.user]);
     let position = Position(before.0 as u64 + 1);
-    let added = Signal::MembersAdded { position, tenant: ann.tenant, conversation: direct, users };
+    let (tenant, seq, history) = (ann.tenant, Seq(0), HistoryPolicy::JOINED);
+    let added = Signal::MembersAdded { position, tenant, conversation: direct, seq, history, users };
     assert_eq!(world.signals_since(before.1)[0], added);
     for (record, owner) in world.records[before.0 + 1..before.0 + 3].iter().zip([1, 2]) {
         let Record::Message(event) = record else { panic!("{record:?}") };

@@ -226,11 +226,13 @@ impl Model {
                 let Ok(attached) = world.attach_as(name, &std::format!("user-{user}"), DeviceId(0), None) else {
                     continue;
                 };
-                let views = attached.stints.iter().map(|view| (view.conversation, view.joined, view.left));
+                let views = attached.stints.iter().map(|view| {
+                    (view.conversation, (view.joined.seq, view.joined.position), view.left.map(|m| (m.seq, m.position)))
+                });
                 let model =
                     self.stints.iter().filter(|((at, of, _), _)| (*at, *of) == (attached.tenant, attached.user));
                 let model = model.flat_map(|((_, _, conversation), stints)| {
-                    stints.iter().map(|stint| (*conversation, stint.joined.1, stint.left.map(|left| left.1)))
+                    stints.iter().map(|stint| (*conversation, stint.joined, stint.left))
                 });
                 let known: Vec<_> = model.collect();
                 if !known.is_empty() {

@@ -6,27 +6,44 @@
 //! full stream stops it without a buffer: what was not written is read again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use carillon_core::effect::StintView;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::Position;
-use carillon_protocol::session::Progress;
+use carillon_protocol::session::Truncated;
 use carillon_transport::{Link, LinkKey, Room};
 
+use super::lookups::{Found, Question};
 use super::session::Feed;
 use super::{Edge, Links};
-use crate::index::{Index, Lookup};
 use crate::journal::{Entry, ReadError, ReadRequest};
 use crate::report::Causes;
 use crate::sequencer::ToEdge;
+use crate::sequencer::ring::Committed;
+
+mod live;
+mod plan;
+
+pub use plan::{Plan, PlanBounds, Skip};
+pub(super) use plan::{plan, skips};
 
 /// Where a session's own reading stands.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     /// Everything before this was offered.
     next: Position,
+    /// Frames that name what does not come. They go first, and do not move `next`.
+    notices: VecDeque<Bytes>,
+    /// What retention took up to here was named.
+    named_floor: Position,
+    /// What the shard has forgotten was named as of this change of it.
+    named_changes: u64,
+    /// The newest so many of each conversation are wanted, and it is not yet known which.
+    newest: Option<u32>,
+    /// What is left out.
+    skips: Arc<Vec<Skip>>,
     /// The positions to be offered up to the horizon, ascending.
     plan: VecDeque<Position>,
     /// `None`: nothing is planned.
@@ -35,6 +52,8 @@ pub(super) struct CatchUp {
     bodies: VecDeque<Entry>,
     /// A read is under way.
     reading: bool,
+    /// A question to the index is under way.
+    asking: bool,
     /// The edge missed signals: the user's stints are asked for anew.
     pub(super) attaching: bool,
     /// Stands in the list of sessions that can take a slice.
@@ -42,22 +61,67 @@ pub(super) struct CatchUp {
 }
 
 impl CatchUp {
+    /// Everything from `next` on.
     pub(super) fn new(next: Position) -> Self {
         Self {
             next,
+            notices: VecDeque::new(),
+            named_floor: Position(0),
+            named_changes: 0,
+            newest: None,
+            skips: Arc::default(),
             plan: VecDeque::new(),
             horizon: None,
             bodies: VecDeque::new(),
             reading: false,
+            asking: false,
             attaching: false,
             queued: false,
         }
     }
 
-    /// Positions planned, and bytes of the bodies that wait.
-    pub(super) fn held(&self) -> (usize, usize) {
-        (self.plan.len(), self.bodies.iter().map(|entry| entry.frame.len()).sum())
+    /// As [`CatchUp::new`], of what is there now only the newest so many of each conversation.
+    pub(super) fn bounded(next: Position, newest: u32) -> Self {
+        Self { newest: Some(newest), ..Self::new(next) }
     }
+
+    /// Positions planned, and bytes of what waits.
+    pub(super) fn held(&self) -> (usize, usize) {
+        let bodies = self.bodies.iter().map(|entry| &entry.frame).chain(&self.notices);
+        (self.plan.len(), bodies.map(Bytes::len).sum())
+    }
+
+    fn forget_plan(&mut self) {
+        self.plan.clear();
+        self.bodies.clear();
+        self.horizon = None;
+    }
+
+    /// Whether something else will go on with it.
+    fn waits(&self) -> bool {
+        self.reading || self.asking || self.attaching
+    }
+
+    fn name(&mut self, gone: Vec<Truncated>) {
+        self.notices.extend(gone.iter().map(Body::to_bytes));
+    }
+}
+
+/// What there is to be offered.
+enum Next {
+    /// Notices, or a plan.
+    Ready,
+    /// Nothing up to `seen`.
+    Nothing,
+    /// The index is asked.
+    Asking,
+}
+
+/// What a slice holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Notices,
+    Messages,
 }
 
 /// What a slice ended with.
@@ -70,43 +134,6 @@ enum Slice {
     Waits,
 }
 
-/// The next positions in `[next, through]` that the stints entitle to, at most `positions_max`, and how far the plan is
-/// complete.
-fn plan(
-    index: &Index,
-    stints: &[StintView],
-    next: Position,
-    through: Position,
-    positions_max: usize,
-) -> (VecDeque<Position>, Position) {
-    let mut positions = Vec::new();
-    let mut complete = true;
-    // Lowered whenever enough is found before it: what lies behind is not looked at.
-    let mut reach = through;
-    let before_next = Position(next.0.saturating_sub(1));
-    for stint in stints {
-        let after = stint.joined.max(before_next);
-        let until = stint.left.map_or(reach, |left| left.min(reach));
-        if after < until {
-            // One more than is kept, so that a conversation that was cut is known to be.
-            let recent = index.recent();
-            let found = recent.positions(stint.conversation, after, until, positions_max + 1, &mut positions);
-            found.expect("the index is in memory");
-        }
-        if positions.len() > 4 * positions_max {
-            let (_, last, _) = positions.select_nth_unstable(positions_max);
-            reach = *last;
-            positions.truncate(positions_max + 1);
-            complete = false;
-        }
-    }
-    positions.sort_unstable();
-    complete &= positions.len() <= positions_max;
-    positions.truncate(positions_max);
-    let horizon = if complete { through } else { *positions.last().expect("it was cut, so it is not empty") };
-    (positions.into(), horizon)
-}
-
 impl Edge {
     /// Puts a session that catches up on the list of those that can take a slice, if it can.
     pub(super) fn schedule_catch_up(&mut self, key: LinkKey) {
@@ -115,8 +142,7 @@ impl Edge {
         if let Feed::CatchingUp(catch_up) = &mut session.feed
             && !blocked
             && !catch_up.queued
-            && !catch_up.reading
-            && !catch_up.attaching
+            && !catch_up.waits()
         {
             catch_up.queued = true;
             self.catching_up.push_back(key);
@@ -132,7 +158,7 @@ impl Edge {
             let Some(session) = self.sessions.at_key(key) else { continue };
             let Feed::CatchingUp(catch_up) = &mut session.feed else { continue };
             catch_up.queued = false;
-            if session.inbox.blocked || catch_up.reading || catch_up.attaching {
+            if session.inbox.blocked || catch_up.waits() {
                 continue;
             }
             match self.slice(links, key) {
@@ -144,40 +170,112 @@ impl Edge {
     }
 
     fn slice<L: Links>(&mut self, links: &mut L, key: LinkKey) -> Slice {
-        if !self.make_plan(key) {
-            return self.turn_live(links, key);
+        match self.find_next(key) {
+            Next::Ready => {}
+            Next::Nothing => return self.turn_live(links, key),
+            Next::Asking => return Slice::Waits,
         }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let mut ends: Vec<(Position, usize)> = Vec::new();
-        let gathered = self.gather(key, &mut out, &mut ends);
-        let slice = if ends.is_empty() { gathered } else { self.offer(links, key, &out, &ends) };
+        let slice = if self.gather_notices(key, &mut out, &mut ends) {
+            self.offer(links, key, &out, &ends, What::Notices)
+        } else {
+            let gathered = self.gather(key, &mut out, &mut ends);
+            if ends.is_empty() { gathered } else { self.offer(links, key, &out, &ends, What::Messages) }
+        };
         out.clear();
         self.scratch = out;
         slice
     }
 
-    /// Plans ahead if nothing is planned. False when there is nothing left up to `seen`.
-    fn make_plan(&mut self, key: LinkKey) -> bool {
-        let (seen, positions_max) = (self.seen, self.limits.plan_positions_max);
-        let Some(session) = self.sessions.at_key(key) else { return false };
-        let Some((tenant, user)) = session.identity().map(|identity| (identity.who.tenant, identity.who.user)) else {
-            return false;
+    /// Names what does not come, and plans ahead if nothing is planned.
+    fn find_next(&mut self, key: LinkKey) -> Next {
+        let seen = self.seen;
+        let bounds = PlanBounds {
+            positions_max: self.limits.plan_positions_max,
+            wide_positions_max: self.limits.plan_positions_wide_max,
         };
-        let Feed::CatchingUp(catch_up) = &mut session.feed else { return false };
-        let Some(known) = self.interest.user(tenant, user) else { return false };
-        while catch_up.plan.is_empty() {
+        loop {
+            self.name_gone(key);
+            let Some(session) = self.sessions.at_key(key) else { return Next::Nothing };
+            let Some(who) = session.identity().map(|identity| identity.who) else { return Next::Nothing };
+            let Feed::CatchingUp(catch_up) = &mut session.feed else { return Next::Nothing };
+            let Some(known) = self.interest.user(who.tenant, who.user) else { return Next::Nothing };
+            if !catch_up.notices.is_empty() || !catch_up.plan.is_empty() {
+                return Next::Ready;
+            }
             if let Some(horizon) = catch_up.horizon.take() {
                 catch_up.next = catch_up.next.max(horizon.next());
             }
-            if catch_up.next > seen {
-                return false;
+            let (stints, next, through) = (known.stints.clone(), catch_up.next, seen);
+            if next > through {
+                return Next::Nothing;
             }
-            let (positions, horizon) = plan(&self.parts.index, &known.stints, catch_up.next, seen, positions_max);
-            catch_up.plan = positions;
-            catch_up.horizon = Some(horizon);
+            let question = match catch_up.newest {
+                Some(newest) => Question::Skips { stints, next, through, newest },
+                None => Question::Plan { stints, skips: catch_up.skips.clone(), next, through, bounds },
+            };
+            catch_up.asking = true;
+            let Some(found) = self.ask(key, question) else { return Next::Asking };
+            self.take_answer(key, found);
         }
-        true
+    }
+
+    /// What retention took, and what the shard has forgotten, is named before anything that lies behind it.
+    fn name_gone(&mut self, key: LinkKey) {
+        let floor = self.parts.index.truncated_through();
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Some(who) = session.identity().map(|identity| identity.who) else { return };
+        let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
+        let Some(known) = self.interest.user(who.tenant, who.user) else { return };
+        if catch_up.named_changes != known.forgotten_changes {
+            catch_up.named_changes = known.forgotten_changes;
+            catch_up.name(plan::forgotten(known, catch_up.next));
+        }
+        if floor >= catch_up.next && floor > catch_up.named_floor {
+            catch_up.named_floor = floor;
+            catch_up.name(plan::truncations(&self.parts.index, known, catch_up.next));
+            catch_up.next = floor.next();
+            catch_up.forget_plan();
+        }
+    }
+
+    /// An answer of the index to [`Edge::find_next`]; one that came too late for its question is let go.
+    pub(super) fn take_answer(&mut self, key: LinkKey, found: Found) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
+        if !std::mem::take(&mut catch_up.asking) {
+            return;
+        }
+        match found {
+            Found::Skips { next, skips } if next == catch_up.next => {
+                let position = Position(next.0.saturating_sub(1));
+                catch_up.notices.extend(skips.iter().map(|skip| skip.frame(position).to_bytes()));
+                catch_up.skips = Arc::new(skips);
+                catch_up.newest = None;
+            }
+            Found::Plan { next, plan } if next == catch_up.next && catch_up.plan.is_empty() => {
+                catch_up.plan = plan.positions;
+                catch_up.horizon = Some(plan.horizon);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notices of one slice; false if there are none.
+    fn gather_notices(&mut self, key: LinkKey, out: &mut BytesMut, ends: &mut Vec<(Position, usize)>) -> bool {
+        let slice_bytes_max = self.limits.slice_bytes_max;
+        let Some(session) = self.sessions.at_key(key) else { return false };
+        let Feed::CatchingUp(catch_up) = &session.feed else { return false };
+        for notice in &catch_up.notices {
+            if !out.is_empty() && out.len() + notice.len() > slice_bytes_max {
+                break;
+            }
+            out.extend_from_slice(notice);
+            ends.push((Position(0), out.len()));
+        }
+        !ends.is_empty()
     }
 
     /// Collects the frames of one slice; asks the reader pool when the first of them is neither here nor in the ring.
@@ -190,7 +288,7 @@ impl Edge {
             let frame = match catch_up.bodies.get(ends.len()) {
                 Some(entry) => entry.frame.clone(),
                 None => {
-                    let found = match in_ring.take().filter(|c: &std::sync::Arc<_>| holds(c, position)) {
+                    let found = match in_ring.take().filter(|c: &Arc<_>| holds(c, position)) {
                         Some(committed) => Some(committed),
                         None => self.parts.ring.find(position),
                     };
@@ -212,7 +310,14 @@ impl Edge {
     }
 
     /// Writes a slice; what the stream does not take beyond the frame it cuts is planned again.
-    fn offer<L: Links>(&mut self, links: &mut L, key: LinkKey, out: &[u8], ends: &[(Position, usize)]) -> Slice {
+    fn offer<L: Links>(
+        &mut self,
+        links: &mut L,
+        key: LinkKey,
+        out: &[u8],
+        ends: &[(Position, usize)],
+        what: What,
+    ) -> Slice {
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
         let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return Slice::Waits };
         let slice = self.pinned.pin(Bytes::copy_from_slice(out), out.len());
@@ -233,6 +338,10 @@ impl Edge {
             session.inbox.remainder = slice.slice(taken..ends[offered - 1].1);
         }
         session.inbox.blocked = !rest.is_empty();
+        if what == What::Notices {
+            catch_up.notices.drain(..offered);
+            return if session.inbox.blocked { Slice::Waits } else { Slice::More };
+        }
         catch_up.plan.drain(..offered);
         catch_up.bodies.drain(..offered.min(catch_up.bodies.len()));
         if let Some((position, _)) = offered.checked_sub(1).map(|last| ends[last]) {
@@ -289,129 +398,19 @@ impl Edge {
                 }
                 self.schedule_catch_up(key);
             }
+            // Retention was faster than the reader: what it took is named with the next plan.
+            Err(ReadError::Truncated { first }) if self.parts.index.truncated_through().next() >= first => {
+                catch_up.forget_plan();
+                self.schedule_catch_up(key);
+            }
             Err(error) => {
                 tracing::error!(error = %Causes(&error), ?key, "a message could not be read from the journal");
                 self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");
             }
         }
     }
-
-    /// Everything up to `seen` was offered: from here on the session is fed as batches come.
-    fn turn_live<L: Links>(&mut self, links: &mut L, key: LinkKey) -> Slice {
-        let seen = self.seen;
-        let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
-        let Some(identity) = session.identity() else { return Slice::Waits };
-        let (tenant, user) = (identity.who.tenant, identity.who.user);
-        // Stints from beyond `seen` would let a live session have what came before them.
-        if self.interest.user(tenant, user).is_none_or(|known| known.stale || known.as_of > seen) {
-            return Slice::Later;
-        }
-        let Feed::CatchingUp(catch_up) = &session.feed else { return Slice::Waits };
-        // A device that comes from an edge that is ahead has a cursor beyond `seen`: what lies between it has already.
-        if catch_up.next > seen.next() {
-            return Slice::Later;
-        }
-        debug_assert_eq!(catch_up.next, seen.next(), "a session turns live exactly at the edge's position");
-        session.feed = Feed::Live { from: seen.next() };
-        self.tell_progress(links, key);
-        Slice::Waits
-    }
-
-    /// Tells a session that nothing more was addressed to it up to `seen`. Only when no round is unfinished.
-    pub(super) fn tell_progress<L: Links>(&mut self, links: &mut L, key: LinkKey) {
-        let position = self.seen;
-        let shard = self.parts.shard;
-        let Some(session) = self.sessions.at_key(key) else { return };
-        if session.inbox.sent >= position || session.inbox.blocked {
-            return;
-        }
-        let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return };
-        let mut frame = Progress { shard, position }.to_bytes();
-        let written = link.write(stream, &mut frame, Room::Shared);
-        drop(link);
-        if written.is_err() {
-            return self.lost_stream(links, key);
-        }
-        session.inbox.sent = position;
-        if !frame.is_empty() {
-            session.inbox.remainder = frame;
-            session.inbox.blocked = true;
-            self.fall_behind(key, None);
-        }
-    }
-
-    /// The edge missed batches: every session reads on by itself, with stints asked for anew.
-    pub(super) fn recover_from_fall(&mut self) {
-        self.stats.fell_off_ring += 1;
-        self.interest.mark_stale();
-        let keys: Vec<LinkKey> = self.sessions.iter_mut().map(|session| session.key).collect();
-        for key in keys {
-            self.fall_behind(key, None);
-            let feed = self.sessions.at_key(key).map(|session| &mut session.feed);
-            if let Some(Feed::CatchingUp(catch_up)) = feed
-                && !std::mem::replace(&mut catch_up.attaching, true)
-            {
-                self.attaching_again.push_back(key);
-            }
-        }
-        // From the newest batch on, so that the edge does not fall again before it has caught its breath.
-        let newest = self.parts.ring.head() - 1;
-        if let crate::sequencer::ring::Found::Batch(committed) = self.parts.ring.at(newest) {
-            tracing::warn!(from = %self.seen, to = %committed.batch.first(), "the edge fell off the ring");
-            self.seen = Position(committed.batch.first().0 - 1);
-            self.next_ordinal = newest;
-        }
-    }
 }
 
-fn holds(committed: &crate::sequencer::ring::Committed, position: Position) -> bool {
+fn holds(committed: &Committed, position: Position) -> bool {
     committed.batch.first() <= position && position <= committed.batch.last()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::edge::limits::PLAN_POSITIONS_MAX;
-    use carillon_protocol::ids::{ConversationId, Seq, UserId};
-
-    fn check(stints: &[(u64, u64, Option<u64>)], next: u64, through: u64, expected: &[u64], horizon: u64) {
-        let index = Index::new();
-        // Conversation 1 at the odd positions, 2 at the even ones.
-        for position in 1..=20u64 {
-            let conversation = ConversationId(2 - position % 2);
-            index.append(conversation, Seq(position.div_ceil(2)), Position(position), UserId(0));
-        }
-        let stints: Vec<StintView> = stints
-            .iter()
-            .map(|(conversation, joined, left)| StintView {
-                conversation: ConversationId(*conversation),
-                joined: Position(*joined),
-                left: left.map(Position),
-            })
-            .collect();
-        let (positions, end) = plan(&index, &stints, Position(next), Position(through), PLAN_POSITIONS_MAX);
-        assert_eq!(positions, expected.iter().map(|p| Position(*p)).collect::<Vec<_>>());
-        assert_eq!(end, Position(horizon));
-    }
-
-    #[test]
-    fn a_plan_merges_conversations_by_position_within_the_stints() {
-        check(&[(1, 0, None), (2, 0, None)], 3, 6, &[3, 4, 5, 6], 6);
-        check(&[(1, 3, Some(7)), (1, 15, None), (2, 9, Some(10))], 1, 18, &[5, 7, 10, 17], 18);
-        check(&[(1, 0, None)], 20, 20, &[], 20);
-        check(&[], 1, 9, &[], 9);
-    }
-
-    #[test]
-    fn a_plan_that_is_cut_ends_at_its_last_position() {
-        let index = Index::new();
-        let many = PLAN_POSITIONS_MAX as u64 + 5;
-        for position in 1..=many {
-            index.append(ConversationId(1), Seq(position), Position(position), UserId(0));
-        }
-        let stint = StintView { conversation: ConversationId(1), joined: Position(0), left: None };
-        let (positions, horizon) = plan(&index, &[stint], Position(1), Position(many), PLAN_POSITIONS_MAX);
-        assert_eq!(positions.len(), PLAN_POSITIONS_MAX);
-        assert_eq!(horizon, Position(PLAN_POSITIONS_MAX as u64));
-    }
 }
