@@ -12,6 +12,7 @@ pub mod renewal;
 pub mod report;
 pub mod sequencer;
 pub mod server;
+pub mod snapshot;
 pub mod store;
 pub mod tls;
 

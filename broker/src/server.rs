@@ -156,7 +156,7 @@ impl Server {
     pub fn start_on(options: Options, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
         let index = Index::new();
         let store = StoreOptions { journal: JournalOptions::new(SHARD), clock: options.clock.clone() };
-        let Store { shard, opened } = store::open(storage, &store, &mut &index)?;
+        let Store { shard, opened, .. } = store::open(storage, &store, &mut &index)?;
         log_recovery(&opened.report);
         let edges = if options.edges == 0 {
             thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX)

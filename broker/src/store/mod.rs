@@ -5,8 +5,9 @@
 //! it has. Nothing is deleted here because it looked bad.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +15,13 @@ use std::time::{Duration, Instant};
 use carillon_core::Shard;
 use carillon_core::effect::Effects;
 use carillon_core::record::Record;
-use carillon_protocol::ids::{Incarnation, Position};
+use carillon_protocol::ids::{Incarnation, Position, ShardId};
 use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::index::Index;
 use crate::journal::{Batch, JournalOptions, OpenError, Opened, ReadError, Replay, ReplayError, Storage, Survey};
+use crate::snapshot::{self, SnapshotError};
 
 /// How often a long replay says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +74,8 @@ pub struct Store {
     pub shard: Shard,
     /// The journal.
     pub opened: Opened,
+    /// The position of the snapshot that the shard began with; 0: none.
+    pub snapshot: Position,
 }
 
 /// Why a data directory cannot be opened. Nothing that may have been acknowledged was changed.
@@ -83,6 +87,26 @@ pub enum StoreError {
     /// The journal cannot be read a second time, for the index alone.
     #[error("the journal cannot be read again for the index: {0}")]
     Again(#[from] ReadError),
+    /// The files cannot be listed, or a damaged snapshot cannot be set aside.
+    #[error("the snapshots cannot be looked at: {0}")]
+    Snapshots(#[source] io::Error),
+    /// The journal does not go back to its begin, and no snapshot reaches it. Needs an operator.
+    #[error(
+        "the journal begins at position {first} and no usable snapshot reaches it{}; restore the data directory from a backup",
+        .tried.iter().map(|why| format!("; {why}")).collect::<String>()
+    )]
+    NoSnapshot {
+        /// The first position there is.
+        first: Position,
+        /// Why each snapshot cannot be used.
+        tried: Vec<String>,
+    },
+    /// There are snapshots and no journal: its segments were lost or moved away. Needs an operator.
+    #[error("the journal's segments are missing, but {snapshot} is there; put them back, or restore from a backup")]
+    Missing {
+        /// A snapshot's file.
+        snapshot: String,
+    },
     /// The index contradicts the journal it was just built from. A defect of the program.
     #[error("the index contradicts the journal that it was built from")]
     Contradiction,
@@ -93,14 +117,16 @@ pub enum StoreError {
 /// # Errors
 /// [`StoreError`].
 pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dyn Follow) -> Result<Store, StoreError> {
-    let survey = Survey::of(storage, options.journal.clone())?;
+    snapshot::remove_unfinished(&*storage).map_err(StoreError::Snapshots)?;
+    let survey = Survey::of(storage.clone(), options.journal.clone())?;
     let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
-    let mut shard = Shard::new(options.journal.shard);
+    let mut shard = newest_state(&*storage, &survey, options.journal.shard)?;
+    let snapshot = shard.head();
     let followed = follower.begin(begin).max(Position(begin.first.0 - 1));
     let from = followed.min(shard.head());
     let mut pace = Pace::new(options.clock.clone(), survey.bytes_after(from)?);
     let mut replayed = Replayed { shard: &mut shard, followed, follower, effects: Effects::default() };
-    let opened = survey.open(Replay { from, at_least: Position(0) }, &mut |batch| {
+    let opened = survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
         pace.pass(batch);
         replayed.batch(batch)
     })?;
@@ -108,7 +134,41 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     if followed > opened.reader.head() || follower.end(&shard) == Verdict::Again {
         again(&opened, begin, &shard, follower)?;
     }
-    Ok(Store { shard, opened })
+    Ok(Store { shard, opened, snapshot })
+}
+
+/// The shard as of the newest good snapshot, or without history. A damaged snapshot is set aside, and the one before it is
+/// tried: the journal reaches back to two of them.
+fn newest_state(storage: &dyn Storage, survey: &Survey, shard: ShardId) -> Result<Shard, StoreError> {
+    let positions = snapshot::list(storage).map_err(StoreError::Snapshots)?;
+    if let Some(position) = positions.last().filter(|_| survey.is_new()) {
+        return Err(StoreError::Missing { snapshot: snapshot::file_name(*position) });
+    }
+    let mut tried = Vec::new();
+    for position in positions.into_iter().rev() {
+        if position.next() < survey.first() {
+            tried.push(format!("{} lies before it", snapshot::file_name(position)));
+            continue;
+        }
+        match snapshot::load(storage, shard, survey.incarnation(), position) {
+            Ok((_, shard)) => {
+                tracing::info!(%position, "the state is taken from a snapshot");
+                return Ok(shard);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot cannot be used, an older one or the whole journal is");
+                if let SnapshotError::Damaged { .. } = error {
+                    let aside = snapshot::set_aside(storage, position).map_err(StoreError::Snapshots)?;
+                    tracing::warn!(name = aside, "the damaged snapshot is kept under this name");
+                }
+                tried.push(error.to_string());
+            }
+        }
+    }
+    if survey.first() > Position(1) {
+        return Err(StoreError::NoSnapshot { first: survey.first(), tried });
+    }
+    Ok(Shard::new(shard))
 }
 
 /// A second reading, for a follower that was not in step.

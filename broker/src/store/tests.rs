@@ -190,3 +190,106 @@ fn a_follower_out_of_step_is_given_everything_again() {
     let mut never = Diary { verdicts: vec![Verdict::Again; 2], ..Diary::default() };
     assert!(matches!(Life::open(&storage, &mut never), Err(StoreError::Contradiction)));
 }
+
+/// Writes a snapshot of the state as it is.
+fn snapshot_now(storage: &MemoryStorage, life: &Life) -> Position {
+    let shard = &life.store.shard;
+    let meta = snapshot::Meta {
+        shard: SHARD,
+        incarnation: Incarnation(0x77),
+        position: shard.head(),
+        time: shard.last_time(),
+    };
+    snapshot::write(storage, &meta, &snapshot::encode(shard), &mut |_| Ok(())).unwrap();
+    shard.head()
+}
+
+/// A journal with snapshots after 8 and 14 steps, and the state at its end.
+fn with_snapshots(storage: &MemoryStorage) -> (Life, [Position; 2], Diary) {
+    let mut life = Life::open(storage, &mut Diary::default()).unwrap();
+    life.steps(8);
+    let older = snapshot_now(storage, &life);
+    life.steps(6);
+    let newer = snapshot_now(storage, &life);
+    life.steps(6);
+    let mut all = Diary::default();
+    Life::open(storage, &mut all).unwrap();
+    (life, [older, newer], all)
+}
+
+#[test]
+fn a_start_takes_the_newest_good_snapshot() {
+    let storage = MemoryStorage::new();
+    let (life, [older, newer], all) = with_snapshots(&storage);
+    let check = |expected: Position, through: Position| {
+        let mut diary = Diary { through: through.0, ..Diary::default() };
+        let again = Life::open(&storage, &mut diary).unwrap();
+        assert_eq!((again.store.snapshot, again.state()), (expected, life.state()));
+        let lacked: Vec<_> = all.messages.iter().filter(|(position, _)| *position > through).copied().collect();
+        assert_eq!(diary.messages, lacked);
+    };
+    check(newer, Position(0));
+    check(newer, Position(all.through));
+    storage.flip(&snapshot::file_name(newer), 70, 1);
+    check(older, Position(newer.0 + 1));
+    assert!(storage.names().contains(&format!("{:020}.snapshot.damaged", newer.0)));
+    check(older, Position(3));
+    storage.flip(&snapshot::file_name(older), 10, 1);
+    check(Position(0), Position(0));
+    // Of another shard, with a bad checksum: also only set aside.
+    assert_eq!(snapshot::list(&storage).unwrap(), []);
+}
+
+#[test]
+fn a_snapshot_saves_reading_the_journal_before_it() {
+    let storage = MemoryStorage::new();
+    let (life, _, all) = with_snapshots(&storage);
+    // The first segment is damaged: nobody looks at it.
+    let name = storage.names().into_iter().find(|name| name.ends_with(".journal")).unwrap();
+    storage.flip(&name, 4096 + 20, 1);
+    let again = Life::open(&storage, &mut Diary { through: all.through, ..Diary::default() }).unwrap();
+    assert_eq!(again.state(), life.state());
+    let whole = Life::open(&storage, &mut Diary::default());
+    assert!(matches!(whole, Err(StoreError::Journal(OpenError::Corrupt(_)))));
+}
+
+#[test]
+fn lost_segments_are_not_covered_up_by_snapshots() {
+    let storage = MemoryStorage::new();
+    let (_, [_, newer], _) = with_snapshots(&storage);
+    let segments: Vec<_> = storage.names().into_iter().filter(|name| name.ends_with(".journal")).collect();
+    let covered = |name: &String| name.as_str() <= format!("{:020}", newer.0).as_str();
+    for name in segments.iter().rev().take_while(|name| !covered(name)) {
+        storage.remove(name).unwrap();
+    }
+    storage.remove(segments.iter().rfind(|name| covered(name)).unwrap()).unwrap();
+    let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
+    assert!(matches!(refused, StoreError::Journal(OpenError::Behind { from, .. }) if from == newer), "{refused}");
+    for name in &segments {
+        storage.remove(name).ok();
+    }
+    let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
+    assert!(matches!(refused, StoreError::Missing { .. }), "{refused}");
+}
+
+#[test]
+fn a_journal_without_its_begin_needs_a_snapshot() {
+    let storage = MemoryStorage::new();
+    let (life, [older, newer], all) = with_snapshots(&storage);
+    let segments: Vec<_> = storage.names().into_iter().filter(|name| name.ends_with(".journal")).collect();
+    let second: u64 = segments[1][..20].parse().unwrap();
+    assert!(second <= older.0);
+    storage.remove(&segments[0]).unwrap();
+    let mut diary = Diary::default();
+    let again = Life::open(&storage, &mut diary).unwrap();
+    assert_eq!(again.state(), life.state());
+    assert_eq!(diary.begun[0].first, Position(second));
+    let kept: Vec<_> = all.messages.iter().filter(|(position, _)| position.0 >= second).copied().collect();
+    assert_eq!(diary.messages, kept);
+    for position in [older, newer] {
+        storage.flip(&snapshot::file_name(position), 70, 1);
+    }
+    let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
+    let StoreError::NoSnapshot { first, tried } = refused else { panic!("{refused}") };
+    assert_eq!((first.0, tried.len()), (second, 2));
+}

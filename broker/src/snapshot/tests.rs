@@ -1,0 +1,121 @@
+//! Snapshots as files: what was written is read back, and nothing else is.
+
+use super::format::{CHUNK_BYTES, HEADER_BYTES};
+use super::*;
+use crate::journal::{Loss, MemoryStorage};
+use crate::store::tests::{SHARD, state, written};
+
+fn meta(position: Position) -> Meta {
+    Meta { shard: SHARD, incarnation: Incarnation(0x77), position, time: Timestamp(5) }
+}
+
+fn put(storage: &MemoryStorage, position: Position, state: &[u8]) {
+    write(storage, &meta(position), state, &mut |_| Ok(())).unwrap();
+}
+
+fn collect(storage: &MemoryStorage, position: Position) -> Result<(Meta, Vec<u8>), SnapshotError> {
+    let mut state = Vec::new();
+    let meta = read(storage, position, |chunk| state.extend_from_slice(chunk))?;
+    Ok((meta, state))
+}
+
+#[test]
+fn states_of_all_lengths_round_trip() {
+    for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7, WRITE_BYTES + 9] {
+        let storage = MemoryStorage::new();
+        let state: Vec<_> = (0..length).map(|index| (index % 251) as u8).collect();
+        put(&storage, Position(7), &state);
+        storage.restart(Loss::Everything);
+        assert_eq!(storage.names(), ["00000000000000000007.snapshot"]);
+        let (found, read) = collect(&storage, Position(7)).unwrap();
+        assert!(read == state && found == meta(Position(7)), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_shard_comes_back_as_it_was() {
+    let storage = MemoryStorage::new();
+    let (life, _) = written(&storage, 12);
+    let head = life.store.shard.head();
+    put(&storage, head, &encode(&life.store.shard));
+    let (found, shard) = load(&storage, SHARD, Incarnation(0x77), head).unwrap();
+    assert_eq!((found.position, state(&shard)), (head, life.state()));
+    let other = load(&storage, SHARD, Incarnation(0x78), head);
+    assert!(matches!(other, Err(SnapshotError::Foreign { .. })), "{other:?}");
+    let other = load(&storage, ShardId(4), Incarnation(0x77), head);
+    assert!(matches!(other, Err(SnapshotError::Foreign { .. })), "{other:?}");
+}
+
+#[test]
+fn any_flipped_byte_and_any_other_length_is_refused() {
+    let state: Vec<_> = (0..CHUNK_BYTES + 300).map(|index| (index % 251) as u8).collect();
+    let pristine = MemoryStorage::new();
+    put(&pristine, Position(7), &state);
+    let name = file_name(Position(7));
+    let bytes = pristine.contents(&name);
+    let head = HEADER_BYTES + 8;
+    let sampled = (0..head).chain((head..bytes.len()).step_by(4_999)).chain([bytes.len() - 1]);
+    for offset in sampled {
+        let storage = MemoryStorage::new();
+        storage.put(&name, bytes.clone());
+        storage.flip(&name, offset, 0x10);
+        let refused = collect(&storage, Position(7)).unwrap_err();
+        let place = match refused {
+            SnapshotError::Damaged { offset, .. } => offset,
+            SnapshotError::Version { .. } => 8,
+            other => panic!("at {offset}: {other:?}"),
+        };
+        assert!(place <= offset as u64 || offset < head, "at {offset}: {place}");
+    }
+    for length in (0..head).chain([head + 5, bytes.len() - 1, bytes.len() + 1]) {
+        let storage = MemoryStorage::new();
+        let mut other = bytes.clone();
+        other.resize(length, 0);
+        storage.put(&name, other);
+        assert!(matches!(collect(&storage, Position(7)), Err(SnapshotError::Damaged { .. })), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_snapshot_under_another_name_is_refused() {
+    let storage = MemoryStorage::new();
+    put(&storage, Position(7), b"state");
+    storage.put(&file_name(Position(8)), storage.contents(&file_name(Position(7))));
+    assert!(matches!(collect(&storage, Position(8)), Err(SnapshotError::Foreign { .. })));
+}
+
+#[test]
+fn a_crash_at_any_call_leaves_the_whole_snapshot_or_none() {
+    for loss in [Loss::Nothing, Loss::Everything, Loss::Random(1), Loss::Random(2), Loss::Random(3)] {
+        for call in 1.. {
+            let storage = MemoryStorage::new();
+            put(&storage, Position(3), b"the older one");
+            storage.crash_at(storage.calls() + call);
+            let state = vec![7; CHUNK_BYTES + 9];
+            if write(&storage, &meta(Position(9)), &state, &mut |_| Ok(())).is_ok() {
+                break;
+            }
+            storage.restart(loss);
+            remove_unfinished(&storage).unwrap();
+            for position in list(&storage).unwrap() {
+                let (_, found) = collect(&storage, position).unwrap_or_else(|error| panic!("call {call}: {error}"));
+                let expected = if position == Position(3) { &b"the older one"[..] } else { &state };
+                assert!(found == expected, "call {call}, {loss:?}, {position}");
+            }
+            assert!(storage.names().iter().all(|name| !name.ends_with(".tmp")), "call {call}");
+        }
+    }
+}
+
+#[test]
+fn two_generations_are_kept_and_damaged_ones_are_not_counted() {
+    let storage = MemoryStorage::new();
+    for position in [1, 5, 9, 12] {
+        put(&storage, Position(position), b"state");
+    }
+    assert_eq!(set_aside(&storage, Position(12)).unwrap(), "00000000000000000012.snapshot.damaged");
+    assert_eq!(prune(&storage).unwrap(), [Position(5), Position(9)]);
+    storage.restart(Loss::Everything);
+    assert_eq!(list(&storage).unwrap(), [Position(5), Position(9)]);
+    assert!(storage.names().contains(&"00000000000000000012.snapshot.damaged".to_owned()));
+}
