@@ -22,8 +22,8 @@ use crate::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
 use crate::edge::{self, Control, Edge, ReadBodies};
 use crate::index::Index;
 use crate::journal::{
-    CommitError, FileStorage, Journal, JournalOptions, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, ReaderPool,
-    RecoveryReport, Storage, StorageError,
+    CommitError, FileStorage, Journal, JournalOptions, Preparing, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT,
+    ReaderPool, RecoveryReport, Storage, StorageError,
 };
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
@@ -126,6 +126,8 @@ pub struct Server {
     submit: Submit,
     edges: Vec<(JoinHandle<()>, Mailbox)>,
     sequencer: JoinHandle<()>,
+    /// Threads that end when it is dropped.
+    _keeps: Preparing,
     control: Control,
     failures: Receiver<Failure>,
     authenticator: Arc<Authenticator>,
@@ -215,6 +217,7 @@ impl Server {
             queues,
             edges: mailboxes.clone(),
         };
+        let preparing = opened.preparer.start().map_err(StartError::Thread)?;
         let sequencer = start_sequencer(parts_of_sequencer, failed.clone()).map_err(StartError::Thread)?;
         let mut edges = Vec::new();
         for ((part, endpoint), mailbox) in parts.into_iter().zip(mailboxes) {
@@ -222,7 +225,7 @@ impl Server {
                 .map_err(StartError::Thread)?;
             edges.push((thread, mailbox));
         }
-        Ok(Self { address, recovery, submit, edges, sequencer, control, failures, authenticator })
+        Ok(Self { address, recovery, submit, edges, sequencer, _keeps: preparing, control, failures, authenticator })
     }
 
     /// Where it listens.

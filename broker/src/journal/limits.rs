@@ -17,6 +17,10 @@ pub const BATCH_BYTES_HARD_MAX: usize = BATCH_BYTES_MAX + INPUT_BYTES_MAX;
 /// end, and one file's worth of retention is small beside a disk. A batch that fits no empty segment gets a larger one.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
+/// The segment that a start makes if there is no spare: 4 MiB, which takes some milliseconds. The first spare is ready by the
+/// time it is full.
+pub(crate) const START_BYTES: u64 = 4 * 1024 * 1024;
+
 /// The smallest segment that is accepted: its header and one smallest batch. Useful in tests only.
 pub const SEGMENT_BYTES_MIN: u64 = (SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + 16) as u64;
 

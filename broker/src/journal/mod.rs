@@ -23,7 +23,7 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk through everything.
+//! roll · `spare` the next segment, made in advance · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk through everything.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
 
@@ -38,9 +38,11 @@ mod replay;
 mod report;
 mod scan;
 mod segment;
+mod spare;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod verify;
 mod writer;
 
@@ -55,7 +57,9 @@ pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
 pub use recovery::{JournalOptions, Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
+pub use spare::{Preparer, Preparing};
 pub use storage::{FileStorage, Storage, StorageError, StorageFile};
+pub use upkeep::{SegmentFile, Upkeep};
 pub use verify::{Finding, Progress, VerifyReport, verify};
 pub use writer::{CommitError, SegmentJournal};
 

@@ -106,7 +106,7 @@ impl Drop for ReaderPool {
 }
 
 /// Ends the process when a thread unwinds: a session whose read never returns would wait for ever.
-struct EndOnPanic;
+pub(crate) struct EndOnPanic;
 
 impl Drop for EndOnPanic {
     fn drop(&mut self) {

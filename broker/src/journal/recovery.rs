@@ -7,7 +7,7 @@
 //! of its first position and makes the directory durable; only then does it cut the old segment in front of the batch.
 //! Whenever that is interrupted, the next open finds a temporary file (removed), or a segment that repeats the last
 //! batch of the one before it, byte for byte (accepted). If the last segment holds only that batch, or none, the fresh one takes its name and place, so
-//! that restarts do not pile up files.
+//! that restarts do not pile up files. A spare segment that was prepared and not used becomes the fresh one.
 //!
 //! # Cost
 //!
@@ -20,14 +20,16 @@ use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
 
 use super::batch::Batch;
 use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, START_BYTES};
 use super::reader::Reader;
 use super::report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError, corruption, io_error, scan_error};
 use super::scan::{End, ScanError, Scanner, Step, Window};
 use super::segment::{
     Index, Mark, Segment, Segments, aside_name, create_segment, is_temporary, parse_segment_name, segment_name,
 };
+use super::spare::{self, Preparer, READY, Spare};
 use super::storage::{Storage, StorageFile};
+use super::upkeep::Upkeep;
 use super::writer::{Active, SegmentJournal};
 
 /// What a journal is opened as.
@@ -56,6 +58,10 @@ pub struct Opened {
     pub journal: SegmentJournal,
     /// For everyone else.
     pub reader: Reader,
+    /// For whoever removes what is past retention.
+    pub upkeep: Upkeep,
+    /// For a thread that makes the next segment in advance.
+    pub preparer: Preparer,
     /// What open found and did. The caller logs it.
     pub report: RecoveryReport,
 }
@@ -159,11 +165,17 @@ impl Survey {
         }
         let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
         segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
-        let active = prove_tail(&*storage, &options, identity, last, &mut segments, &mut report)?;
+        let spare = match directory.spare {
+            true => spare::left_over(&*storage, segment_bytes(&options)).map_err(io_error("reuse", READY))?,
+            false => None,
+        };
+        let active = prove_tail(&*storage, &options, identity, (last, spare), &mut segments, &mut report)?;
         let segments = Segments::new(storage, identity, segments, report.head);
         let reader = Reader::new(Arc::clone(&segments));
+        let upkeep = Upkeep::new(Arc::clone(&segments));
+        let preparer = Preparer::new(Arc::clone(&segments), segment_bytes(&options));
         let journal = SegmentJournal::new(segments, options.shard, options.epoch, segment_bytes(&options), active);
-        Ok(Opened { journal, reader, report })
+        Ok(Opened { journal, reader, upkeep, preparer, report })
     }
 
     /// Begins a new journal with its first, empty segment.
@@ -171,7 +183,8 @@ impl Survey {
         let Self { storage, options, identity, .. } = self;
         let header =
             SegmentHeader { shard: options.shard, identity: *identity, epoch: options.epoch, first: Position(1) };
-        create_segment(&**storage, &header, segment_bytes(options), &[])
+        // Of the header alone: `prove_tail` puts the one that is written to in its place.
+        create_segment(&**storage, &header, SEGMENT_HEADER_BYTES as u64, &[], None)
             .map_err(io_error("create", &segment_name(header.first)))?;
         self.directory.segments.push(header.first);
         self.report.created = true;
@@ -204,21 +217,26 @@ struct Directory {
     segments: Vec<Position>,
     /// `None` if there is no segment.
     identity: Option<Identity>,
+    /// A spare segment was left.
+    spare: bool,
 }
 
 impl Directory {
     fn read(storage: &dyn Storage, shard: ShardId, report: &mut RecoveryReport) -> Result<Self, OpenError> {
         let mut segments = Vec::new();
+        let mut spare = false;
         for name in storage.list().map_err(io_error("list", "the directory"))? {
             if is_temporary(&name) {
                 storage.remove(&name).map_err(io_error("remove", &name))?;
                 report.removed.push(name);
+            } else if name == READY {
+                spare = true;
             } else if let Some(first) = parse_segment_name(&name) {
                 segments.push(first);
             }
         }
         segments.sort_unstable();
-        let mut directory = Self { segments, identity: None };
+        let mut directory = Self { segments, identity: None, spare };
         for index in 0..directory.segments.len() {
             let first = directory.segments[index];
             match read_segment_header(storage, first)? {
@@ -381,7 +399,7 @@ fn prove_tail(
     storage: &dyn Storage,
     options: &JournalOptions,
     identity: Identity,
-    last: Option<Last>,
+    (last, spare): (Option<Last>, Option<Spare>),
     segments: &mut Vec<Arc<Segment>>,
     report: &mut RecoveryReport,
 ) -> Result<Active, OpenError> {
@@ -393,10 +411,10 @@ fn prove_tail(
     let content: &[&[u8]] = parts.as_ref().map_or(&[], |parts| parts);
     let content_bytes: usize = content.iter().map(|part| part.len()).sum();
     let offset = (SEGMENT_HEADER_BYTES + content_bytes) as u64;
-    let bytes = segment_bytes(options).max(offset);
+    let bytes = spare.as_ref().map_or(segment_bytes(options).min(START_BYTES), |spare| spare.bytes).max(offset);
     let header = SegmentHeader { shard: options.shard, identity, epoch: options.epoch, first };
     let name = segment_name(first);
-    let file = create_segment(storage, &header, bytes, content).map_err(io_error("create", &name))?;
+    let made = create_segment(storage, &header, bytes, content, spare).map_err(io_error("create", &name))?;
     let mut index = Index::default();
     if let Some(last) = &last {
         index.note(Mark { first, offset: SEGMENT_HEADER_BYTES as u64 });
@@ -410,5 +428,5 @@ fn prove_tail(
         segments.pop();
     }
     segments.push(Segment::new(first, Some(index)));
-    Ok(Active { file, offset, bytes })
+    Ok(Active { file: made.file, offset, bytes: made.bytes })
 }

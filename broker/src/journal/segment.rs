@@ -8,6 +8,7 @@ use carillon_protocol::ids::Position;
 
 use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::INDEX_STRIDE_BYTES;
+use super::spare::{READY, Shelf, Spare};
 use super::storage::{Storage, StorageFile};
 
 /// A segment is `<first position, 20 digits>.journal`.
@@ -40,15 +41,22 @@ pub(crate) fn aside_name(first: Position) -> String {
 }
 
 /// Creates a segment that holds `content`, or atomically replaces the one of the same first position, and makes file
-/// and directory durable. A crash in between leaves a temporary file or a complete segment.
+/// and directory durable. A crash in between leaves a temporary file, a spare that is not empty, or a complete segment.
 pub(crate) fn create_segment(
     storage: &dyn Storage,
     header: &SegmentHeader,
     bytes: u64,
     content: &[&[u8]],
-) -> io::Result<Arc<dyn StorageFile>> {
-    let temporary = format!("{:020}{TEMPORARY_SUFFIX}", header.first.0);
-    let file = storage.create(&temporary, bytes)?;
+    spare: Option<Spare>,
+) -> io::Result<Made> {
+    let (temporary, file, bytes) = match spare.filter(|spare| spare.bytes >= bytes) {
+        Some(spare) => (READY.to_owned(), spare.file, spare.bytes),
+        None => {
+            let temporary = format!("{:020}{TEMPORARY_SUFFIX}", header.first.0);
+            let file = storage.create(&temporary, bytes)?;
+            (temporary, file, bytes)
+        }
+    };
     file.write_at(&[&header.encode()], 0)?;
     if !content.is_empty() {
         file.write_at(content, SEGMENT_HEADER_BYTES as u64)?;
@@ -56,7 +64,13 @@ pub(crate) fn create_segment(
     file.sync_data()?;
     storage.rename(&temporary, &segment_name(header.first))?;
     storage.sync_directory()?;
-    Ok(file)
+    Ok(Made { file, bytes })
+}
+
+/// A segment that was created, durable.
+pub(crate) struct Made {
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) bytes: u64,
 }
 
 /// A batch's place in a segment.
@@ -115,6 +129,9 @@ pub(crate) struct Segments {
     /// Stored with `Release` after the sync of the batch that ends there, so that who loads it with `Acquire` finds the
     /// bytes and the index of everything up to it.
     head: AtomicU64,
+    /// Committed since the journal was opened. Relaxed: it only says when a snapshot is worth its while.
+    committed_bytes: AtomicU64,
+    pub(crate) shelf: Shelf,
 }
 
 /// The segment that holds a position, and the first position of the next one.
@@ -133,7 +150,14 @@ impl Segments {
         head: Position,
     ) -> Arc<Self> {
         assert!(!list.is_empty(), "a journal has a segment to write to");
-        Arc::new(Self { storage, identity, list: RwLock::new(list), head: AtomicU64::new(head.0) })
+        Arc::new(Self {
+            storage,
+            identity,
+            list: RwLock::new(list),
+            head: AtomicU64::new(head.0),
+            committed_bytes: AtomicU64::new(0),
+            shelf: Shelf::new(),
+        })
     }
 
     pub(crate) fn head(&self) -> Position {
@@ -141,15 +165,27 @@ impl Segments {
     }
 
     /// Takes note of a durable batch in the last segment and lets readers see it.
-    pub(crate) fn advance(&self, mark: Mark, last: Position) {
+    pub(crate) fn advance(&self, mark: Mark, last: Position, bytes: usize) {
         let segment = Arc::clone(self.list.read().expect(LOCK).last().expect("never empty"));
         segment.index.lock().expect(LOCK).get_or_insert_default().note(mark);
+        self.committed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.head.store(last.0, Ordering::Release);
     }
 
-    /// Adds the segment that is written to from now on.
+    pub(crate) fn committed_bytes(&self) -> u64 {
+        self.committed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds the segment that is written to from now on. An empty one of the same first position has been replaced by it.
     pub(crate) fn push(&self, segment: Arc<Segment>) {
-        self.list.write().expect(LOCK).push(segment);
+        let mut list = self.list.write().expect(LOCK);
+        list.pop_if(|last| last.first == segment.first);
+        list.push(segment);
+    }
+
+    /// First positions of all segments, in order.
+    pub(crate) fn firsts(&self) -> Vec<Position> {
+        self.list.read().expect(LOCK).iter().map(|segment| segment.first).collect()
     }
 
     /// The first position that is still there, or will be there next.

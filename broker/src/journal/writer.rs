@@ -9,7 +9,7 @@ use super::Journal;
 use super::batch::{Batch, Draft};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::BATCH_BYTES_HARD_MAX;
-use super::segment::{Mark, Segment, Segments, create_segment};
+use super::segment::{Index, Mark, Segment, Segments, create_segment};
 use super::storage::StorageFile;
 
 /// Why a commit failed. Every one is final: the journal takes no further batch, and the process should end. Except for
@@ -70,48 +70,33 @@ impl SegmentJournal {
         Self { segments, shard, epoch, segment_bytes, active, poisoned: false }
     }
 
-    /// Removes the oldest segments, as far as every record in them lies before `keep_from`; returns how many.
-    /// The caller has made sure that retention is past and a kept snapshot covers them.
-    ///
-    /// # Errors
-    ///
-    /// The system's. The segments tried so far are out of reach for readers; the rest is untouched. The journal can
-    /// still be written to.
-    pub fn truncate(&mut self, keep_from: Position) -> io::Result<usize> {
-        let mut removed = 0;
-        while let Some(segment) = self.segments.pop_before(keep_from) {
-            self.segments.storage.remove(&segment.name())?;
-            // One at a time: an older segment that survives a younger one would be a gap.
-            self.segments.storage.sync_directory()?;
-            removed += 1;
-        }
-        Ok(removed)
-    }
-
     fn write(&mut self, draft: Draft) -> Result<Batch, CommitError> {
         let bytes = draft.bytes();
         if bytes > BATCH_BYTES_HARD_MAX {
             return Err(CommitError::TooLarge { bytes });
         }
-        if bytes as u64 > self.active.bytes - self.active.offset {
-            self.roll(draft.first(), bytes as u64).map_err(CommitError::Roll)?;
-        }
         let batch = draft.seal(self.segments.identity, self.epoch);
-        self.active.file.write_at(&batch.parts(), self.active.offset).map_err(CommitError::Write)?;
-        self.active.file.sync_data().map_err(CommitError::Sync)?;
-        self.segments.advance(Mark { first: batch.first(), offset: self.active.offset }, batch.last());
+        if bytes as u64 > self.active.bytes - self.active.offset {
+            self.roll(&batch).map_err(CommitError::Roll)?;
+        } else {
+            self.active.file.write_at(&batch.parts(), self.active.offset).map_err(CommitError::Write)?;
+            self.active.file.sync_data().map_err(CommitError::Sync)?;
+        }
+        self.segments.advance(Mark { first: batch.first(), offset: self.active.offset }, batch.last(), bytes);
         self.active.offset += bytes as u64;
         Ok(batch)
     }
 
-    /// Goes on in a new segment. That it exists proves that everything before it is durable.
-    fn roll(&mut self, first: Position, batch_bytes: u64) -> io::Result<()> {
-        let header = SegmentHeader { shard: self.shard, identity: self.segments.identity, epoch: self.epoch, first };
+    /// Goes on in a new segment, which begins with the batch. That it exists proves that everything before is durable.
+    fn roll(&mut self, batch: &Batch) -> io::Result<()> {
+        let Self { segments, shard, epoch, segment_bytes, .. } = self;
+        let header = SegmentHeader { shard: *shard, identity: segments.identity, epoch: *epoch, first: batch.first() };
         let offset = SEGMENT_HEADER_BYTES as u64;
-        let bytes = self.segment_bytes.max(offset + batch_bytes);
-        let file = create_segment(&*self.segments.storage, &header, bytes, &[])?;
-        self.segments.push(Segment::new(first, Some(super::segment::Index::default())));
-        self.active = Active { file, offset, bytes };
+        let bytes = (*segment_bytes).max(offset + batch.bytes() as u64);
+        let made = create_segment(&*segments.storage, &header, bytes, &batch.parts(), segments.shelf.take(bytes))?;
+        self.segments.shelf.renamed();
+        self.segments.push(Segment::new(batch.first(), Some(Index::default())));
+        self.active = Active { file: made.file, offset, bytes: made.bytes };
         Ok(())
     }
 }

@@ -9,6 +9,11 @@ fn meta(position: Position) -> Meta {
     Meta { shard: SHARD, incarnation: Incarnation(0x77), position, time: Timestamp(5) }
 }
 
+/// So many bytes, of which no two pieces are alike.
+fn ramp(length: usize) -> Vec<u8> {
+    (0..251).cycle().take(length).collect()
+}
+
 fn put(storage: &MemoryStorage, position: Position, state: &[u8]) {
     write(storage, &meta(position), state, &mut |_| Ok(())).unwrap();
 }
@@ -23,7 +28,7 @@ fn collect(storage: &MemoryStorage, position: Position) -> Result<(Meta, Vec<u8>
 fn states_of_all_lengths_round_trip() {
     for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7, WRITE_BYTES + 9] {
         let storage = MemoryStorage::new();
-        let state: Vec<_> = (0..length).map(|index| (index % 251) as u8).collect();
+        let state = ramp(length);
         put(&storage, Position(7), &state);
         storage.restart(Loss::Everything);
         assert_eq!(storage.names(), ["00000000000000000007.snapshot"]);
@@ -48,7 +53,7 @@ fn a_shard_comes_back_as_it_was() {
 
 #[test]
 fn any_flipped_byte_and_any_other_length_is_refused() {
-    let state: Vec<_> = (0..CHUNK_BYTES + 300).map(|index| (index % 251) as u8).collect();
+    let state = ramp(CHUNK_BYTES + 300);
     let pristine = MemoryStorage::new();
     put(&pristine, Position(7), &state);
     let name = file_name(Position(7));

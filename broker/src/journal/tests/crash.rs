@@ -12,13 +12,16 @@ fn losses(seeds: u64) -> impl Iterator<Item = Loss> {
     [Loss::Nothing, Loss::Everything].into_iter().chain((0..seeds).map(Loss::Random))
 }
 
-/// Opens, commits and reads; ends at the first error.
+/// Opens, commits and reads, with a spare segment ready for some rolls; ends at the first error.
 fn work(storage: &MemoryStorage, expected: &mut Expected, life: u8) -> Result<(), Box<dyn std::error::Error>> {
     let (mut opened, found) = open_all(storage)?;
     expected.settle(found, "at the begin of the workload");
     for number in 0..BATCHES {
         let batch = expected.commit(&mut opened.journal, 1 + number % 3, life)?;
         opened.reader.read(&[batch.first()], 100)?;
+        if number % 4 == 2 {
+            opened.preparer.prepare()?;
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod files;
 mod reading;
+mod spare;
 
 const IDENTITY: Identity = Identity { incarnation: Incarnation(0x1111), salt: 0x2222 };
 

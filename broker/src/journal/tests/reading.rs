@@ -69,11 +69,11 @@ fn segments_that_open_skipped_are_indexed_when_read() {
 #[test]
 fn truncation_removes_whole_segments_and_is_told() {
     let storage = MemoryStorage::new();
-    let (mut opened, expected) = written(&storage, 20);
+    let (opened, expected) = written(&storage, 20);
     let names = segment_names(&storage);
-    assert_eq!(opened.journal.truncate(Position(1)).unwrap(), 0);
+    assert_eq!(opened.upkeep.truncate(Position(1)).unwrap(), 0);
     let keep_from = expected.acknowledged[expected.acknowledged.len() / 2].position;
-    let removed = opened.journal.truncate(keep_from).unwrap();
+    let removed = opened.upkeep.truncate(keep_from).unwrap();
     assert!(removed > 0);
     assert_eq!(segment_names(&storage), names[removed..]);
     let first = opened.reader.first();
@@ -82,7 +82,7 @@ fn truncation_removes_whole_segments_and_is_told() {
     assert!(matches!(result, Err(ReadError::Truncated { first: found }) if found == first));
     assert_eq!(opened.reader.read(&[first], 10).unwrap().len(), 1);
     // Never the one that is written to.
-    opened.journal.truncate(Position(u64::MAX)).unwrap();
+    opened.upkeep.truncate(Position(u64::MAX)).unwrap();
     assert_eq!(segment_names(&storage).len(), 1);
     drop(opened);
     assert!(matches!(open_from(&storage, keep_from), Err(OpenError::Truncated { .. })));
