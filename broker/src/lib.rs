@@ -7,6 +7,7 @@ pub mod config;
 pub mod edge;
 pub mod index;
 pub mod journal;
+pub mod keeper;
 pub mod material;
 pub mod renewal;
 pub mod report;

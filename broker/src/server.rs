@@ -23,8 +23,9 @@ use crate::edge::{self, Control, Edge, ReadBodies};
 use crate::index::Index;
 use crate::journal::{
     CommitError, FileStorage, Journal, JournalOptions, Preparing, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT,
-    ReaderPool, RecoveryReport, Storage, StorageError,
+    ReaderPool, RecoveryReport, SEGMENT_BYTES_DEFAULT, Storage, StorageError,
 };
+use crate::keeper::{self, KeeperOptions, Keeping};
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
@@ -56,6 +57,10 @@ pub struct Options {
     pub drain_ms: u64,
     /// Where health, readiness and metrics are served; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// Size of the journal's segments.
+    pub segment_bytes: u64,
+    /// When snapshots are taken, and what is kept.
+    pub keeper: KeeperOptions,
 }
 
 impl Options {
@@ -77,6 +82,8 @@ impl Options {
             clock: Arc::new(SystemClock),
             drain_ms: DRAIN_MS_DEFAULT,
             http: None,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            keeper: KeeperOptions::default(),
         }
     }
 }
@@ -127,7 +134,7 @@ pub struct Server {
     edges: Vec<(JoinHandle<()>, Mailbox)>,
     sequencer: JoinHandle<()>,
     /// Threads that end when it is dropped.
-    _keeps: Preparing,
+    _keeps: (Preparing, Keeping),
     control: Control,
     failures: Receiver<Failure>,
     authenticator: Arc<Authenticator>,
@@ -156,10 +163,8 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn start_on(options: Options, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
-        let index = Index::new();
-        let store = StoreOptions { journal: JournalOptions::new(SHARD), clock: options.clock.clone() };
-        let Store { shard, opened, .. } = store::open(storage, &store, &mut &index)?;
-        log_recovery(&opened.report);
+        let index = Arc::new(Index::new());
+        let (Store { shard, opened, .. }, keeps) = open_store(&options, storage, &index)?;
         let edges = if options.edges == 0 {
             thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX)
         } else {
@@ -177,7 +182,6 @@ impl Server {
         );
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();
-        let index = Arc::new(index);
         let authenticator = Arc::new(Authenticator::new(options.token_keys));
         let control = Control::default();
         let (failed, failures) = bounded(edges + 1);
@@ -217,7 +221,6 @@ impl Server {
             queues,
             edges: mailboxes.clone(),
         };
-        let preparing = opened.preparer.start().map_err(StartError::Thread)?;
         let sequencer = start_sequencer(parts_of_sequencer, failed.clone()).map_err(StartError::Thread)?;
         let mut edges = Vec::new();
         for ((part, endpoint), mailbox) in parts.into_iter().zip(mailboxes) {
@@ -225,7 +228,7 @@ impl Server {
                 .map_err(StartError::Thread)?;
             edges.push((thread, mailbox));
         }
-        Ok(Self { address, recovery, submit, edges, sequencer, _keeps: preparing, control, failures, authenticator })
+        Ok(Self { address, recovery, submit, edges, sequencer, _keeps: keeps, control, failures, authenticator })
     }
 
     /// Where it listens.
@@ -308,6 +311,32 @@ fn start_edge(
             failed.try_send(Failure::Edge { edge: id, source }).ok();
         }
     })
+}
+
+/// Opens the data directory and starts the threads that look after it.
+fn open_store(
+    options: &Options,
+    storage: Arc<dyn Storage>,
+    index: &Arc<Index>,
+) -> Result<(Store, (Preparing, Keeping)), StartError> {
+    let journal = JournalOptions { segment_bytes: options.segment_bytes, ..JournalOptions::new(SHARD) };
+    let store = StoreOptions { journal, clock: options.clock.clone() };
+    let store = store::open(storage.clone(), &store, &mut &**index)?;
+    let opened = &store.opened;
+    log_recovery(&opened.report);
+    let preparing = opened.preparer.clone().start().map_err(StartError::Thread)?;
+    let parts = keeper::Parts {
+        shard: SHARD,
+        storage,
+        reader: opened.reader.clone(),
+        upkeep: opened.upkeep.clone(),
+        floor: index.clone(),
+        clock: options.clock.clone(),
+        options: options.keeper,
+        uncovered_bytes: store.uncovered_bytes,
+    };
+    let keeping = keeper::start(parts).map_err(StartError::Thread)?;
+    Ok((store, (preparing, keeping)))
 }
 
 fn log_recovery(report: &RecoveryReport) {

@@ -58,6 +58,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         transport: config.network.transport(),
         drain_ms: config.drain_ms,
         http: config.http.listen,
+        segment_bytes: config.journal.segment_bytes,
+        keeper: config.keeper(),
         ..Options::new(config.data.clone(), config.listen, tls, token_keys.map_err(unusable)?)
     };
     // Before the broker can be found: a signal that comes early must not end it.

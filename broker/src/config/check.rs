@@ -153,6 +153,9 @@ mod tests {
             tokens: Tokens { keys: vec![material.token_public_key] },
             renewal: Renewal::default(),
             network: Network::default(),
+            journal: Default::default(),
+            snapshots: Default::default(),
+            retention: Default::default(),
             http: Http { listen: Some(([127, 0, 0, 1], 0).into()) },
             log: Log::default(),
         };

@@ -6,6 +6,7 @@
 //! Every key stands in `docs/OPERATIONS.md` and in `packaging/carillon.toml`; tests compare both with this module.
 
 mod check;
+mod keep;
 mod value;
 
 use std::fs;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use check::{Finding, Verdict, check};
+pub use keep::{Journal, Retention, Snapshots};
 
 /// Edge threads at most: what connection ids can name.
 pub const EDGES_MAX: usize = 64;
@@ -56,6 +58,15 @@ pub struct Config {
     /// Sockets and connections.
     #[serde(default)]
     pub network: Network,
+    /// The journal's files.
+    #[serde(default)]
+    pub journal: Journal,
+    /// When snapshots are taken.
+    #[serde(default)]
+    pub snapshots: Snapshots,
+    /// What may leave the journal.
+    #[serde(default)]
+    pub retention: Retention,
     /// Health, readiness and metrics.
     #[serde(default)]
     pub http: Http,
@@ -220,6 +231,11 @@ fn drain_ms_default() -> u64 {
 }
 
 impl Config {
+    /// When snapshots are taken, and what is kept.
+    pub fn keeper(&self) -> crate::keeper::KeeperOptions {
+        keep::keeper(&self.snapshots, &self.retention)
+    }
+
     /// Reads and validates a file. Paths in it are relative to its directory.
     ///
     /// # Errors

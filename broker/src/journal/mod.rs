@@ -53,6 +53,7 @@ pub use limits::{
     READER_THREADS_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
 };
 pub use memory::{Loss, MemoryStorage};
+pub(crate) use pool::EndOnPanic;
 pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
 pub use recovery::{JournalOptions, Opened, Replay, Survey, open};

@@ -76,6 +76,8 @@ pub struct Store {
     pub opened: Opened,
     /// The position of the snapshot that the shard began with; 0: none.
     pub snapshot: Position,
+    /// Bytes of the journal after it.
+    pub uncovered_bytes: u64,
 }
 
 /// Why a data directory cannot be opened. Nothing that may have been acknowledged was changed.
@@ -125,16 +127,18 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     let followed = follower.begin(begin).max(Position(begin.first.0 - 1));
     let from = followed.min(shard.head());
     let mut pace = Pace::new(options.clock.clone(), survey.bytes_after(from)?);
-    let mut replayed = Replayed { shard: &mut shard, followed, follower, effects: Effects::default() };
+    let effects = Effects::default();
+    let mut replayed = Replayed { shard: &mut shard, followed, follower, effects, uncovered_bytes: 0 };
     let opened = survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
         pace.pass(batch);
         replayed.batch(batch)
     })?;
+    let uncovered_bytes = replayed.uncovered_bytes;
     // A follower that is ahead of the journal was not made from it.
     if followed > opened.reader.head() || follower.end(&shard) == Verdict::Again {
         again(&opened, begin, &shard, follower)?;
     }
-    Ok(Store { shard, opened, snapshot })
+    Ok(Store { shard, opened, snapshot, uncovered_bytes })
 }
 
 /// The shard as of the newest good snapshot, or without history. A damaged snapshot is set aside, and the one before it is
@@ -205,10 +209,12 @@ struct Replayed<'a> {
     followed: Position,
     follower: &'a mut dyn Follow,
     effects: Effects,
+    uncovered_bytes: u64,
 }
 
 impl Replayed<'_> {
     fn batch(&mut self, batch: &Batch) -> Result<(), ReplayError> {
+        self.uncovered_bytes += if batch.last() > self.shard.head() { batch.bytes() as u64 } else { 0 };
         for entry in batch.entries() {
             let position = entry.position;
             let (for_shard, for_follower) = (position > self.shard.head(), position > self.followed);
@@ -253,8 +259,10 @@ impl Pace {
 }
 
 impl Follow for &Index {
-    fn begin(&mut self, _: Begin) -> Position {
-        Position(0)
+    fn begin(&mut self, journal: Begin) -> Position {
+        let gone = Position(journal.first.0 - 1);
+        self.truncate(gone).expect("it is built in memory, not anew");
+        gone
     }
 
     fn follow(&mut self, position: Position, record: &Record) {

@@ -1,0 +1,377 @@
+//! The keeper: the thread that takes snapshots and lets old segments go.
+//!
+//! The sequencer takes no part in either. A snapshot is made from the one before it and the journal's records since then,
+//! by the same `apply`, in a second shard that lives as long as it takes; how much is read a second is bounded, so that
+//! serving is not disturbed. Segments leave when retention says so *and* the older of the kept snapshots covers them.
+//!
+//! Nothing here is needed for serving: what fails is logged and tried again later.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use carillon_core::effect::Effects;
+use carillon_core::record::{Record, RecordError};
+use carillon_core::{ApplyError, Shard};
+use carillon_protocol::ids::{Position, ShardId, Timestamp};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use thiserror::Error;
+
+use crate::clock::Clock;
+use crate::index::{Index, LookupError};
+use crate::journal::{Batch, EndOnPanic, ReadError, Reader, Storage, Upkeep};
+use crate::snapshot::{self, Meta, SnapshotError};
+
+mod retention;
+#[cfg(test)]
+mod tests;
+
+pub use retention::{Dated, Retention};
+
+/// How often the keeper looks whether there is something to do.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// After a failure nothing is tried for so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// So much is read between two rests.
+const READ_BYTES: u64 = 1024 * 1024;
+
+/// When snapshots are taken, and what is kept. Every value stands in `docs/OPERATIONS.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeeperOptions {
+    /// A snapshot is taken when the journal has grown by so much.
+    pub snapshot_journal_bytes: u64,
+    /// And when the newest one is so old, if there is anything new.
+    pub snapshot_interval: Duration,
+    /// A snapshot reads and writes at most so much a second.
+    pub snapshot_bytes_a_second: u64,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+impl Default for KeeperOptions {
+    fn default() -> Self {
+        Self {
+            snapshot_journal_bytes: 256 * 1024 * 1024,
+            snapshot_interval: Duration::from_secs(24 * 3_600),
+            snapshot_bytes_a_second: 64 * 1024 * 1024,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// Who must know what is gone before it is deleted: the index.
+pub trait Floor: Send + Sync {
+    /// Everything up to here is about to leave the journal. After a restart the same is said of what lies before the
+    /// journal's first position.
+    ///
+    /// # Errors
+    /// It cannot do without it now: nothing is deleted, and it is asked again later.
+    fn truncate(&self, through: Position) -> Result<(), LookupError>;
+}
+
+impl Floor for Index {
+    fn truncate(&self, through: Position) -> Result<(), LookupError> {
+        Self::truncate(self, through)
+    }
+}
+
+/// What a keeper is made of.
+pub struct Parts {
+    /// Whose state.
+    pub shard: ShardId,
+    /// Where journal and snapshots lie.
+    pub storage: Arc<dyn Storage>,
+    /// Reads the journal.
+    pub reader: Reader,
+    /// Removes its segments.
+    pub upkeep: Upkeep,
+    /// Told before they are removed.
+    pub floor: Arc<dyn Floor>,
+    /// Says when.
+    pub clock: Arc<dyn Clock>,
+    /// What to keep.
+    pub options: KeeperOptions,
+    /// Bytes of the journal that the newest snapshot does not cover.
+    pub uncovered_bytes: u64,
+}
+
+/// Why a snapshot was not taken, or a segment not removed. Nothing is lost by it.
+#[derive(Debug, Error)]
+pub enum KeepError {
+    /// The keeper is to end.
+    #[error("the keeper was stopped")]
+    Stopped,
+    /// The journal cannot be read.
+    #[error("the journal cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// A snapshot cannot be listed, written or removed.
+    #[error("the files cannot be changed: {0}")]
+    Files(#[from] io::Error),
+    /// A record cannot be decoded.
+    #[error("a record of the journal cannot be decoded: {0}")]
+    Record(#[from] RecordError),
+    /// A record contradicts the state. A defect of the program, or of the machine's memory.
+    #[error("the journal contradicts the snapshot before it: {0}")]
+    Apply(#[from] ApplyError),
+    /// No snapshot reaches the journal's begin.
+    #[error("no usable snapshot reaches the journal, which begins at position {first}")]
+    NoBase {
+        /// The first position there is.
+        first: Position,
+    },
+    /// The index is being built anew and needs the journal as it is.
+    #[error("the index cannot do without the journal's oldest records now: {0}")]
+    Floor(#[from] LookupError),
+}
+
+/// The keeper.
+pub struct Keeper {
+    parts: Parts,
+    stop: Receiver<()>,
+    /// The kept snapshots, ascending, each read whole by this process or written by it.
+    generations: Vec<Position>,
+    newest_time: Timestamp,
+    /// What [`Upkeep::committed_bytes`] was when the newest snapshot was begun.
+    counted_bytes: u64,
+    dated: Dated,
+}
+
+/// How a rest ends.
+type Rest = Result<(), KeepError>;
+
+impl Keeper {
+    /// A keeper that ends when the other end of `stop` is dropped.
+    pub fn new(parts: Parts, stop: Receiver<()>) -> Self {
+        let (generations, newest_time) = (Vec::new(), Timestamp(0));
+        Self { parts, stop, generations, newest_time, counted_bytes: 0, dated: Dated::default() }
+    }
+
+    /// Runs until it is stopped.
+    pub fn run(mut self) {
+        let mut wait = Duration::ZERO;
+        let mut known = false;
+        while self.rest(wait).is_ok() {
+            let turn = if known { Ok(()) } else { self.examine() };
+            wait = match turn.inspect(|()| known = true).and_then(|()| self.turn()) {
+                Ok(()) => LOOK_EVERY,
+                Err(KeepError::Stopped) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the keeper failed, and tries again later"
+                    );
+                    AGAIN_AFTER
+                }
+            };
+        }
+    }
+
+    /// Sleeps, unless it is to end.
+    fn rest(&self, time: Duration) -> Rest {
+        match self.stop.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Err(KeepError::Stopped),
+        }
+    }
+
+    /// Rests after work on so many bytes for as long as the rate demands.
+    fn rest_after(&self, bytes: u64) -> Rest {
+        self.rest(Duration::from_secs_f64(bytes as f64 / self.parts.options.snapshot_bytes_a_second.max(1) as f64))
+    }
+
+    /// Reads the snapshots that are there: only one that is good covers what is deleted.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn examine(&mut self) -> Result<(), KeepError> {
+        self.generations.clear();
+        let storage = &*self.parts.storage;
+        for position in snapshot::list(storage)? {
+            let mut rested = Ok(());
+            let read = snapshot::read(storage, position, |chunk| {
+                if rested.is_ok() {
+                    rested = self.rest_after(chunk.len() as u64);
+                }
+            });
+            rested?;
+            match read {
+                Ok(meta) if meta.incarnation == self.parts.reader.incarnation() => {
+                    self.generations.push(position);
+                    self.newest_time = meta.time;
+                }
+                Ok(meta) => tracing::warn!(%position, incarnation = %meta.incarnation, "a snapshot of another history"),
+                Err(error) => self.doubt(position, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn doubt(&self, position: Position, error: &SnapshotError) -> io::Result<()> {
+        tracing::warn!(error = error as &dyn std::error::Error, "a snapshot cannot be used");
+        if let SnapshotError::Damaged { .. } = error {
+            let name = snapshot::set_aside(&*self.parts.storage, position)?;
+            tracing::warn!(name, "the damaged snapshot is kept under this name");
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot if one is due, and lets segments go that may go.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn turn(&mut self) -> Result<(), KeepError> {
+        if self.is_due()? {
+            self.take()?;
+        }
+        self.retain().map(drop)
+    }
+
+    fn is_due(&mut self) -> Result<bool, KeepError> {
+        let Parts { reader, upkeep, clock, options, uncovered_bytes, .. } = &self.parts;
+        let newest = self.generations.last().copied().unwrap_or_default();
+        if reader.head() <= newest {
+            return Ok(false);
+        }
+        if uncovered_bytes + upkeep.committed_bytes() - self.counted_bytes >= options.snapshot_journal_bytes {
+            return Ok(true);
+        }
+        // Without a snapshot, the journal is as old as its first record.
+        let since = match newest {
+            Position(0) => self.dated.begin(reader, reader.first())?.unwrap_or(clock.wall()),
+            _ => self.newest_time,
+        };
+        Ok(Duration::from_millis(clock.wall().0.saturating_sub(since.0)) >= options.snapshot_interval)
+    }
+
+    /// Takes a snapshot at the head. Also without a reason.
+    ///
+    /// # Errors
+    /// [`KeepError`]; there is no new snapshot then.
+    pub fn take(&mut self) -> Result<Position, KeepError> {
+        let counted_bytes = self.parts.upkeep.committed_bytes();
+        let through = self.parts.reader.head();
+        let mut shard = self.base()?;
+        let base = shard.head();
+        self.replay(&mut shard, through)?;
+        let time = self.parts.clock.wall();
+        let incarnation = self.parts.reader.incarnation();
+        let meta = Meta { shard: self.parts.shard, incarnation, position: through, time };
+        let state = snapshot::encode(&shard);
+        drop(shard);
+        let storage = &*self.parts.storage;
+        let written = snapshot::write(storage, &meta, &state, &mut |bytes| {
+            self.rest_after(bytes as u64).map_err(io::Error::other)
+        });
+        if written.is_err() {
+            self.rest(Duration::ZERO)?;
+        }
+        written?;
+        self.generations = snapshot::prune(storage)?;
+        (self.newest_time, self.counted_bytes, self.parts.uncovered_bytes) = (time, counted_bytes, 0);
+        tracing::info!(position = %through, from = %base, bytes = state.len(), "snapshot taken");
+        Ok(through)
+    }
+
+    /// The shard as of the newest good snapshot, or without history.
+    fn base(&mut self) -> Result<Shard, KeepError> {
+        let Parts { shard, storage, reader, .. } = &self.parts;
+        let first = reader.first();
+        while let Some(position) = self.generations.last().copied() {
+            match snapshot::load(&**storage, *shard, reader.incarnation(), position) {
+                Ok((_, shard)) if position.next() >= first => return Ok(shard),
+                Ok(_) => {}
+                Err(error) => self.doubt(position, &error)?,
+            }
+            self.generations.pop();
+        }
+        if first > Position(1) { Err(KeepError::NoBase { first }) } else { Ok(Shard::new(*shard)) }
+    }
+
+    /// Brings a shard up to a position.
+    fn replay(&self, shard: &mut Shard, through: Position) -> Result<(), KeepError> {
+        let mut effects = Effects::default();
+        let mut unrested = 0;
+        let flow = self.parts.reader.replay(shard.head(), through, |batch| {
+            unrested += batch.bytes() as u64;
+            let applied = apply(shard, batch, &mut effects).and_then(|()| {
+                let due = if unrested >= READ_BYTES { std::mem::take(&mut unrested) } else { 0 };
+                if due > 0 { self.rest_after(due) } else { Ok(()) }
+            });
+            applied.map_or_else(ControlFlow::Break, ControlFlow::Continue)
+        })?;
+        match flow {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    /// Lets the segments go that are past retention and covered by the older snapshot; returns how many.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn retain(&mut self) -> Result<usize, KeepError> {
+        let Parts { reader, upkeep, floor, clock, options, .. } = &self.parts;
+        // A single one covers nothing: if it were damaged, there would be no way back to the journal's begin.
+        let Some(covered) = self.generations.len().checked_sub(2).map(|older| self.generations[older]) else {
+            return Ok(0);
+        };
+        if options.retention == Retention::default() {
+            return Ok(0);
+        }
+        let segments = upkeep.segments()?;
+        let dated = &mut self.dated;
+        let through =
+            options.retention.through(&segments, covered, clock.wall(), |first| dated.begin(reader, first))?;
+        let Some(through) = through else { return Ok(0) };
+        floor.truncate(through)?;
+        let removed = upkeep.truncate(through.next())?;
+        self.dated.forget(through);
+        tracing::info!(%through, segments = removed, "old segments removed from the journal");
+        Ok(removed)
+    }
+}
+
+/// A running keeper. Dropping this stops it, in the middle of a snapshot too, and waits until it has ended.
+pub struct Keeping {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the keeper's thread. A panic in it ends the process.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(parts: Parts) -> io::Result<Keeping> {
+    let (stop, stopped) = bounded(0);
+    let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
+        let _guard = EndOnPanic;
+        Keeper::new(parts, stopped).run();
+    })?;
+    Ok(Keeping { stop: Some(stop), thread: Some(thread) })
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the process already, in `EndOnPanic`.
+            drop(thread.join());
+        }
+    }
+}
+
+fn apply(shard: &mut Shard, batch: &Batch, effects: &mut Effects) -> Result<(), KeepError> {
+    for entry in batch.entries() {
+        if entry.position <= shard.head() {
+            continue;
+        }
+        let record = Record::decode(entry.private, entry.frame)?;
+        shard.apply(&record, effects)?;
+        effects.signals.clear();
+    }
+    Ok(())
+}
