@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use carillon_protocol::ids::{ConversationId, Position, ShardId, Timestamp};
 
 use crate::conversation::Conversations;
-use crate::ding::Dings;
+use crate::ding::{DingCounts, Dings};
 use crate::directory::Directory;
 use crate::effect::{Effects, Signal};
 use crate::error::{Applied, ApplyError, Contradiction};
@@ -57,6 +57,11 @@ impl Shard {
     /// The position of the conversation's last message, 0 without one; `None` if there is no such conversation.
     pub fn last_position(&self, conversation: ConversationId) -> Option<Position> {
         self.conversations.get(conversation).map(|conversation| conversation.last_position)
+    }
+
+    /// How many DINGs are kept, by state.
+    pub const fn dings_by_state(&self) -> DingCounts {
+        self.dings.counts
     }
 
     /// When the earliest timer is due; an [`Input::Tick`] is wanted then.
