@@ -1,10 +1,10 @@
 //! The shard: one input in, records and effects out; one record in, one change of state.
 
 use alloc::vec::Vec;
-use carillon_protocol::ids::{ConversationId, Position, ShardId, Timestamp};
+use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp};
 
 use crate::conversation::Conversations;
-use crate::ding::{DingCounts, Dings};
+use crate::ding::Dings;
 use crate::directory::Directory;
 use crate::effect::{Effects, Signal};
 use crate::error::{Applied, ApplyError, Contradiction};
@@ -59,9 +59,10 @@ impl Shard {
         self.conversations.get(conversation).map(|conversation| conversation.last_position)
     }
 
-    /// How many DINGs are kept, by state.
-    pub const fn dings_by_state(&self) -> DingCounts {
-        self.dings.counts
+    /// Seq and position of the last message of each conversation that has any.
+    pub fn last_messages(&self) -> impl Iterator<Item = (ConversationId, Seq, Position)> {
+        let lasts = self.conversations.iter().map(|(id, found)| (id, found.last_seq, found.last_position));
+        lasts.filter(|(_, seq, _)| *seq > Seq(0))
     }
 
     /// When the earliest timer is due; an [`Input::Tick`] is wanted then.
