@@ -30,7 +30,6 @@ mod state;
 mod tests;
 mod timers;
 
-pub use ding::DingCounts;
 pub use error::{ApplyError, Contradiction};
 pub use shard::Shard;
 pub use state::StateError;

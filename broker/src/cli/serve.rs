@@ -56,6 +56,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let options = Options {
         edges: config.edges,
         transport: config.network.transport(),
+        index_memory_bytes_max: config.index.memory_bytes_max,
         drain_ms: config.drain_ms,
         http: config.http.listen,
         segment_bytes: config.journal.segment_bytes,
@@ -66,7 +67,6 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut hangups = running::on(SignalKind::hangup())?;
     // Recovery blocks, and nothing else runs yet.
     let server = running::start(options, &CHOOSE)?;
-    server.metrics().watch_certificate(presented.clone());
     let mut ends = Ends::watch(&server)?;
     let mut out = Out::new();
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;

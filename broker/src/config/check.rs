@@ -152,6 +152,7 @@ mod tests {
             tls: Tls { certificate: material.certificate, key: material.key },
             tokens: Tokens { keys: vec![material.token_public_key] },
             renewal: Renewal::default(),
+            index: crate::config::Index::default(),
             network: Network::default(),
             journal: Default::default(),
             snapshots: Default::default(),

@@ -67,6 +67,9 @@ pub struct Config {
     /// What may leave the journal.
     #[serde(default)]
     pub retention: Retention,
+    /// Where messages lie.
+    #[serde(default)]
+    pub index: Index,
     /// Health, readiness and metrics.
     #[serde(default)]
     pub http: Http,
@@ -151,6 +154,21 @@ impl Network {
             socket_send_buffer_bytes: self.send_buffer_bytes,
             ..carillon_transport::TransportConfig::server()
         }
+    }
+}
+
+/// `[index]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Index {
+    /// What the index may hold in memory.
+    #[serde(deserialize_with = "value::between::<{ crate::index::MEMORY_BYTES_MIN }, { 1 << 40 }, _, _>")]
+    pub memory_bytes_max: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { memory_bytes_max: crate::index::MEMORY_BYTES_DEFAULT }
     }
 }
 

@@ -1,118 +1,194 @@
 //! The conversation index: where in the journal each message of a conversation lies, and who wrote it.
 //!
-//! Owns nothing that cannot be rebuilt from the journal. Held in memory: 12 bytes a message. The sequencer appends after
-//! a batch is durable and before the ring shows it, so an edge that has seen a position finds it here. Readers on the
-//! edges hold a shard lock of the map for one lookup, never across anything that waits.
+//! Owns nothing that cannot be rebuilt from the journal. Recent messages are in memory, older ones in blocks in sled. The
+//! sequencer appends after a batch is durable and before the ring shows it, so an edge that has seen a position finds it
+//! here. It waits for no file: a thread of the index's own, the writer, brings messages to disk, and only then does memory let
+//! go of them, oldest first. If the writer does not keep up, memory grows beyond its budget, which is counted and logged.
+//!
+//! Invariants: seqs of a conversation are without a gap above its floor; where a conversation ends and its floor are always
+//! in memory; whatever is not in memory and above the floor is on disk, or is being rebuilt from the journal. Any doubt about
+//! what is on disk (an error or a panic of sled, a checksum, a gap, another journal's mark, another end than the shard's) makes
+//! the index set its directory aside and read the journal again. Sled may lose or damage everything, at any time.
+//!
+//! # The map
+//!
+//! `block` the coding of messages · `tail` a conversation in memory · `table` all of them · `store` the trees on disk, `doubt` why
+//! they are not believed · `view` lookups · `keep` flush, eviction, truncation · `open` the start · `rebuild` while serving ·
+//! `writer` the thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
-use dashmap::DashMap;
-use rustc_hash::FxBuildHasher;
+use arc_swap::ArcSwapOption;
+use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, UserId};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
+mod block;
+mod doubt;
+mod keep;
+mod limits;
 mod lookup;
+mod open;
+mod rebuild;
+mod store;
+mod table;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod view;
+mod writer;
 
+use doubt::Doubt;
+use keep::Work;
+use limits::UNFLUSHED_MAX;
+pub use limits::{AUTHORS_WALK_MAX, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN};
 pub use lookup::{Lookup, LookupError, Place};
+use store::Store;
+use table::Table;
+use view::View;
+pub use writer::Writer;
 
-/// How many messages back a mark looks for the authors to tell: a mark over more tells the newest ones.
-pub const AUTHORS_WALK_MAX: usize = 1_024;
-
-/// Positions and authors of one conversation, by seq from the one after the floor.
-#[derive(Debug, Default)]
-struct Entries {
-    /// The last message that is gone.
-    floor: (Seq, Position),
-    positions: Vec<Position>,
-    authors: Vec<UserId>,
+/// What an index is opened as.
+#[derive(Clone, Debug)]
+pub struct IndexOptions {
+    /// Where its blocks lie, and nothing else; made when the journal's replay begins. `None`: all of it stays in memory.
+    pub directory: Option<PathBuf>,
+    /// The shard whose conversations these are.
+    pub shard: ShardId,
+    /// What it may hold in memory. At least [`MEMORY_BYTES_MIN`] is used.
+    pub memory_bytes_max: u64,
 }
 
-impl Entries {
-    fn last(&self) -> (Seq, Position) {
-        let last = self.positions.last().copied().unwrap_or(self.floor.1);
-        (Seq(self.floor.0.0 + self.positions.len() as u64), last)
-    }
-
-    /// How many entries lie below a seq.
-    fn ordinal(&self, seq: Seq) -> usize {
-        let ordinal = seq.0.saturating_sub(self.floor.0.0 + 1);
-        usize::try_from(ordinal).unwrap_or(usize::MAX).min(self.positions.len())
-    }
-
-    fn truncate(&mut self, through: Position) {
-        let gone = self.positions.partition_point(|position| *position <= through);
-        if let Some(last) = gone.checked_sub(1) {
-            self.floor = (Seq(self.floor.0.0 + gone as u64), self.positions[last]);
-            self.positions.drain(..gone);
-            self.authors.drain(..gone);
-        }
-    }
+/// Counters of an index, for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes held for messages in memory.
+    pub messages_bytes: usize,
+    /// Bytes held for conversations, beside their messages.
+    pub conversations_bytes: usize,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Times that recent messages were brought to disk.
+    pub flushes: u64,
+    /// Times that memory went over its budget.
+    pub over_budget: u64,
+    /// Times that the blocks were rebuilt while the broker served.
+    pub rebuilds: u64,
+    /// Whether they are being rebuilt.
+    pub rebuilding: bool,
 }
 
-/// Conversation → positions and authors.
-#[derive(Debug, Default)]
+/// Conversation → positions and authors. See the module.
 pub struct Index {
-    conversations: DashMap<ConversationId, Entries, FxBuildHasher>,
+    options: IndexOptions,
+    table: Table,
+    /// Every message up to this position is in the table.
+    reached: AtomicU64,
     truncated_through: AtomicU64,
+    /// `None` while it is rebuilt, and for an index in memory alone.
+    store: ArcSwapOption<Store>,
+    rebuilding: AtomicBool,
+    /// Messages since the last flush began.
+    unflushed: AtomicU64,
+    /// The writer has no store to bring anything to: it is not woken for more.
+    stuck: AtomicBool,
+    /// Nobody has woken the writer yet.
+    asleep: AtomicBool,
+    woken: (Sender<()>, Receiver<()>),
+    stopping: AtomicBool,
+    /// Held by whoever writes to the store, for as long as that takes: never by the sequencer or an edge.
+    work: Mutex<Work>,
+    flushes: AtomicU64,
+    over_budget: AtomicU64,
+    rebuilds: AtomicU64,
 }
 
 impl Index {
-    /// An empty index.
+    /// An empty index that stays in memory.
     pub fn new() -> Self {
-        Self::default()
+        Self::open(IndexOptions { directory: None, shard: ShardId(0), memory_bytes_max: MEMORY_BYTES_DEFAULT })
     }
 
-    /// Adds the next message of a conversation; what is there already is skipped.
+    /// An index as it is before the journal is replayed: the disk is first looked at by [`Follow::begin`].
+    ///
+    /// [`Follow::begin`]: crate::store::Follow::begin
+    pub fn open(mut options: IndexOptions) -> Self {
+        options.memory_bytes_max = options.memory_bytes_max.max(MEMORY_BYTES_MIN);
+        Self {
+            table: Table::new(options.shard),
+            options,
+            reached: AtomicU64::new(0),
+            truncated_through: AtomicU64::new(0),
+            store: ArcSwapOption::empty(),
+            rebuilding: AtomicBool::new(false),
+            unflushed: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
+            asleep: AtomicBool::new(true),
+            woken: bounded(1),
+            stopping: AtomicBool::new(false),
+            work: Mutex::default(),
+            flushes: AtomicU64::new(0),
+            over_budget: AtomicU64::new(0),
+            rebuilds: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds the next message of a conversation; what is there already is skipped. Waits for nothing.
     ///
     /// # Panics
     /// If `seq` is not the next one or `position` not beyond the last: the index would lie.
     pub fn append(&self, conversation: ConversationId, seq: Seq, position: Position, author: UserId) {
-        let mut entries = self.conversations.entry(conversation).or_default();
-        let (last_seq, last_position) = entries.last();
-        if seq <= last_seq && position <= last_position {
-            return;
+        let appended = open::append(&self.table, self.truncated_through(), (conversation, seq, position, author));
+        appended.expect("the shard numbers the messages of a conversation without a gap");
+        self.unflushed.fetch_add(1, Ordering::Relaxed);
+        self.reach(position);
+        if self.is_due() {
+            self.wake();
         }
-        let truncated = self.truncated_through();
-        if last_seq == Seq(0) && truncated > Position(0) {
-            entries.floor = (Seq(seq.0 - 1), if seq.0 > 1 { truncated } else { Position(0) });
-        } else {
-            assert_eq!(last_seq.0 + 1, seq.0, "{conversation} is appended to in seq order");
-        }
-        assert!(last_position < position, "positions ascend");
-        entries.positions.push(position);
-        entries.authors.push(author);
+    }
+
+    /// Notes that every message up to a position was appended.
+    pub fn reach(&self, position: Position) {
+        self.reached.store(position.0, Ordering::Release);
     }
 
     /// Reads what is in memory; never waits.
     pub fn recent(&self) -> impl Lookup {
-        View { index: self }
+        View { index: self, whole: false }
     }
 
     /// Reads everything; may wait for a disk, so only on reader threads.
     pub fn whole(&self) -> impl Lookup {
-        View { index: self }
+        View { index: self, whole: true }
     }
 
     /// The last message of a conversation; zeros if there is none. Always in memory.
     pub fn last(&self, conversation: ConversationId) -> (Seq, Position) {
-        self.conversations.get(&conversation).map_or_else(Default::default, |entries| entries.last())
+        self.table.read(conversation, |entry| entry.last)
     }
 
     /// The last message of a conversation that retention has taken; zeros if it has taken none. Always in memory. After
     /// a rebuild the position may be too large, but not larger than [`Index::truncated_through`].
     pub fn floor(&self, conversation: ConversationId) -> (Seq, Position) {
-        self.conversations.get(&conversation).map_or_else(Default::default, |entries| entries.floor)
+        self.table.read(conversation, |entry| entry.floor)
     }
 
-    /// Raises the floors: everything up to here is about to be deleted from the journal, or was. May wait for a disk.
+    /// Raises the floors: everything up to here is about to be deleted from the journal, or was. May wait for a disk, and
+    /// for a flush that is under way.
     ///
     /// # Errors
     /// [`LookupError::Rebuilding`]: the journal is still needed as it is. Delete nothing, try again later.
     pub fn truncate(&self, through: Position) -> Result<(), LookupError> {
-        self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
-        for mut entries in self.conversations.iter_mut() {
-            entries.truncate(through);
+        if self.is_rebuilding() {
+            // Without the lock, which a rebuild holds for long.
+            return Err(LookupError::Rebuilding);
         }
-        Ok(())
+        let mut work = self.lock();
+        if self.is_rebuilding() {
+            return Err(LookupError::Rebuilding);
+        }
+        if through <= self.truncated_through() { Ok(()) } else { self.raise_floors(&mut work, through) }
     }
 
     /// What the last [`Index::truncate`] said; 0 without one.
@@ -122,133 +198,79 @@ impl Index {
 
     /// Who wrote a message, if it is in memory.
     pub fn author(&self, conversation: ConversationId, seq: Seq) -> Option<UserId> {
-        let entries = self.conversations.get(&conversation)?;
-        let ordinal = usize::try_from(seq.0.checked_sub(entries.floor.0.0 + 1)?).ok()?;
-        entries.authors.get(ordinal).copied()
+        self.table.read(conversation, |entry| {
+            let kept = seq >= entry.first_kept() && seq > entry.floor.0;
+            entry.since(seq).next().filter(|_| kept).map(|place| place.author)
+        })
     }
 
     /// The distinct authors of the seqs in `(from, through]` that are in memory, ascending; of the newest
     /// [`AUTHORS_WALK_MAX`] of them.
     pub fn authors(&self, conversation: ConversationId, from: Seq, through: Seq) -> Vec<UserId> {
-        let Some(entries) = self.conversations.get(&conversation) else { return Vec::new() };
-        let end = entries.ordinal(Seq(through.0.saturating_add(1)));
-        let start = entries.ordinal(Seq(from.0.saturating_add(1))).max(end.saturating_sub(AUTHORS_WALK_MAX)).min(end);
-        let mut authors = entries.authors[start..end].to_vec();
+        let mut authors: Vec<_> = self.table.read(conversation, |entry| {
+            let through = through.min(entry.last.0);
+            let from = from.max(entry.floor.0).max(Seq(through.0.saturating_sub(AUTHORS_WALK_MAX as u64)));
+            let places = entry.since(from.next()).take_while(|place| place.seq <= through);
+            places.map(|place| place.author).collect()
+        });
         authors.sort_unstable();
         authors.dedup();
         authors
     }
-}
 
-struct View<'a> {
-    index: &'a Index,
-}
-
-impl Lookup for View<'_> {
-    fn positions(
-        &self,
-        conversation: ConversationId,
-        after: Position,
-        through: Position,
-        limit: usize,
-        out: &mut Vec<Position>,
-    ) -> Result<(), LookupError> {
-        let Some(entries) = self.index.conversations.get(&conversation) else { return Ok(()) };
-        if entries.last().1 <= after {
-            return Ok(());
+    /// The counters. Asks sled for the size of its files, so not on an edge.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            messages_bytes: self.table.messages_bytes(),
+            conversations_bytes: self.table.entries_bytes(),
+            disk_bytes: self.store.load_full().and_then(|store| store.disk_bytes().ok()).unwrap_or(0),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            over_budget: self.over_budget.load(Ordering::Relaxed),
+            rebuilds: self.rebuilds.load(Ordering::Relaxed),
+            rebuilding: self.is_rebuilding(),
         }
-        let start = entries.positions.partition_point(|position| *position <= after);
-        out.extend(entries.positions[start..].iter().take_while(|position| **position <= through).take(limit));
-        Ok(())
     }
 
-    fn rank(&self, conversation: ConversationId, position: Position) -> Result<Seq, LookupError> {
-        let Some(entries) = self.index.conversations.get(&conversation) else { return Ok(Seq(0)) };
-        let count = entries.positions.partition_point(|known| *known <= position);
-        Ok(Seq(entries.floor.0.0 + count as u64))
+    /// What is not in memory is being rebuilt.
+    pub fn is_rebuilding(&self) -> bool {
+        self.rebuilding.load(Ordering::Acquire)
     }
 
-    fn places(
-        &self,
-        conversation: ConversationId,
-        from: Seq,
-        limit: usize,
-        out: &mut Vec<Place>,
-    ) -> Result<(), LookupError> {
-        let Some(entries) = self.index.conversations.get(&conversation) else { return Ok(()) };
-        let start = entries.ordinal(from);
-        let (seqs, positions) = (entries.floor.0.0 + 1.., &entries.positions);
-        let places = seqs.zip(positions.iter().zip(&entries.authors));
-        let places =
-            places.map(|(seq, (position, author))| Place { seq: Seq(seq), position: *position, author: *author });
-        out.extend(places.skip(start).take(limit));
-        Ok(())
+    /// Whether there is work for the writer.
+    fn is_due(&self) -> bool {
+        let much = self.table.messages_bytes() > self.high_water();
+        (much || self.unflushed.load(Ordering::Relaxed) >= UNFLUSHED_MAX) && !self.stuck.load(Ordering::Relaxed)
+    }
+
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::AcqRel) {
+            // Full: it has been told already.
+            self.woken.0.try_send(()).ok();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().expect("a thread that panics while it writes the index ends the process")
+    }
+
+    /// Gives up a store that is not what it should be.
+    fn doubt(&self, store: &Arc<Store>, doubt: &Doubt) {
+        let is_it = |current: &Option<Arc<Store>>| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, store));
+        // Another thread may have given it up, and the writer may have put a new one in its place.
+        if !is_it(&self.store.load()) {
+            return;
+        }
+        self.rebuilding.store(true, Ordering::Release);
+        if is_it(&self.store.compare_and_swap(store, None)) {
+            store.abandon();
+            tracing::error!(%doubt, "the index on disk is damaged; it is built anew from the journal");
+            self.wake();
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONVERSATION: ConversationId = ConversationId(1);
-
-    fn index() -> Index {
-        let index = Index::new();
-        for (seq, position, author) in [(1, 3, 7), (2, 5, 8), (3, 9, 7)] {
-            index.append(CONVERSATION, Seq(seq), Position(position), UserId(author));
-        }
-        index
-    }
-
-    fn check(after: u64, through: u64, limit: usize, expected: &[u64]) {
-        let mut out = Vec::new();
-        index().recent().positions(CONVERSATION, Position(after), Position(through), limit, &mut out).unwrap();
-        assert_eq!(out, expected.iter().map(|p| Position(*p)).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn positions_are_those_after_and_through() {
-        check(0, 100, 10, &[3, 5, 9]);
-        check(3, 8, 10, &[5]);
-        check(3, 100, 1, &[5]);
-        check(9, 100, 10, &[]);
-        check(0, 2, 10, &[]);
-    }
-
-    #[test]
-    fn authors_are_by_seq_and_distinct() {
-        let index = index();
-        assert_eq!(index.author(CONVERSATION, Seq(2)), Some(UserId(8)));
-        assert_eq!(index.author(CONVERSATION, Seq(0)), None);
-        assert_eq!(index.author(CONVERSATION, Seq(4)), None);
-        assert_eq!(index.authors(CONVERSATION, Seq(0), Seq(3)), [UserId(7), UserId(8)]);
-        assert_eq!(index.authors(CONVERSATION, Seq(2), Seq(99)), [UserId(7)]);
-        assert_eq!(index.authors(ConversationId(2), Seq(0), Seq(9)), []);
-    }
-
-    #[test]
-    fn ranks_and_places_are_above_the_floor() {
-        let index = index();
-        index.truncate(Position(4)).unwrap();
-        assert_eq!(index.floor(CONVERSATION), (Seq(1), Position(3)));
-        assert_eq!(index.last(CONVERSATION), (Seq(3), Position(9)));
-        let rank = |position| index.recent().rank(CONVERSATION, Position(position)).unwrap();
-        assert_eq!([0, 3, 4, 5, 8, 9, 10].map(rank), [1, 1, 1, 2, 2, 3, 3].map(Seq));
-        let mut places = Vec::new();
-        index.whole().places(CONVERSATION, Seq(0), 9, &mut places).unwrap();
-        let place =
-            |seq, position, author| Place { seq: Seq(seq), position: Position(position), author: UserId(author) };
-        assert_eq!(places, [place(2, 5, 8), place(3, 9, 7)]);
-    }
-
-    #[test]
-    fn what_is_there_is_skipped_and_what_is_gone_makes_a_floor() {
-        let index = index();
-        index.append(CONVERSATION, Seq(2), Position(5), UserId(8));
-        assert_eq!(index.last(CONVERSATION), (Seq(3), Position(9)));
-        index.truncate(Position(20)).unwrap();
-        assert_eq!(index.floor(CONVERSATION), (Seq(3), Position(9)));
-        index.append(ConversationId(2), Seq(6), Position(21), UserId(1));
-        assert_eq!(index.floor(ConversationId(2)), (Seq(5), Position(20)));
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -19,7 +19,6 @@ use carillon_protocol::ids::{Incarnation, Position, ShardId};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::index::Index;
 use crate::journal::{Batch, JournalOptions, OpenError, Opened, ReadError, Replay, ReplayError, Storage, Survey};
 use crate::snapshot::{self, SnapshotError};
 
@@ -255,28 +254,5 @@ impl Pace {
             let percent = (self.bytes * 100).checked_div(self.bytes_all).unwrap_or(100).min(100);
             tracing::info!(position = %batch.last(), percent, "replaying the journal");
         }
-    }
-}
-
-impl Follow for &Index {
-    fn begin(&mut self, journal: Begin) -> Position {
-        let gone = Position(journal.first.0 - 1);
-        self.truncate(gone).expect("it is built in memory, not anew");
-        gone
-    }
-
-    fn follow(&mut self, position: Position, record: &Record) {
-        if let Record::Message(message) = record {
-            let deliver = &message.deliver;
-            self.append(deliver.conversation, deliver.seq, position, deliver.author);
-        }
-    }
-
-    fn end(&mut self, _: &Shard) -> Verdict {
-        Verdict::InStep
-    }
-
-    fn reset(&mut self, _: Begin) {
-        unreachable!("it begins empty, with the journal")
     }
 }

@@ -1,0 +1,202 @@
+//! What keeps memory small and the disk true: flush, eviction, truncation. On the writer's thread, the start's, or that
+//! of whoever deletes segments; never on the sequencer's or an edge's.
+
+use std::sync::atomic::Ordering;
+
+use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq};
+
+use super::doubt::Doubt;
+use super::limits::{BLOCKS_A_HOLD, MESSAGES_SHARE};
+use super::store::{Mark, Row, Store};
+use super::table::Table;
+use super::tail::{End, Entry, Unflushed};
+use super::view::View;
+use super::{Index, LookupError};
+
+/// What only those who hold the lock know.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Which history the index follows.
+    pub(super) incarnation: Incarnation,
+    /// Every message up to here is on disk.
+    pub(super) flushed_through: Position,
+    /// Every message beyond this is in memory.
+    pub(super) kept_after: Position,
+    /// Retention went on when the index was not there: the floors are to be raised.
+    pub(super) floors_due: bool,
+    /// What the replay found, told at its end.
+    pub(super) contradiction: Option<Doubt>,
+    /// Whether it was said that memory is over its budget.
+    pub(super) over: bool,
+}
+
+/// Writes what is in a table and not on disk.
+pub(super) fn write_out(table: &Table, store: &Store) -> Result<(), Doubt> {
+    for chunk in table.chunks() {
+        loop {
+            let mut room = BLOCKS_A_HOLD;
+            let mut dirty: Vec<(ConversationId, Unflushed)> = Vec::new();
+            chunk.for_each(|conversation, entry| {
+                if let Some(unflushed) = entry.unflushed(room) {
+                    room -= unflushed.blocks.len();
+                    dirty.push((conversation, unflushed));
+                }
+            });
+            for (conversation, Unflushed { blocks, last, floor }) in &dirty {
+                store.put_blocks(*conversation, *floor, blocks)?;
+                store.put_row(*conversation, &Row { last: *last, floor: *floor })?;
+                table.update(*conversation, |entry| entry.set_flushed(last.0));
+            }
+            if room > 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Index {
+    /// Bytes of memory that messages may have: what the conversations leave of the budget, and always a share of it.
+    pub(super) fn room(&self) -> usize {
+        let budget = usize::try_from(self.options.memory_bytes_max).unwrap_or(usize::MAX);
+        budget.saturating_sub(self.table.entries_bytes()).max(budget / MESSAGES_SHARE)
+    }
+
+    /// Above this many bytes for messages it is time to flush and to evict.
+    pub(super) fn high_water(&self) -> usize {
+        self.room() / 8 * 7
+    }
+
+    /// Flushes, if there is a store, and evicts if memory is about to be short.
+    pub(super) fn tidy(&self, work: &mut Work) {
+        let Some(store) = self.store.load_full() else {
+            self.stuck.store(true, Ordering::Relaxed);
+            return self.note_budget(work);
+        };
+        if let Err(doubt) = self.flush(work, &store) {
+            self.doubt(&store, &doubt);
+        } else {
+            self.evict(work);
+        }
+        self.note_budget(work);
+    }
+
+    /// Brings the disk up to what is in memory.
+    pub(super) fn flush(&self, work: &mut Work, store: &Store) -> Result<(), Doubt> {
+        // Before anything is looked at: what comes meanwhile is flushed the next time.
+        let through = Position(self.reached.load(Ordering::Acquire));
+        self.unflushed.store(0, Ordering::Relaxed);
+        if through == work.flushed_through {
+            return Ok(());
+        }
+        write_out(&self.table, store)?;
+        store.commit(&self.mark(work, through))?;
+        work.flushed_through = through;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn mark(&self, work: &Work, flushed_through: Position) -> Mark {
+        let truncated_through = self.truncated_through();
+        Mark { shard: self.options.shard, incarnation: work.incarnation, flushed_through, truncated_through }
+    }
+
+    /// Forgets the oldest messages, when memory is about to be full, until it is three quarters full.
+    fn evict(&self, work: &mut Work) {
+        self.stuck.store(false, Ordering::Relaxed);
+        if self.table.messages_bytes() > self.high_water() {
+            self.evict_to(work, self.room() / 4 * 3);
+        }
+    }
+
+    /// Forgets the oldest messages that are on disk until the rest takes so many bytes.
+    pub(super) fn evict_to(&self, work: &mut Work, bytes_max: usize) {
+        while self.table.messages_bytes() > bytes_max && work.kept_after < work.flushed_through {
+            // An eighth of the positions is about an eighth of the messages.
+            let step = (work.flushed_through.0 - work.kept_after.0).div_ceil(8);
+            work.kept_after.0 += step;
+            for chunk in self.table.chunks() {
+                chunk.for_each_mut(|_, entry| entry.drop_through(work.kept_after));
+            }
+        }
+    }
+
+    /// Says once when memory goes over its budget, and once when it is back.
+    fn note_budget(&self, work: &mut Work) {
+        let (bytes, room) = (self.table.messages_bytes(), self.room());
+        let over = bytes > room;
+        if over && !work.over {
+            self.over_budget.fetch_add(1, Ordering::Relaxed);
+            let rebuilding = self.is_rebuilding();
+            tracing::warn!(
+                bytes,
+                room,
+                rebuilding,
+                "the index holds more in memory than it may; the disk does not keep up"
+            );
+        } else if work.over && !over {
+            tracing::info!(bytes, room, "the index is within its memory again");
+        }
+        work.over = over;
+    }
+
+    /// See [`Index::truncate`].
+    pub(super) fn raise_floors(&self, work: &mut Work, through: Position) -> Result<(), LookupError> {
+        let store = self.store.load_full();
+        if let Some(store) = &store {
+            // So that the floors written below are of rows that are there, and the mark is beyond what is deleted.
+            self.flush(work, store).map_err(|doubt| self.rebuilding_for(store, &doubt))?;
+        }
+        // First, so that whoever sees a floor that rose sees this too.
+        self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
+        let mut raised = Vec::new();
+        for chunk in self.table.chunks() {
+            let mut affected = Vec::new();
+            chunk.for_each(|conversation, entry| {
+                if entry.floor.1 < through && entry.floor.0 < entry.last.0 {
+                    affected.push(conversation);
+                }
+            });
+            for conversation in affected {
+                let floor = View { index: self, whole: true }.at_or_before(conversation, through)?;
+                let old = self.table.read(conversation, |entry| entry.floor);
+                if floor.0 > old.0 {
+                    raised.push((conversation, old.0, floor));
+                }
+            }
+        }
+        let Some(store) = store else {
+            for (conversation, _, floor) in raised {
+                self.table.update(conversation, |entry| entry.raise_floor(floor));
+            }
+            return Ok(());
+        };
+        self.write_floors(work, &store, &raised).map_err(|doubt| self.rebuilding_for(&store, &doubt))
+    }
+
+    /// Rows first, and only when they are written the blocks go: a lost block is a doubt, a block too many is none.
+    fn write_floors(&self, work: &Work, store: &Store, raised: &[(ConversationId, Seq, End)]) -> Result<(), Doubt> {
+        for (conversation, _, floor) in raised {
+            let row = store.row(*conversation)?.ok_or(Doubt::Row(*conversation))?;
+            store.put_row(*conversation, &Row { last: row.last, floor: *floor })?;
+            self.table.update(*conversation, |entry| entry.raise_floor(*floor));
+        }
+        store.commit(&self.mark(work, work.flushed_through))?;
+        raised.iter().try_for_each(|(conversation, old, floor)| store.remove_blocks(*conversation, *old, floor.0))
+    }
+
+    fn rebuilding_for(&self, store: &std::sync::Arc<Store>, doubt: &Doubt) -> LookupError {
+        self.doubt(store, doubt);
+        LookupError::Rebuilding
+    }
+
+    /// Every conversation of a store, as it lies there.
+    pub(super) fn load_rows(&self, store: &Store) -> Result<Position, Doubt> {
+        let mut last = Position(0);
+        store.rows(|conversation, row| {
+            last = last.max(row.last.1);
+            self.table.update(conversation, |entry| *entry = Entry::on_disk(row.last, row.floor));
+        })?;
+        Ok(last)
+    }
+}

@@ -1,0 +1,189 @@
+//! The start: what lies on disk is believed or set aside, and the journal's replay brings it up to date.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use carillon_core::Shard;
+use carillon_core::record::Record;
+use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
+
+use super::Index;
+use super::doubt::Doubt;
+use super::keep::Work;
+use super::limits::DOUBTFUL_KEPT;
+use super::store::Store;
+use super::table::Table;
+use super::tail::Entry;
+use crate::store::{Begin, Follow, Verdict};
+
+impl Follow for &Index {
+    fn begin(&mut self, journal: Begin) -> Position {
+        let mut work = self.lock();
+        work.incarnation = journal.incarnation;
+        if let Some(directory) = &self.options.directory
+            && let Err(doubt) = self.believe(&mut work, directory, journal)
+        {
+            tracing::warn!(%doubt, "the index on disk is not believed; it is set aside and built anew from the journal");
+            self.begin_anew(&mut work, directory);
+        }
+        let truncated = Position(journal.first.0 - 1);
+        work.floors_due = self.truncated_through.fetch_max(truncated.0, Ordering::AcqRel) < truncated.0;
+        self.reach(work.flushed_through);
+        work.flushed_through
+    }
+
+    fn follow(&mut self, position: Position, record: &Record) {
+        let mut work = self.lock();
+        if work.contradiction.is_some() {
+            return;
+        }
+        if let Record::Message(message) = record {
+            let deliver = &message.deliver;
+            let (seq, truncated) = (deliver.seq, self.truncated_through());
+            if let Err(doubt) = append(&self.table, truncated, (deliver.conversation, seq, position, deliver.author)) {
+                work.contradiction = Some(doubt);
+                return;
+            }
+            self.unflushed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.reach(position);
+        // Nobody is served yet, so the replay may wait for the disk.
+        if self.is_due() {
+            self.tidy(&mut work);
+        }
+    }
+
+    fn end(&mut self, shard: &Shard) -> Verdict {
+        let mut work = self.lock();
+        let judged = match work.contradiction.take() {
+            Some(doubt) => Err(doubt),
+            None => self.compare(shard),
+        };
+        if let Err(doubt) = judged {
+            tracing::warn!(%doubt, "the index does not fit the journal");
+            return Verdict::Again;
+        }
+        let through = self.truncated_through();
+        if self.is_rebuilding() || work.floors_due && self.raise_floors(&mut work, through).is_err() {
+            return Verdict::Again;
+        }
+        Verdict::InStep
+    }
+
+    fn reset(&mut self, journal: Begin) {
+        let mut work = self.lock();
+        *work = Work { incarnation: journal.incarnation, ..Work::default() };
+        self.truncated_through.store(journal.first.0 - 1, Ordering::Release);
+        self.reached.store(0, Ordering::Release);
+        self.table.clear();
+        if let Some(directory) = &self.options.directory {
+            self.begin_anew(&mut work, directory);
+        }
+    }
+}
+
+/// Adds the next message to a table. One that is there already is skipped; the first of a conversation may have a later
+/// seq than 1 when retention has taken the earlier ones.
+pub(super) fn append(
+    table: &Table,
+    truncated: Position,
+    (conversation, seq, position, author): (ConversationId, Seq, Position, UserId),
+) -> Result<(), Doubt> {
+    table.update(conversation, |entry| {
+        if seq <= entry.last.0 && position <= entry.last.1 {
+            return Ok(());
+        }
+        if entry.last.0 == Seq(0) && seq > Seq(1) && truncated > Position(0) {
+            let gone = (Seq(seq.0 - 1), truncated);
+            *entry = Entry::on_disk(gone, gone);
+        }
+        let (last_seq, last) = entry.last;
+        let out_of_step = |_| Doubt::OutOfStep { conversation, seq, position, last_seq, last };
+        entry.append(seq, position, author).map_err(out_of_step)
+    })
+}
+
+/// Moves a directory out of the way, keeping a few of those that were moved before.
+pub(super) fn set_aside(directory: &Path) -> io::Result<Option<PathBuf>> {
+    if !directory.try_exists()? {
+        return Ok(None);
+    }
+    let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let prefix = format!("{name}.doubtful-");
+    let parent = directory.parent().unwrap_or(Path::new(""));
+    let mut numbers: Vec<u64> = Vec::new();
+    for entry in fs::read_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })? {
+        let known = entry?.file_name().to_string_lossy().strip_prefix(&prefix).map(str::parse::<u64>);
+        numbers.extend(known.and_then(Result::ok));
+    }
+    numbers.sort_unstable();
+    let aside = |number: u64| parent.join(format!("{prefix}{number}"));
+    for number in &numbers[..numbers.len().saturating_sub(DOUBTFUL_KEPT - 1)] {
+        fs::remove_dir_all(aside(*number))?;
+    }
+    let next = numbers.last().map_or(Some(1), |last| last.checked_add(1));
+    let to = aside(next.ok_or_else(|| io::Error::other("the last number is taken"))?);
+    fs::rename(directory, &to)?;
+    Ok(Some(to))
+}
+
+impl Index {
+    /// Opens what is on disk, if it is what it should be.
+    fn believe(&self, work: &mut Work, directory: &Path, journal: Begin) -> Result<(), Doubt> {
+        let (store, mark) = Store::open(directory)?;
+        if let Some(mark) = mark {
+            if mark.shard != self.options.shard || mark.incarnation != journal.incarnation {
+                return Err(Doubt::Foreign { shard: mark.shard, incarnation: mark.incarnation });
+            }
+            if mark.flushed_through.next() < journal.first {
+                return Err(Doubt::Behind { through: mark.flushed_through, first: journal.first });
+            }
+            let last = self.load_rows(&store)?;
+            self.truncated_through.fetch_max(mark.truncated_through.0, Ordering::AcqRel);
+            work.flushed_through = mark.flushed_through;
+            // A flush that did not end has brought some messages from beyond its mark to disk.
+            work.kept_after = mark.flushed_through.max(last);
+        }
+        self.store.store(Some(Arc::new(store)));
+        Ok(())
+    }
+
+    /// Sets aside what is on disk and begins with an empty store; in memory alone if that cannot be.
+    fn begin_anew(&self, work: &mut Work, directory: &Path) {
+        self.table.clear();
+        (work.flushed_through, work.kept_after) = (Position(0), Position(0));
+        self.rebuilding.store(false, Ordering::Release);
+        self.store.store(None);
+        match self.fresh_store(directory) {
+            Ok(store) => self.store.store(Some(Arc::new(store))),
+            Err(error) => {
+                tracing::error!(%error, "the index has no place on disk: it stays in memory, whatever that takes");
+            }
+        }
+    }
+
+    /// Whether the index ends where the shard does. What the shard knows of conversations that have no message left in the
+    /// journal is taken from it.
+    fn compare(&self, shard: &Shard) -> Result<(), Doubt> {
+        let truncated = self.truncated_through();
+        let mut in_shard = 0u64;
+        for (conversation, seq, position) in shard.last_messages() {
+            in_shard += 1;
+            let (last_seq, last) = self.table.read(conversation, |entry| entry.last);
+            if last_seq == Seq(0) && position <= truncated {
+                let end = (seq, position);
+                self.table.update(conversation, |entry| *entry = Entry::on_disk(end, end));
+            } else if (last_seq, last) != (seq, position) {
+                return Err(Doubt::OutOfStep { conversation, seq, position, last_seq, last });
+            }
+        }
+        let mut in_index = 0u64;
+        for chunk in self.table.chunks() {
+            chunk.for_each(|_, entry| in_index += u64::from(entry.last.0 > Seq(0)));
+        }
+        if in_index == in_shard { Ok(()) } else { Err(Doubt::Count { index: in_index, shard: in_shard }) }
+    }
+}

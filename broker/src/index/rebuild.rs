@@ -1,0 +1,132 @@
+//! Building the blocks anew from the journal while the broker serves.
+//!
+//! What is in memory stays and grows meanwhile. Only what lies before it is read again, into a table and a store of its
+//! own, with the same code that writes blocks otherwise; then the new store takes the place of the old one.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use carillon_core::record::Record;
+use carillon_protocol::ids::{ConversationId, Position, Seq};
+
+use super::Index;
+use super::doubt::{Doubt, RebuildError};
+use super::keep::{Work, write_out};
+use super::open::{append, set_aside};
+use super::store::{Row, Store};
+use super::table::Table;
+use super::tail::Entry;
+use crate::journal::{Batch, Reader};
+
+/// The part of the memory for messages that a rebuild may have beside them: an eighth.
+const REBUILD_SHARE: usize = 8;
+
+impl Index {
+    /// An empty store where the doubtful one was.
+    pub(super) fn fresh_store(&self, directory: &Path) -> Result<Store, RebuildError> {
+        let failed = |source| RebuildError::Directory { path: directory.to_owned(), source };
+        if let Some(aside) = set_aside(directory).map_err(failed)? {
+            tracing::warn!(directory = %aside.display(), "the doubtful index was set aside");
+        }
+        Ok(Store::open(directory)?.0)
+    }
+
+    /// Builds what is not in memory anew.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; it can be tried again.
+    pub(super) fn rebuild(&self, work: &mut Work, reader: &Reader) -> Result<(), RebuildError> {
+        let Some(directory) = &self.options.directory else { return Ok(()) };
+        let store = self.fresh_store(directory)?;
+        let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
+        tracing::info!(%through, "building the index anew from the journal");
+        let table = Table::new(self.options.shard);
+        let mut build = Build { index: self, table: &table, store: &store, after, through, told: 0 };
+        let mut failed = Ok(());
+        let flow = reader.replay(after, through, |batch| match build.batch(batch) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Err(error);
+                ControlFlow::Break(())
+            }
+        });
+        // Retention does not go on while the index is rebuilt, so the journal is all there.
+        let _ = flow?;
+        failed?;
+        write_out(&table, &store)?;
+        self.take_over(&table, &store)?;
+        store.commit(&self.mark(work, through))?;
+        work.flushed_through = through;
+        self.store.store(Some(Arc::new(store)));
+        self.rebuilding.store(false, Ordering::Release);
+        self.rebuilds.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(%through, "the index is built anew");
+        Ok(())
+    }
+
+    /// Joins what is in memory to what was built: where each conversation goes on, and the floors, which memory knows best.
+    fn take_over(&self, built: &Table, store: &Store) -> Result<(), Doubt> {
+        for chunk in self.table.chunks() {
+            let mut rows: Vec<(ConversationId, Row)> = Vec::new();
+            let mut judged = Ok(());
+            chunk.for_each_mut(|conversation, entry| {
+                let known = built.read(conversation, |entry| entry.last);
+                let missing = entry.has_more_on_disk() && known.0.next() < entry.first_kept();
+                if missing && judged.is_ok() {
+                    let ((last_seq, last), (seq, position)) = (known, entry.last);
+                    judged = Err(Doubt::OutOfStep { conversation, seq, position, last_seq, last });
+                }
+                let last = if known.0 > entry.floor.0 { known } else { entry.floor };
+                entry.reset_flushed(last.0);
+                if last.0 > Seq(0) {
+                    rows.push((conversation, Row { last, floor: entry.floor }));
+                }
+            });
+            judged?;
+            rows.iter().try_for_each(|(conversation, row)| store.put_row(*conversation, row))?;
+        }
+        Ok(())
+    }
+}
+
+/// A rebuild under way.
+struct Build<'a> {
+    index: &'a Index,
+    table: &'a Table,
+    store: &'a Store,
+    after: Position,
+    through: Position,
+    /// Tenths that were told.
+    told: u64,
+}
+
+impl Build<'_> {
+    fn batch(&mut self, batch: &Batch) -> Result<(), RebuildError> {
+        if self.index.stopping.load(Ordering::Relaxed) {
+            return Err(RebuildError::Interrupted);
+        }
+        for entry in batch.entries().take_while(|entry| entry.position <= self.through) {
+            let position = entry.position;
+            let record = Record::decode(entry.private, entry.frame);
+            if let Record::Message(message) = record.map_err(|source| RebuildError::Record { position, source })? {
+                let deliver = &message.deliver;
+                let place = (deliver.conversation, deliver.seq, position, deliver.author);
+                append(self.table, self.after, place)?;
+            }
+        }
+        if self.table.messages_bytes() > self.index.room() / REBUILD_SHARE {
+            write_out(self.table, self.store)?;
+            for chunk in self.table.chunks() {
+                chunk.for_each_mut(|_, entry: &mut Entry| entry.drop_through(self.through));
+            }
+        }
+        let tenths = (batch.last().0 - self.after.0) * 10 / (self.through.0 - self.after.0).max(1);
+        if tenths > self.told {
+            self.told = tenths;
+            tracing::info!(position = %batch.last(), percent = tenths * 10, "building the index anew");
+        }
+        Ok(())
+    }
+}

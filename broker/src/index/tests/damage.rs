@@ -1,0 +1,290 @@
+//! Whatever happens to the files, the index says what is true, or that it does not know yet, and mends itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use carillon_protocol::ids::Incarnation;
+use proptest::prelude::*;
+
+use super::world::{GROUPS, World, group};
+use super::*;
+use crate::index::block::{Block, key};
+use crate::index::keep::write_out;
+use crate::index::store::{Mark, Row};
+
+/// Blocks, partial ones among them, some of it not in memory, and a floor.
+fn world() -> World {
+    let mut world = World::new();
+    for nth in 0..GROUPS {
+        world.publish(nth, 40 + 90 * nth as u64);
+    }
+    world.flush(0);
+    world.publish(1, 30);
+    world.truncate(Position(400), true).unwrap();
+    assert!(world.kept_from() > 100);
+    world.flush(0);
+    world.publish(2, 30);
+    world.check();
+    world
+}
+
+/// Every message is asked for; where the answer is that the index is being rebuilt, it is rebuilt. Then all is well.
+fn mend(world: &World) {
+    for nth in 0..GROUPS {
+        let mut places = Vec::new();
+        if world.index.whole().places(group(nth), Seq(0), usize::MAX, &mut places).is_err() {
+            assert!(world.index.is_rebuilding());
+            world.index.maintain(&world.reader);
+            assert!(!world.index.is_rebuilding());
+        }
+    }
+    world.check();
+}
+
+fn set_aside(world: &World) -> Vec<String> {
+    let names = fs::read_dir(world.directory.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.contains("doubtful")).collect();
+    names.sort_unstable();
+    names
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.is_file());
+    found.sort_unstable();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    #[test]
+    fn flipped_bytes_are_survived(flips in prop::collection::vec((any::<prop::sample::Index>(), 0..u64::MAX, 1u8..), 1..6)) {
+        let mut world = world();
+        world.restart_after(|directory| {
+            let files = files(directory);
+            for (file, at, flip) in flips {
+                let path = file.get(&files);
+                let mut bytes = fs::read(path).unwrap();
+                // What was written lies in front of what was only made room for.
+                let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+                if used > 0 {
+                    bytes[usize::try_from(at % used).unwrap()] ^= flip;
+                    fs::write(path, bytes).unwrap();
+                }
+            }
+        });
+        mend(&world);
+        world.publish(3, 200);
+        world.flush(0);
+        mend(&world);
+        world.restart();
+        mend(&world);
+    }
+
+    #[test]
+    fn a_kill_at_any_time_is_survived(
+        before in 1..200u64,
+        after in 1..200u64,
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut world = world();
+        world.publish(4, before);
+        world.flush(usize::MAX);
+        world.publish(4, after);
+        // A flush that does not come to its end.
+        write_out(&world.index.table, &world.index.store.load_full().unwrap()).unwrap();
+        let killed = world.directory.path().join("killed");
+        copy(&world.index_directory(), &killed);
+        world.restart_after(|directory| {
+            fs::remove_dir_all(directory).unwrap();
+            fs::rename(&killed, directory).unwrap();
+            if let Some(cut) = cut {
+                // A power failure that took the end of the file.
+                let bytes = fs::read(directory.join("db")).unwrap();
+                fs::write(directory.join("db"), &bytes[..cut.index(bytes.len())]).unwrap();
+            }
+        });
+        mend(&world);
+    }
+}
+
+#[test]
+fn missing_files_are_survived() {
+    let count = files(&world().index_directory()).len();
+    assert!(count >= 2);
+    for nth in 0..count {
+        for empty in [false, true] {
+            let mut world = world();
+            world.restart_after(|directory| {
+                let path = &files(directory)[nth];
+                if empty { fs::write(path, []).unwrap() } else { fs::remove_file(path).unwrap() }
+            });
+            mend(&world);
+        }
+    }
+}
+
+/// Does something to the store of a running index, which has to see it and to mend itself while it serves.
+fn check_while_serving(damage: impl Fn(&Store)) {
+    let mut world = world();
+    damage(&world.index.store.load_full().unwrap());
+    let mut places = Vec::new();
+    let found = world.index.whole().places(group(4), Seq(0), usize::MAX, &mut places);
+    assert_eq!((found, places), (Err(LookupError::Rebuilding), Vec::new()));
+    assert_eq!(world.index.recent().rank(group(4), Position(world.head() / 2)), Err(LookupError::Rebuilding));
+    assert_eq!(world.index.truncate(Position(700)), Err(LookupError::Rebuilding));
+    assert_eq!(world.index.truncated_through(), Position(world.kept_from() - 1), "the journal is needed as it is");
+    // What is in memory serves on, and grows.
+    world.publish(4, 300);
+    let mut newest = Vec::new();
+    world.index.recent().places(group(4), Seq(500), 1, &mut newest).unwrap();
+    assert_eq!(newest.len(), 1);
+    world.index.maintain(&world.reader);
+    assert_eq!(set_aside(&world), ["index.doubtful-1"]);
+    assert_eq!((world.index.stats().rebuilds, world.index.is_rebuilding()), (1, false));
+    world.check();
+    world.restart();
+    world.check();
+    assert_eq!(set_aside(&world), ["index.doubtful-1"], "what was built anew is believed");
+}
+
+#[test]
+fn a_lost_block_is_rebuilt() {
+    check_while_serving(|store| drop(store.raw_blocks().remove(key(group(4), Seq(129))).unwrap().unwrap()));
+}
+
+#[test]
+fn a_damaged_block_is_rebuilt() {
+    check_while_serving(|store| {
+        let key = key(group(4), Seq(129));
+        let mut value = store.raw_blocks().get(key).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        store.raw_blocks().insert(key, value).unwrap();
+    });
+}
+
+#[test]
+fn a_block_that_ends_too_early_is_rebuilt() {
+    check_while_serving(|store| {
+        let true_one = store.block(group(4), Seq(257)).unwrap();
+        let place = true_one.places().next().unwrap();
+        let mut block = Block::new(place.seq, true_one.before());
+        block.push(true_one.before(), place.position, place.author);
+        store.raw_blocks().insert(key(group(4), Seq(257)), block.encode(group(4))).unwrap();
+    });
+}
+
+#[test]
+fn a_block_that_does_not_meet_the_one_before_is_rebuilt() {
+    check_while_serving(|store| {
+        let true_one = store.block(group(4), Seq(257)).unwrap();
+        let mut block = Block::new(Seq(257), Position(true_one.before().0 - 1));
+        let mut last = block.before();
+        for place in true_one.places() {
+            block.push(last, place.position, place.author);
+            last = place.position;
+        }
+        store.raw_blocks().insert(key(group(4), Seq(257)), block.encode(group(4))).unwrap();
+    });
+}
+
+/// Does something to the store before a restart, which has to see it.
+fn check_at_restart(damage: impl Fn(&World, &Store)) {
+    let mut world = world();
+    {
+        let store = world.index.store.load_full().unwrap();
+        damage(&world, &store);
+    }
+    world.restart();
+    assert_eq!(set_aside(&world), ["index.doubtful-1"]);
+    world.check();
+}
+
+#[test]
+fn a_lost_conversation_is_seen_at_the_start() {
+    check_at_restart(|_, store| drop(store.raw_rows().remove(group(1).0.to_be_bytes()).unwrap().unwrap()));
+}
+
+#[test]
+fn a_damaged_conversation_is_seen_at_the_start() {
+    check_at_restart(|_, store| drop(store.raw_rows().insert(group(1).0.to_be_bytes(), vec![1; 36]).unwrap()));
+}
+
+#[test]
+fn a_conversation_that_nobody_knows_is_seen_at_the_start() {
+    check_at_restart(|_, store| {
+        let row = Row { last: (Seq(1), Position(5)), floor: (Seq(0), Position(0)) };
+        store.put_row(group(GROUPS), &row).unwrap();
+    });
+}
+
+#[test]
+fn a_conversation_that_is_ahead_is_seen_at_the_start() {
+    check_at_restart(|world, store| {
+        let row = Row { last: (Seq(9_999), Position(world.head() + 1)), floor: (Seq(0), Position(0)) };
+        store.put_row(group(1), &row).unwrap();
+    });
+}
+
+fn check_mark(change: impl Fn(&mut Mark)) {
+    check_at_restart(|world, store| {
+        let work = world.index.lock();
+        let mut mark = world.index.mark(&work, work.flushed_through);
+        change(&mut mark);
+        store.commit(&mark).unwrap();
+    });
+}
+
+#[test]
+fn the_index_of_another_journal_is_not_believed() {
+    check_mark(|mark| mark.incarnation = Incarnation(8));
+    check_mark(|mark| mark.shard = ShardId(4));
+}
+
+#[test]
+fn an_index_beyond_the_journal_or_before_it_is_not_believed() {
+    check_mark(|mark| mark.flushed_through.0 += 1_000);
+    check_mark(|mark| mark.flushed_through.0 = 1);
+}
+
+#[test]
+fn a_few_of_those_set_aside_are_kept() {
+    let mut world = world();
+    for _ in 0..4 {
+        drop(world.index.store.load_full().unwrap().raw_rows().remove(group(1).0.to_be_bytes()).unwrap().unwrap());
+        world.restart();
+        world.flush(0);
+    }
+    assert_eq!(set_aside(&world), ["index.doubtful-3", "index.doubtful-4"]);
+    world.check();
+}
+
+#[test]
+fn without_a_place_on_disk_it_stays_in_memory() {
+    let mut world = world();
+    world.restart_after(|directory| {
+        fs::remove_dir_all(directory).unwrap();
+        fs::write(directory, "not a directory").unwrap();
+        // So that it cannot be set aside either.
+        let last = directory.with_file_name(format!("index.doubtful-{}", u64::MAX));
+        fs::create_dir(last).unwrap();
+    });
+    world.check();
+    world.flush(0);
+    world.publish(1, 10);
+    world.check();
+}

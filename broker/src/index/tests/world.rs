@@ -1,0 +1,314 @@
+//! A real shard and journal, an index that follows them, and what the index should say.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carillon_core::Shard;
+use carillon_core::effect::{Effects, Signal};
+use carillon_core::input::{Attach, Authority, Input, Principal, Request};
+use carillon_core::record::Record;
+use carillon_protocol::control::ConversationCreate;
+use carillon_protocol::ids::{
+    ConversationId, DeviceId, Epoch, Incarnation, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
+};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Target};
+use carillon_protocol::publish::Publish;
+use tempfile::TempDir;
+
+use crate::index::{Index, IndexOptions, Lookup, LookupError, Place};
+use crate::journal::{
+    Batch, Draft, Identity, Journal, JournalOptions, MemoryStorage, Reader, Replay, SegmentJournal, Survey, Upkeep,
+};
+use crate::store::{Begin, Follow, Verdict};
+
+pub(super) const SHARD: ShardId = ShardId(3);
+
+/// Conversations that are published into.
+pub(super) const GROUPS: usize = 5;
+
+pub(super) struct World {
+    pub(super) directory: TempDir,
+    storage: MemoryStorage,
+    incarnation: Incarnation,
+    shard: Shard,
+    journal: SegmentJournal,
+    upkeep: Upkeep,
+    pub(super) reader: Reader,
+    pub(super) index: Arc<Index>,
+    /// By group.
+    messages: [Vec<Place>; GROUPS],
+    truncated: Position,
+    number: u64,
+}
+
+/// The nth group; the two users have personal conversations before them.
+pub(super) fn group(nth: usize) -> ConversationId {
+    ConversationId::new(SHARD, 3 + nth as u64)
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let storage = MemoryStorage::new();
+        let incarnation = Incarnation(7);
+        let shard = Shard::new(SHARD);
+        let (journal, upkeep, reader, index) = open(&storage, incarnation, directory.path().join("index"), &shard);
+        let messages = Default::default();
+        let truncated = Position(0);
+        let mut world = Self {
+            directory,
+            storage,
+            incarnation,
+            shard,
+            journal,
+            upkeep,
+            reader,
+            index,
+            messages,
+            truncated,
+            number: 0,
+        };
+        let mut inputs: Vec<_> = ["ann", "bob"].map(attach).into();
+        inputs.extend((0..).take(GROUPS).map(create));
+        world.commit(inputs);
+        world
+    }
+
+    pub(super) fn index_directory(&self) -> PathBuf {
+        self.directory.path().join("index")
+    }
+
+    /// Publishes so many messages into a group, in one batch.
+    pub(super) fn publish(&mut self, nth: usize, count: u64) {
+        let mut inputs = Vec::new();
+        for _ in 0..count {
+            self.number += 1;
+            let user = UserId(0);
+            let who = Principal { tenant: TenantId(0), user, authority: Authority::Service };
+            let publish = Publish {
+                number: self.number,
+                low: self.number,
+                target: Target::CONVERSATION,
+                target_id: group(nth).0,
+                kind: MessageKind::TEXT,
+                payload: Bytes::new(),
+            };
+            inputs.push(Input::Publish { who, producer: Some(ProducerId(9)), publish });
+        }
+        self.commit(inputs);
+    }
+
+    fn commit(&mut self, inputs: Vec<Input>) {
+        let mut effects = Effects::default();
+        let mut draft = Draft::new(self.journal.head().next());
+        for input in inputs {
+            self.shard.handle(Timestamp(1_000), input, &mut effects);
+            for record in effects.records.drain(..) {
+                draft.push(|private, frame| record.encode(private, frame));
+            }
+            effects.reply = None;
+        }
+        self.journal.commit(draft).unwrap();
+        for signal in effects.signals {
+            if let Signal::Message { position, conversation, seq, author } = signal {
+                self.index.append(conversation, seq, position, author);
+                // The users' personal conversations have messages too.
+                if let Some(nth) = conversation.ordinal().checked_sub(3) {
+                    self.messages[usize::try_from(nth).unwrap()].push(Place { seq, position, author });
+                }
+            }
+        }
+        self.index.reach(self.journal.head());
+    }
+
+    /// A flush, and as much of an eviction.
+    pub(super) fn flush(&self, keep_bytes: usize) {
+        let mut work = self.index.lock();
+        self.index.tidy(&mut work);
+        self.index.evict_to(&mut work, keep_bytes);
+    }
+
+    /// Takes the oldest segments, up to a position at most; the index is told first, or never.
+    pub(super) fn truncate(&mut self, keep_from: Position, tell: bool) -> Result<(), LookupError> {
+        let boundary = self.storage_first(keep_from);
+        if tell {
+            self.index.truncate(Position(boundary.0 - 1))?;
+        }
+        self.upkeep.truncate(keep_from).unwrap();
+        assert_eq!(self.reader.first(), boundary);
+        self.truncated = self.truncated.max(Position(boundary.0 - 1));
+        Ok(())
+    }
+
+    /// Where the journal begins when everything before a position may go.
+    fn storage_first(&self, keep_from: Position) -> Position {
+        let names = crate::journal::Storage::list(&self.storage).unwrap();
+        let firsts = names.iter().filter_map(|name| name.strip_suffix(".journal")?.parse().ok());
+        Position(firsts.filter(|first| *first <= keep_from.0.max(self.reader.first().0)).max().unwrap())
+    }
+
+    pub(super) fn head(&self) -> u64 {
+        self.journal.head().0
+    }
+
+    /// Where the journal begins.
+    pub(super) fn kept_from(&self) -> u64 {
+        self.reader.first().0
+    }
+
+    /// The broker ends and starts again; what was not flushed is lost.
+    pub(super) fn restart(&mut self) {
+        self.restart_after(|_| ());
+    }
+
+    /// The same with something done to the directory in between.
+    pub(super) fn restart_after(&mut self, change: impl FnOnce(&std::path::Path)) {
+        self.index = Arc::new(Index::new());
+        change(&self.index_directory());
+        (self.journal, self.upkeep, self.reader, self.index) =
+            open(&self.storage, self.incarnation, self.index_directory(), &self.shard);
+    }
+
+    /// What is above the floor, by group.
+    pub(super) fn kept(&self, nth: usize) -> &[Place] {
+        let gone = self.messages[nth].partition_point(|place| place.position <= self.truncated);
+        &self.messages[nth][gone..]
+    }
+
+    /// Compares everything the index says with what it should.
+    pub(super) fn check(&self) {
+        for nth in 0..GROUPS {
+            let (all, kept) = (&self.messages[nth], self.kept(nth));
+            let gone = &all[..all.len() - kept.len()];
+            let end = |places: &[Place]| places.last().map_or_else(Default::default, |last| (last.seq, last.position));
+            assert_eq!(self.index.last(group(nth)), end(all), "where group {nth} ends");
+            let (floor, floor_position) = self.index.floor(group(nth));
+            assert_eq!(floor, end(gone).0, "the floor of group {nth}");
+            let bound = if gone.is_empty() { Position(0) } else { self.truncated };
+            assert!(
+                (end(gone).1..=bound.max(end(gone).1)).contains(&floor_position),
+                "{floor_position} in group {nth}"
+            );
+            let head = self.head();
+            for (after, through) in [(0, head), (head / 3, head / 2), (head / 2, head), (head * 9 / 10, head), (0, 3)] {
+                for limit in [1, 5, 130, usize::MAX] {
+                    self.check_positions(nth, Position(after), Position(through), limit);
+                }
+            }
+            for position in (0..=head).step_by(usize::try_from(head / 40 + 1).unwrap()) {
+                self.check_rank(nth, Position(position));
+            }
+            for from in [0, 1, all.len() as u64 / 2, all.len() as u64, all.len() as u64 + 1] {
+                self.check_places(nth, Seq(from), 140);
+            }
+        }
+    }
+
+    fn check_positions(&self, nth: usize, after: Position, through: Position, limit: usize) {
+        let inside = |place: &&Place| after < place.position && place.position <= through;
+        let expected: Vec<_> = self.kept(nth).iter().filter(inside).map(|place| place.position).take(limit).collect();
+        let look = |lookup: &dyn Lookup| {
+            let mut out = vec![Position(99)];
+            lookup.positions(group(nth), after, through, limit, &mut out).map(|()| out.split_off(1))
+        };
+        agree(look(&self.index.recent()), &look(&self.index.whole()), &expected, "positions");
+    }
+
+    fn check_rank(&self, nth: usize, position: Position) {
+        let before = self.messages[nth].iter().filter(|place| place.position <= position);
+        let expected = before.count().max(self.messages[nth].len() - self.kept(nth).len());
+        let look = |lookup: &dyn Lookup| lookup.rank(group(nth), position);
+        agree(look(&self.index.recent()), &look(&self.index.whole()), &Seq(expected as u64), "rank");
+    }
+
+    fn check_places(&self, nth: usize, from: Seq, limit: usize) {
+        let kept = self.kept(nth).iter();
+        let expected: Vec<_> = kept.filter(|place| place.seq >= from).take(limit).copied().collect();
+        let look = |lookup: &dyn Lookup| {
+            let mut out = Vec::new();
+            lookup.places(group(nth), from, limit, &mut out).map(|()| out)
+        };
+        agree(look(&self.index.recent()), &look(&self.index.whole()), &expected, "places");
+        if let (Some(place), Some(author)) = (expected.first(), self.index.author(group(nth), from)) {
+            assert_eq!((place.seq, place.author), (from, author));
+        }
+    }
+}
+
+/// The whole index knows; its memory knows the same, or says that it does not know.
+fn agree<T: PartialEq + std::fmt::Debug>(
+    recent: Result<T, LookupError>,
+    whole: &Result<T, LookupError>,
+    expected: &T,
+    what: &str,
+) {
+    assert_eq!(whole.as_ref(), Ok(expected), "{what}");
+    match recent {
+        Ok(recent) => assert_eq!(&recent, expected, "{what}, in memory"),
+        Err(error) => assert_eq!(error, LookupError::OnDisk),
+    }
+}
+
+/// What a start does, with the shard from elsewhere.
+fn open(
+    storage: &MemoryStorage,
+    incarnation: Incarnation,
+    directory: PathBuf,
+    shard: &Shard,
+) -> (SegmentJournal, Upkeep, Reader, Arc<Index>) {
+    let identity = Some(Identity { incarnation, salt: 0x99 });
+    let options = JournalOptions { shard: SHARD, epoch: Epoch(1), segment_bytes: 16 * 1024, identity };
+    let index = Index::open(IndexOptions { directory: Some(directory), shard: SHARD, memory_bytes_max: 0 });
+    let survey = Survey::of(Arc::new(storage.clone()), options).unwrap();
+    let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
+    let before = Position(begin.first.0 - 1);
+    let mut follower = &index;
+    let from = follower.begin(begin).max(before);
+    let mut follow = |batch: &Batch, from: Position| {
+        for entry in batch.entries().filter(|entry| entry.position > from) {
+            follower.follow(entry.position, &Record::decode(entry.private, entry.frame).unwrap());
+        }
+    };
+    let replay = Replay { from: from.min(shard.head()), at_least: Position(0) };
+    let opened = survey
+        .open(replay, &mut |batch| {
+            follow(batch, from);
+            Ok(())
+        })
+        .unwrap();
+    if from > opened.reader.head() || (&index).end(shard) == Verdict::Again {
+        (&index).reset(begin);
+        let flow = opened.reader.replay(before, opened.reader.head(), |batch| {
+            follow(batch, before);
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(flow.unwrap().is_continue());
+        assert_eq!((&index).end(shard), Verdict::InStep);
+    }
+    (opened.journal, opened.upkeep, opened.reader, Arc::new(index))
+}
+
+fn attach(name: &str) -> Input {
+    Input::Attach(Attach {
+        tenant: "acme".into(),
+        handle: name.into(),
+        authority: Authority::Service,
+        device: DeviceId(5),
+        producer: Some(ProducerId(9)),
+    })
+}
+
+fn create(nth: u32) -> Input {
+    let request = ConversationCreate {
+        request: nth + 1,
+        kind: ConversationKind::GROUP,
+        post_policy: PostPolicy(0),
+        history: HistoryPolicy(0),
+        name: "".into(),
+        members: vec![UserId(1)],
+    };
+    let who = Principal { tenant: TenantId(0), user: UserId(nth % 2), authority: Authority::Service };
+    Input::Request { who, request: Request::ConversationCreate(request) }
+}
