@@ -3,8 +3,8 @@
 use carillon_bench::group::Group;
 use criterion::{BenchmarkId, Criterion};
 
-/// A team, and a company. An input's cost must not grow from the one to the other.
-const GROUPS: [u32; 2] = [10, 10_000];
+/// A team, a company, and the largest group there may be. An input's cost must not grow from the one to the other.
+const GROUPS: [u32; 3] = [10, 10_000, 1_000_000];
 
 /// Groups that an attaching user is in, the first one apart: its stints are listed one by one.
 const ENROLMENTS: [u32; 2] = [0, 1_000];

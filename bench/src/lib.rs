@@ -11,6 +11,8 @@ use carillon_protocol::publish::Publish;
 
 pub mod group;
 pub mod record;
+pub mod sink;
+pub mod stage;
 
 /// A chat message of average length, and the payload of the project's other measurements.
 pub const PAYLOAD_BYTES: usize = 128;

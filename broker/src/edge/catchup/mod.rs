@@ -26,8 +26,8 @@ use crate::sequencer::ring::Committed;
 mod live;
 mod plan;
 
-pub use plan::{Plan, PlanBounds, Skip};
-pub(super) use plan::{plan, skips};
+pub(super) use plan::skips;
+pub use plan::{Plan, PlanBounds, Skip, plan};
 
 /// Where a session's own reading stands.
 #[derive(Debug)]

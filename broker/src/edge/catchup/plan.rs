@@ -52,7 +52,10 @@ impl Skip {
 ///
 /// # Errors
 /// As [`Lookup::positions`].
-pub(in crate::edge) fn plan(
+///
+/// # Panics
+/// Never.
+pub fn plan(
     index: &Index,
     lookup: &impl Lookup,
     (stints, skips): (&[StintView], &[Skip]),
