@@ -82,8 +82,8 @@ impl Maker {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let directory = PathBuf::from(arguments.next().expect("the first argument is the directory"));
-    let mut number = |default| arguments.next().map_or(default, |text| text.parse().expect("a number"));
-    let (messages, conversations): (u64, usize) = (number(10_000_000), number(100_000) as usize);
+    let messages: u64 = arguments.next().map_or(10_000_000, |text| text.parse().expect("a number"));
+    let conversations: usize = arguments.next().map_or(100_000, |text| text.parse().expect("a number"));
     let storage = Arc::new(FileStorage::open(directory.join("journal")).expect("a directory"));
     let opened = open(storage, JournalOptions::new(SHARD), Position(0), &mut |_| Ok(())).expect("a fresh journal");
     assert_eq!(opened.journal.head(), Position(0), "the directory has a journal already");
@@ -101,7 +101,7 @@ fn main() {
     }
     maker.commit();
     println!("{} users, {} conversations: {} records", USERS + 21, groups.len(), maker.journal.head());
-    let mut numbers = vec![0u64; SERVICES];
+    let mut numbers = [0u64; SERVICES];
     for nth in 0..messages {
         // A prime step: neighbours in the journal are of different conversations.
         let at = usize::try_from(nth.wrapping_mul(7_919) % groups.len() as u64).expect("an index");

@@ -11,7 +11,7 @@ use carillon_core::effect::StintView;
 use carillon_protocol::deliver::{History, HistoryPage};
 use carillon_protocol::error::{Error, ErrorCode};
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{Position, Seq};
+use carillon_protocol::ids::{ConversationId, Position, Seq};
 use carillon_protocol::kinds::{Direction, HistoryPolicy, Lane};
 use carillon_protocol::limits::{HISTORY_BYTES_MAX, PAGE_ENTRIES_MAX};
 use carillon_protocol::session::LaneOpened;
@@ -21,7 +21,7 @@ use super::limits::HISTORY_RUN_MESSAGES;
 use super::lookups::{Found, Question};
 use super::session::{Outbox, Weight};
 use super::{Edge, Links};
-use crate::index::Place;
+use crate::index::{Index, Lookup, Place};
 use crate::journal::{Entry, ReadError, ReadRequest};
 use crate::sequencer::ToEdge;
 
@@ -69,8 +69,6 @@ struct Page {
     /// Where the next one starts, if this one gets everything selected.
     next: Seq,
     truncated: Seq,
-    /// Beyond this the edge does not know the user's stints yet.
-    through: Position,
     /// What is to be read, ascending.
     places: Vec<Place>,
     /// By ascending seq.
@@ -96,6 +94,13 @@ fn entitled(stints: &[StintView], floor: Seq, last: Seq) -> Vec<(Seq, Seq)> {
         None => stints.iter().map(|stint| (stint.joined.seq.next(), end(stint))).collect(),
     };
     ranges.into_iter().map(|(first, last)| (first.max(floor.next()), last)).filter(|(f, l)| f <= l).collect()
+}
+
+/// The last seq of a conversation as of a position, unless that lies on disk, which it does only for a moment: a position that
+/// was processed just now is not old.
+fn last_seq(index: &Index, conversation: ConversationId, through: Position) -> Option<Seq> {
+    let (last, position) = index.last(conversation);
+    if position <= through { Some(last) } else { index.recent().rank(conversation, through).ok() }
 }
 
 /// At most `limit` seqs from `from` on, in the direction.
@@ -165,6 +170,10 @@ impl Edge {
                 // The batch is committed and about to be processed here.
                 return self.history_later.push(key);
             }
+            let Some(conversation) = session.bulk.queue.front().map(|asked| asked.query.conversation) else { return };
+            let Some(last) = last_seq(&self.parts.index, conversation, through) else {
+                return self.history_later.push(key);
+            };
             let Some(Asked { query, .. }) = session.bulk.queue.pop_front() else { return };
             let stints = known.stints_in(query.conversation);
             if stints.is_empty() {
@@ -173,13 +182,12 @@ impl Edge {
                 self.answer(links, key, &error.into());
                 continue;
             }
-            let conversation = query.conversation;
             let truncated = self.parts.index.floor(conversation).0;
-            let entitled = entitled(stints, truncated, self.parts.index.last(conversation).0);
+            let entitled = entitled(stints, truncated, last);
             let limit = u64::from(query.limit).clamp(1, PAGE_ENTRIES_MAX as u64);
             let Selected { ranges, next } = select(&entitled, query.from, query.direction, limit);
             let (places, frames) = (Vec::new(), VecDeque::new());
-            session.bulk.page = Some(Page { query, next, truncated, through, places, frames, bytes: 0 });
+            session.bulk.page = Some(Page { query, next, truncated, places, frames, bytes: 0 });
             if let Some(Found::Page(places)) = self.ask(key, Question::Page { conversation, ranges }) {
                 self.read_page(links, key, places);
             }
@@ -194,14 +202,8 @@ impl Edge {
     }
 
     /// The places are known: reads the bodies.
-    pub(super) fn read_page<L: Links>(&mut self, links: &mut L, key: LinkKey, mut places: Vec<Place>) {
+    pub(super) fn read_page<L: Links>(&mut self, links: &mut L, key: LinkKey, places: Vec<Place>) {
         let Some(page) = self.page(key) else { return };
-        let known = places.partition_point(|place| place.position <= page.through);
-        if known < places.len() && page.query.direction == Direction::FORWARD {
-            // What lies beyond is being delivered: it is not history yet.
-            page.next = Seq(0);
-        }
-        places.truncate(known);
         page.places = places;
         self.read_run(links, key);
     }
@@ -346,7 +348,6 @@ impl Page {
 mod tests {
     use super::*;
     use carillon_core::effect::Moment;
-    use carillon_protocol::ids::ConversationId;
 
     fn stint(joined: u64, left: Option<u64>, history: HistoryPolicy) -> StintView {
         let moment = |seq| Moment { seq: Seq(seq), position: Position(10 * seq) };

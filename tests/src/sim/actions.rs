@@ -75,6 +75,7 @@ impl World {
                 let ms = self.rng.pick(&[1, 1, 10, 100, 700, 1_100, 3_000, 11_000]);
                 self.clock.advance(ms);
             }
+            Action::Truncate => self.truncate(),
             Action::Rest => self.rest()?,
             _ => self.ask_any(action),
         }
@@ -96,6 +97,17 @@ impl World {
         let nth = usize::from(!self.rng.percent(self.shape.turns_of_first));
         let events_max = if self.rng.percent(20) { self.rng.between(0, 3) } else { usize::MAX };
         if self.stations[nth].stalled_until > self.now { Ok(()) } else { self.turn(nth, events_max) }
+    }
+
+    /// Retention takes what both edges have long processed; the journal's files stay, as their readers may be late.
+    fn truncate(&mut self) {
+        let seen = self.stations.iter().map(|station| station.edge.seen()).min().unwrap_or_default();
+        let through = Position(seen.0.saturating_sub(self.rng.between(0, 60) as u64));
+        if through > self.ledger.floor {
+            self.note(|| format!("retention takes everything up to {through}"));
+            self.index.truncate(through).expect("it is in memory");
+            self.ledger.floor = through;
+        }
     }
 
     fn answer_read(&mut self) {
@@ -165,6 +177,7 @@ impl World {
         if let (Some(id), true) = (device.current, self.rng.percent(50)) {
             self.disconnect(id);
         }
+        let newest = if self.rng.percent(25) { self.rng.pick(&[0, 1, 2, 5, 30]) } else { NEWEST_ALL };
         let mut misbehaved = None;
         match self.rng.below(60) {
             0 | 1 => cursor = None,
@@ -193,6 +206,7 @@ impl World {
         session.connected_at_ms = self.clock.passed_ms();
         session.hello_at = self.now;
         session.misbehaved = misbehaved;
+        session.newest = newest;
         (session.falls, session.seen) = (falls, seen);
         let (start, handle) = (session.last, PEOPLE[person]);
         self.note(|| {
@@ -206,7 +220,7 @@ impl World {
             version: VERSION,
             device: hello_device,
             producer,
-            newest: NEWEST_ALL,
+            newest,
             token: tokens().tokens[person].as_str().into(),
             client: "simulation".into(),
             cursors: cursor.into_iter().collect(),

@@ -81,6 +81,8 @@ pub(super) struct Ledger {
     stamps: BTreeSet<u64>,
     /// Devices and producers, whose ids have nothing in common here, and where they were given up last.
     retired: BTreeMap<(Who, u64), Position>,
+    /// Retention has taken everything up to here.
+    pub(super) floor: Position,
     /// Bytes of the largest frame of the inbox.
     pub(super) frame_bytes_max: usize,
 }
@@ -222,6 +224,23 @@ impl Ledger {
             stint.covers(next).then_some(next)
         };
         stints.filter_map(first).min()
+    }
+
+    /// The messages of a conversation that were the user's to have, retention or not, by seq.
+    pub(super) fn entitled(
+        &self,
+        who: Who,
+        conversation: ConversationId,
+    ) -> impl Iterator<Item = (Seq, Position)> + '_ {
+        let messages = self.rooms.get(&conversation).map(|room| &room.messages[..]).unwrap_or_default();
+        let messages = (1..).zip(messages).map(|(seq, position)| (Seq(seq), *position));
+        messages.filter(move |(_, position)| self.is_entitled(who, conversation, *position))
+    }
+
+    /// Where a message lies.
+    pub(super) fn position_of(&self, conversation: ConversationId, seq: Seq) -> Option<Position> {
+        let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+        self.rooms.get(&conversation)?.messages.get(at).copied()
     }
 
     /// Where this device or producer of the user was given up last.

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use carillon_protocol::error::ErrorCode;
 
 mod actions;
+mod history;
 mod ledger;
 mod links;
 mod parts;

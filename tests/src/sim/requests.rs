@@ -2,15 +2,19 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use carillon_protocol::control::{ConversationCreate, Leave, MembersAdd, MembersRemove};
+use carillon_protocol::deliver::History;
 use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Retired, Role, Target};
+use carillon_protocol::kinds::{
+    ConversationKind, Direction, HistoryPolicy, MessageKind, PostPolicy, Retired, Role, Target,
+};
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use carillon_protocol::session::{Ack, Retire};
 
+use super::history::Asked;
 use super::ledger::{Ding, Who};
 use super::parts::PEOPLE;
 use super::session::{CONTROL, PUBLISH, Session, Unsettled};
@@ -133,6 +137,7 @@ impl World {
                     self.ask(id, "mark", |request| MarkRead { request, conversation, up_to });
                 }
             }
+            Action::History => self.ask_history(id, who),
             Action::Retire => {
                 let person = self.sessions[&id].person;
                 let mine: Vec<usize> =
@@ -160,6 +165,21 @@ impl World {
                 self.send(id, CONTROL, &ack);
             }
             _ => unreachable!("{action:?} is no request"),
+        }
+    }
+
+    fn ask_history(&mut self, id: usize, who: Who) {
+        let Some(conversation) = self.any_room(who) else { return };
+        let last = usize::try_from(self.ledger.rooms[&conversation].last_seq().0).expect("few");
+        let from = Seq(if self.rng.percent(30) { u64::MAX } else { self.rng.between(0, last + 2) as u64 });
+        let direction = self.rng.pick(&[Direction::BACKWARD, Direction::FORWARD]);
+        let limit = self.rng.pick(&[1, 2, 3, 9, 1_000]);
+        let head = self.ledger.head;
+        let request = self.sessions[&id].next_request;
+        let query = History { request, conversation, from, direction, limit };
+        self.ask(id, "history", |_| query.clone());
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.pages_asked.insert(request, Asked { query, head });
         }
     }
 

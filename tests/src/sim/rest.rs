@@ -45,7 +45,7 @@ impl World {
         }
         self.settle()?;
         for session in self.sessions.values() {
-            let missing = session.who.and_then(|who| self.ledger.next_entitled(who, session.last));
+            let missing = session.who.and_then(|who| session.next_due(who, &self.ledger));
             if !session.told_goodbye || missing.is_some() {
                 let told = session.told_goodbye;
                 return Err(format!("at the end, session {}: goodbye {told}, missing {missing:?}", session.id));
@@ -148,7 +148,7 @@ impl World {
             return Err(format!("it should have been closed: {:?} were retired", session.ids));
         }
         let who = session.who.ok_or("it was not welcomed")?;
-        if let Some(missing) = self.ledger.next_entitled(who, session.last) {
+        if let Some(missing) = session.next_due(who, &self.ledger) {
             return Err(format!("{missing} is missing after {}", session.last));
         }
         if !session.pending.is_empty() {

@@ -15,9 +15,10 @@ use carillon_protocol::kinds::Lane;
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::{PublishRefused, Published};
 use carillon_protocol::receipt::ReadUpdate;
-use carillon_protocol::session::{Cursor, LaneOpened, Progress, Welcome};
+use carillon_protocol::session::{Cursor, LaneOpened, NEWEST_ALL, Progress, Welcome};
 use carillon_transport::{LinkKey, StreamId};
 
+use super::history::{Asked, Named, Page};
 use super::ledger::{Ledger, Who, stamp};
 use super::parts::PEOPLE;
 
@@ -98,6 +99,12 @@ pub(super) struct Session {
     /// Falls of its edge off the ring when it connected, and how far the edge was.
     pub(super) falls: u64,
     pub(super) seen: Position,
+    /// As its `Hello` said.
+    pub(super) newest: u32,
+    pub(super) named: Named,
+    /// The page of history that is being read, and those that were asked for.
+    pub(super) page: Option<Page>,
+    pub(super) pages_asked: BTreeMap<u32, Asked>,
     /// On its way to the broker.
     pub(super) uplink: VecDeque<(StreamId, Bytes)>,
     incoming: BTreeMap<StreamId, Incoming>,
@@ -127,6 +134,10 @@ impl Session {
             deaf_until: 0,
             falls: 0,
             seen: Position(0),
+            newest: NEWEST_ALL,
+            named: Named::default(),
+            page: None,
+            pages_asked: BTreeMap::new(),
             uplink: VecDeque::new(),
             incoming: BTreeMap::new(),
         }
@@ -179,6 +190,12 @@ impl Session {
             }
             (_, Some(Lane::INBOX), Frame::Deliver(deliver)) => self.judge_deliver(&deliver, &raw.bytes, ledger)?,
             (_, Some(Lane::INBOX), Frame::Progress(progress)) => self.judge_progress(&progress, ledger)?,
+            (_, Some(Lane::INBOX), Frame::Skipped(skipped)) => self.judge_skipped(&skipped, ledger)?,
+            (_, Some(Lane::INBOX), Frame::Truncated(truncated)) => self.judge_truncated(&truncated, ledger)?,
+            (_, Some(Lane::BULK), Frame::HistoryPage(header)) => self.judge_page_header(header, ledger)?,
+            (_, Some(Lane::BULK), Frame::Deliver(deliver)) => {
+                self.judge_page_message(deliver, &raw.bytes, ledger)?;
+            }
             (_, Some(Lane::INBOX), Frame::ReadUpdate(update)) => self.judge_read(&update, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingPush(push)) => self.judge_push(&push, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingUpdate(update)) => self.judge_update(&update, ledger)?,
@@ -245,7 +262,7 @@ impl Session {
         if position <= self.last {
             return Err(format!("{position} came again, or late: {} was before it", self.last));
         }
-        let next = ledger.next_entitled(who, self.last);
+        let next = self.next_due(who, ledger);
         if next != Some(position) {
             return Err(format!("{position} came after {}, but {next:?} is next", self.last));
         }
@@ -256,7 +273,7 @@ impl Session {
     fn judge_progress(&mut self, progress: &Progress, ledger: &Ledger) -> Result<(), String> {
         let who = self.who_of(ledger)?;
         let position = progress.position;
-        let missed = ledger.next_entitled(who, self.last).filter(|next| *next <= position);
+        let missed = self.next_due(who, ledger).filter(|next| *next <= position);
         if position <= self.last || position > ledger.head || missed.is_some() {
             let head = ledger.head;
             return Err(format!("progress to {position} after {}, missed {missed:?}, head {head}", self.last));
@@ -336,7 +353,7 @@ impl Session {
     }
 
     /// Who it is; lanes may be open before `Welcome` is read.
-    fn who_of(&self, ledger: &Ledger) -> Result<Who, String> {
+    pub(super) fn who_of(&self, ledger: &Ledger) -> Result<Who, String> {
         let (tenant, handle, _) = PEOPLE[self.person];
         ledger.find(tenant, handle).ok_or_else(|| "a lane of nobody".into())
     }

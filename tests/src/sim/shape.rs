@@ -34,11 +34,13 @@ pub(super) enum Action {
     Ack,
     Misbehave,
     Clock,
+    History,
+    Truncate,
     Rest,
 }
 
 /// Each action and how often it happens, at most, in a thousand.
-const ACTIONS: [(Action, usize); 26] = [
+const ACTIONS: [(Action, usize); 28] = [
     (Action::Turn, 220),
     (Action::Step, 130),
     (Action::Read, 200),
@@ -64,6 +66,8 @@ const ACTIONS: [(Action, usize); 26] = [
     (Action::Ack, 24),
     (Action::Misbehave, 1),
     (Action::Clock, 24),
+    (Action::History, 20),
+    (Action::Truncate, 3),
     (Action::Rest, 2),
 ];
 

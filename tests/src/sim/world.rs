@@ -15,6 +15,7 @@ use carillon::sequencer::{self, EdgeId, Mail, Sequencer, mailbox, submissions_wi
 use carillon_core::Shard;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
+use carillon_protocol::limits::HISTORY_BYTES_MAX;
 use carillon_transport::LinkKey;
 
 use super::ledger::Ledger;
@@ -28,6 +29,9 @@ pub(super) const SHARD: ShardId = ShardId(0);
 
 /// Links that an edge may ask for in one turn: far above what any bounded turn of these runs needs.
 const CALLS_A_TURN_MAX: usize = 20_000;
+
+/// Frames that name gaps: one a stint, of as many as a run has.
+const NOTICES_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a run failed.
 pub(super) type Outcome = Result<(), String>;
@@ -64,6 +68,7 @@ pub(super) struct World {
     ring: Arc<Ring>,
     ring_next: u64,
     pub(super) bodies: Arc<LateReader>,
+    pub(super) index: Arc<Index>,
     pub(super) incarnation: Incarnation,
     pub(super) stations: Vec<Station>,
     pub(super) ledger: Ledger,
@@ -126,6 +131,7 @@ impl World {
         }
         let clock_of = clock.clone() as Arc<dyn Clock>;
         let shard = Shard::new(SHARD);
+        let index_of = index.clone();
         let parts = sequencer::Parts { shard, journal, ring: writer, index, clock: clock_of, queues, edges: mailboxes };
         let devices = devices(shape.devices_a_person);
         Self {
@@ -136,6 +142,7 @@ impl World {
             ring,
             ring_next: 0,
             bodies,
+            index: index_of,
             incarnation,
             stations,
             ledger: Ledger::default(),
@@ -210,7 +217,8 @@ impl World {
         let replies_max = 2 * limits.reply_bytes_pause + 600 * (20 + limits.publishes_in_flight_max);
         for (link, held) in self.stations[nth].edge.held() {
             let within = held.remainder_bytes <= frame_bytes_max
-                && held.body_bytes <= limits.slice_bytes_max.max(frame_bytes_max)
+                && held.body_bytes <= limits.slice_bytes_max.max(frame_bytes_max) + NOTICES_BYTES_MAX
+                && held.bulk_bytes <= HISTORY_BYTES_MAX + 2 * frame_bytes_max
                 && held.planned <= limits.plan_positions_max.max(limits.plan_positions_wide_max)
                 && held.receipts <= limits.receipts_waiting_max
                 && held.urgent_bytes <= URGENT_BYTES_MAX

@@ -102,8 +102,10 @@ impl CatchUp {
         self.reading || self.asking || self.attaching
     }
 
-    fn name(&mut self, gone: Vec<Truncated>) {
-        self.notices.extend(gone.iter().map(Body::to_bytes));
+    /// Queues frames that name what does not come, to be told to a device that was sent everything up to `sent`.
+    fn name(&mut self, gone: Vec<Truncated>, sent: Position) {
+        let told = gone.into_iter().map(|gone| Truncated { position: sent, ..gone });
+        self.notices.extend(told.map(|told| told.to_bytes()));
     }
 }
 
@@ -224,18 +226,20 @@ impl Edge {
 
     /// What retention took, and what the shard has forgotten, is named before anything that lies behind it.
     fn name_gone(&mut self, key: LinkKey) {
-        let floor = self.parts.index.truncated_through();
+        // Beyond `seen` the edge does not know yet who was entitled to what.
+        let floor = self.parts.index.truncated_through().min(self.seen);
         let Some(session) = self.sessions.at_key(key) else { return };
         let Some(who) = session.identity().map(|identity| identity.who) else { return };
+        let sent = session.inbox.sent;
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
         let Some(known) = self.interest.user(who.tenant, who.user) else { return };
         if catch_up.named_changes != known.forgotten_changes {
             catch_up.named_changes = known.forgotten_changes;
-            catch_up.name(plan::forgotten(known, catch_up.next));
+            catch_up.name(plan::forgotten(known, catch_up.next), sent);
         }
         if floor >= catch_up.next && floor > catch_up.named_floor {
             catch_up.named_floor = floor;
-            catch_up.name(plan::truncations(&self.parts.index, known, catch_up.next));
+            catch_up.name(plan::truncations(&self.parts.index, known, catch_up.next), sent);
             catch_up.next = floor.next();
             catch_up.forget_plan();
         }
@@ -244,14 +248,14 @@ impl Edge {
     /// An answer of the index to [`Edge::find_next`]; one that came too late for its question is let go.
     pub(super) fn take_answer(&mut self, key: LinkKey, found: Found) {
         let Some(session) = self.sessions.at_key(key) else { return };
+        let sent = session.inbox.sent;
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
         if !std::mem::take(&mut catch_up.asking) {
             return;
         }
         match found {
             Found::Skips { next, skips } if next == catch_up.next => {
-                let position = Position(next.0.saturating_sub(1));
-                catch_up.notices.extend(skips.iter().map(|skip| skip.frame(position).to_bytes()));
+                catch_up.notices.extend(skips.iter().map(|skip| skip.frame(sent).to_bytes()));
                 catch_up.skips = Arc::new(skips);
                 catch_up.newest = None;
             }

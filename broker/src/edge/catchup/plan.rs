@@ -42,7 +42,7 @@ pub struct Skip {
 }
 
 impl Skip {
-    /// As it is told to a device that has come to `position`.
+    /// As it is told to a device that was sent everything up to `position`.
     pub(super) fn frame(&self, position: Position) -> Skipped {
         Skipped { conversation: self.conversation, first: self.first, last: self.last.seq, position }
     }
