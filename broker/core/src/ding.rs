@@ -95,6 +95,30 @@ impl Ding {
     }
 }
 
+/// How many DINGs are kept in each state. Follows from them, and is no part of the state that is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DingCounts {
+    /// Some recipient has not confirmed.
+    pub open: u64,
+    /// All have.
+    pub confirmed: u64,
+    /// Its time was over first.
+    pub expired: u64,
+    /// Its sender took it back first.
+    pub recalled: u64,
+}
+
+impl DingCounts {
+    fn of(&mut self, state: DingState) -> &mut u64 {
+        match state {
+            DingState::CONFIRMED => &mut self.confirmed,
+            DingState::EXPIRED => &mut self.expired,
+            DingState::RECALLED => &mut self.recalled,
+            _ => &mut self.open,
+        }
+    }
+}
+
 /// The DINGs that are kept, open or ended.
 #[derive(Debug)]
 pub(crate) struct Dings {
@@ -103,11 +127,13 @@ pub(crate) struct Dings {
     pub(crate) given_out: u64,
     pub(crate) by_id: BTreeMap<DingId, Ding>,
     pub(crate) timers: Timers,
+    pub(crate) counts: DingCounts,
 }
 
 impl Dings {
     pub(crate) fn new(shard: ShardId) -> Self {
-        Self { shard, given_out: 0, by_id: BTreeMap::new(), timers: Timers::default() }
+        let (by_id, timers, counts) = (BTreeMap::new(), Timers::default(), DingCounts::default());
+        Self { shard, given_out: 0, by_id, timers, counts }
     }
 
     /// The id the next DING gets.
@@ -117,12 +143,14 @@ impl Dings {
 
     pub(crate) fn insert(&mut self, id: DingId, ding: Ding) {
         self.timers.arm(ding.due(), id);
+        *self.counts.of(ding.state()) += 1;
         self.by_id.insert(id, ding);
     }
 
     fn remove(&mut self, id: DingId) {
         if let Some(ding) = self.by_id.remove(&id) {
             self.timers.disarm(ding.due(), id);
+            *self.counts.of(ding.state()) -= 1;
         }
     }
 
@@ -131,8 +159,10 @@ impl Dings {
         let unknown = Contradiction::Unknown { what: "open DING", id: id.0 };
         let ding = self.by_id.get_mut(&id).filter(|ding| ding.ended.is_none()).ok_or(unknown)?;
         self.timers.disarm(ding.due(), id);
+        *self.counts.of(ding.state()) -= 1;
         let changed = change(ding);
         self.timers.arm(ding.due(), id);
+        *self.counts.of(ding.state()) += 1;
         changed.map(|()| &*ding)
     }
 }

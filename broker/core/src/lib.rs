@@ -30,6 +30,7 @@ mod state;
 mod tests;
 mod timers;
 
+pub use ding::DingCounts;
 pub use error::{ApplyError, Contradiction};
 pub use shard::Shard;
 pub use state::StateError;

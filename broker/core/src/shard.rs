@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp};
 
 use crate::conversation::Conversations;
-use crate::ding::Dings;
+use crate::ding::{DingCounts, Dings};
 use crate::directory::Directory;
 use crate::effect::{Effects, Signal};
 use crate::error::{Applied, ApplyError, Contradiction};
@@ -63,6 +63,11 @@ impl Shard {
     pub fn last_messages(&self) -> impl Iterator<Item = (ConversationId, Seq, Position)> {
         let lasts = self.conversations.iter().map(|(id, found)| (id, found.last_seq, found.last_position));
         lasts.filter(|(_, seq, _)| *seq > Seq(0))
+    }
+
+    /// How many DINGs are kept, by state.
+    pub const fn dings_by_state(&self) -> DingCounts {
+        self.dings.counts
     }
 
     /// When the earliest timer is due; an [`Input::Tick`] is wanted then.
