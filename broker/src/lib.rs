@@ -5,10 +5,12 @@
 pub mod clock;
 pub mod config;
 pub mod edge;
+pub mod http;
 pub mod index;
 pub mod journal;
 pub mod keeper;
 pub mod material;
+pub mod metrics;
 pub mod renewal;
 pub mod report;
 pub mod sequencer;

@@ -18,17 +18,20 @@ use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
 use crate::edge::auth::Authenticator;
-use crate::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
+use crate::edge::limits::{FENCES_QUEUED_MAX, Limits, REPLY_QUEUE_MAX};
 use crate::edge::{self, Control, Edge, ReadBodies};
+use crate::http::Http;
 use crate::index::{self, Index, IndexOptions};
 use crate::journal::{
     CommitError, FileStorage, Journal, JournalOptions, Preparing, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT,
     ReaderPool, RecoveryReport, SEGMENT_BYTES_DEFAULT, Storage, StorageError,
 };
 use crate::keeper::{self, KeeperOptions, Keeping};
+use crate::metrics::meter::{EdgeMeter, SequencerMeter};
+use crate::metrics::{Metrics, Running};
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
-use crate::sequencer::{self, EdgeId, Mailbox, Sequencer, Submit, submissions};
+use crate::sequencer::{self, EdgeId, Mail, Mailbox, Sequencer, Submit, mailbox, submissions};
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::tls;
 
@@ -50,7 +53,7 @@ pub struct Options {
     /// The transport's limits. Without a key for stateless resets it gets the data directory's.
     pub transport: TransportConfig,
     /// The edges' limits.
-    pub limits: edge::limits::Limits,
+    pub limits: Limits,
     /// What the index may hold in memory.
     pub index_memory_bytes_max: u64,
     /// The clock.
@@ -80,7 +83,7 @@ impl Options {
             tls,
             token_keys,
             transport: TransportConfig::server(),
-            limits: edge::limits::Limits::default(),
+            limits: Limits::default(),
             index_memory_bytes_max: index::MEMORY_BYTES_DEFAULT,
             clock: Arc::new(SystemClock),
             drain_ms: DRAIN_MS_DEFAULT,
@@ -108,6 +111,14 @@ pub enum StartError {
     /// The address cannot be bound.
     #[error("cannot listen on {address} (UDP): {source}")]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address of health and metrics cannot be bound.
+    #[error("cannot listen on {address} (TCP, for health and metrics): {source}")]
+    Http {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -146,6 +157,8 @@ pub struct Server {
     control: Control,
     failures: Receiver<Failure>,
     authenticator: Arc<Authenticator>,
+    metrics: Arc<Metrics>,
+    http: Option<Http>,
 }
 
 /// The one shard of today.
@@ -171,23 +184,14 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn start_on(options: Options, storage: Arc<dyn Storage>) -> Result<Self, StartError> {
+        let metrics = Metrics::new(options.clock.clone());
+        let http = options.http.map(|listen| start_http(listen, &metrics)).transpose()?;
         let index = Arc::new(options.open_index());
-        let (Store { shard, opened, .. }, keeps) = open_store(&options, storage, &index)?;
-        let edges = if options.edges == 0 {
-            thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX)
-        } else {
-            options.edges
-        };
-        let listen = |source| StartError::Listen { address: options.listen, source };
-        let idle_timeout_ms = options.transport.idle_timeout_ms;
-        let endpoints =
-            Endpoint::bind_group(options.listen, edges, options.tls, options.transport, options.clock.clone())
-                .map_err(listen)?;
+        let (Store { shard, opened, .. }, keeps) = open_store(&options, storage.clone(), &index)?;
+        let endpoints = bind(&options)?;
+        let (edges, idle_timeout_ms) = (endpoints.len(), options.transport.idle_timeout_ms);
         let address = endpoints[0].local_address();
-        let bodies: Arc<dyn ReadBodies> = Arc::new(
-            ReaderPool::start(&opened.reader, READER_THREADS_DEFAULT, READER_QUEUE_DEFAULT)
-                .map_err(StartError::Thread)?,
-        );
+        let bodies = start_readers(&opened.reader)?;
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();
         let authenticator = Arc::new(Authenticator::new(options.token_keys));
@@ -196,10 +200,10 @@ impl Server {
         let mut mailboxes = Vec::new();
         let mut parts = Vec::new();
         for (nth, endpoint) in endpoints.into_iter().enumerate() {
-            let (replies_in, replies) = bounded(REPLY_QUEUE_MAX);
-            let (fences_in, fences) = bounded(FENCES_QUEUED_MAX);
             let waker: Arc<dyn sequencer::Wake> = Arc::new(endpoint.waker());
-            mailboxes.push(Mailbox { replies: replies_in.clone(), fences: fences_in, waker: waker.clone() });
+            let (mailbox, Mail { replies, replies_in, fences }) =
+                mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
+            mailboxes.push(mailbox);
             let part = edge::Parts {
                 id: EdgeId(nth),
                 shard: SHARD,
@@ -215,7 +219,7 @@ impl Server {
                 waker,
                 ring: ring.clone(),
                 index: index.clone(),
-                bodies: bodies.clone(),
+                bodies: bodies.clone() as Arc<dyn ReadBodies>,
             };
             parts.push((part, endpoint));
         }
@@ -229,14 +233,27 @@ impl Server {
             queues,
             edges: mailboxes.clone(),
         };
-        let sequencer = start_sequencer(parts_of_sequencer, failed.clone()).map_err(StartError::Thread)?;
-        let mut edges = Vec::new();
-        for ((part, endpoint), mailbox) in parts.into_iter().zip(mailboxes) {
-            let thread = start_edge((part, options.limits), endpoint, control.clone(), failed.clone())
-                .map_err(StartError::Thread)?;
-            edges.push((thread, mailbox));
-        }
-        Ok(Self { address, recovery, submit, edges, sequencer, _keeps: keeps, control, failures, authenticator })
+        let (bodies, storage) = (Arc::downgrade(&bodies), Arc::downgrade(&storage));
+        let running = Running::new(&metrics, (&submit, &mailboxes, ring), bodies, storage);
+        let sequencer = start_sequencer(parts_of_sequencer, running.sequencer.clone(), failed.clone())
+            .map_err(StartError::Thread)?;
+        let edges = start_edges((parts, options.limits), &running, &control, &failed).map_err(StartError::Thread)?;
+        let edges = edges.into_iter().zip(mailboxes).collect();
+        metrics.serve(running);
+        let _keeps = keeps;
+        Ok(Self {
+            address,
+            recovery,
+            submit,
+            edges,
+            sequencer,
+            _keeps,
+            control,
+            failures,
+            authenticator,
+            metrics,
+            http,
+        })
     }
 
     /// Where it listens.
@@ -254,6 +271,16 @@ impl Server {
         self.authenticator.clone()
     }
 
+    /// What an operator sees.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Where health, readiness and metrics are served.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
+    }
+
     /// Something to wait on: yields when the broker has failed.
     pub fn failures(&self) -> Receiver<Failure> {
         self.failures.clone()
@@ -265,6 +292,7 @@ impl Server {
     /// # Errors
     /// What failed on the way or before.
     pub fn stop(self) -> Result<(), Failure> {
+        self.metrics.drain();
         self.control.stop();
         for (_, mailbox) in &self.edges {
             mailbox.waker.wake();
@@ -276,6 +304,10 @@ impl Server {
         join(self.sequencer);
         self.failures.try_recv().map_or(Ok(()), Err)
     }
+}
+
+fn start_http(address: SocketAddr, metrics: &Arc<Metrics>) -> Result<Http, StartError> {
+    Http::start(address, metrics.clone()).map_err(|source| StartError::Http { address, source })
 }
 
 fn join(thread: JoinHandle<()>) {
@@ -294,31 +326,49 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinH
 
 fn start_sequencer<J: Journal + 'static>(
     parts: sequencer::Parts<J>,
+    meter: Arc<SequencerMeter>,
     failed: Sender<Failure>,
 ) -> io::Result<JoinHandle<()>> {
     spawn("sequencer".into(), move || {
-        if let Err(error) = Sequencer::new(parts).run() {
+        if let Err(error) = Sequencer::new(parts).with_meter(meter).run() {
             tracing::error!(error = %Causes(&error), "the journal failed; nothing more is acknowledged");
             failed.try_send(error.into()).ok();
         }
     })
 }
 
-fn start_edge(
-    (parts, limits): (edge::Parts, edge::limits::Limits),
-    endpoint: Endpoint,
-    control: Control,
-    failed: Sender<Failure>,
-) -> io::Result<JoinHandle<()>> {
-    let id = parts.id.0;
-    spawn(format!("edge-{id}"), move || {
-        // Made on its own thread: its tables of interest are not shared.
-        let edge = Edge::with_limits(parts, limits);
-        if let Err(source) = edge::run(edge, endpoint, &control) {
-            tracing::error!(edge = id, error = %Causes(&source), "an edge failed");
-            failed.try_send(Failure::Edge { edge: id, source }).ok();
-        }
-    })
+fn start_edges(
+    (parts, limits): (Vec<(edge::Parts, Endpoint)>, Limits),
+    running: &Running,
+    control: &Control,
+    failed: &Sender<Failure>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |((parts, endpoint), meter): ((edge::Parts, Endpoint), &Arc<EdgeMeter>)| {
+        let (id, meter, control, failed) = (parts.id.0, meter.clone(), control.clone(), failed.clone());
+        spawn(format!("edge-{id}"), move || {
+            // Made on its own thread: its tables of interest are not shared.
+            let edge = Edge::with_limits(parts, limits).with_meter(meter);
+            if let Err(source) = edge::run(edge, endpoint, &control) {
+                tracing::error!(edge = id, error = %Causes(&source), "an edge failed");
+                failed.try_send(Failure::Edge { edge: id, source }).ok();
+            }
+        })
+    };
+    parts.into_iter().zip(&running.edges).map(start).collect()
+}
+
+/// One endpoint for each edge.
+fn bind(options: &Options) -> Result<Vec<Endpoint>, StartError> {
+    let Options { listen: address, edges, tls, transport, clock, .. } = options;
+    let cores = || thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX);
+    let edges = if *edges == 0 { cores() } else { *edges };
+    Endpoint::bind_group(*address, edges, tls.clone(), transport.clone(), clock.clone())
+        .map_err(|source| StartError::Listen { address: *address, source })
+}
+
+fn start_readers(reader: &crate::journal::Reader) -> Result<Arc<ReaderPool>, StartError> {
+    let pool = ReaderPool::start(reader, READER_THREADS_DEFAULT, READER_QUEUE_DEFAULT);
+    pool.map(Arc::new).map_err(StartError::Thread)
 }
 
 /// Opens the data directory and starts the threads that look after it.

@@ -94,9 +94,16 @@ fn not_started(error: StartError, choose: &Choose) -> Failure {
             "UDP {address} is taken, probably by another broker: end it, or listen elsewhere with {}",
             choose.listen
         ),
-        StartError::Storage(_) | StartError::Journal(_) | StartError::Listen { .. } | StartError::Thread(_) => {
-            Causes(&error).to_string()
+        StartError::Http { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            format!(
+                "TCP {address} is taken: give another one with `http.listen` in the configuration, or \"\" for none"
+            )
         }
+        StartError::Storage(_)
+        | StartError::Journal(_)
+        | StartError::Listen { .. }
+        | StartError::Http { .. }
+        | StartError::Thread(_) => Causes(&error).to_string(),
     };
     Failure::caused(Exit::Failed, text, error)
 }

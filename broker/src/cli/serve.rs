@@ -67,6 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut hangups = running::on(SignalKind::hangup())?;
     // Recovery blocks, and nothing else runs yet.
     let server = running::start(options, &CHOOSE)?;
+    server.metrics().watch_certificate(presented.clone());
     let mut ends = Ends::watch(&server)?;
     let mut out = Out::new();
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;

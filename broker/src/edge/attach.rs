@@ -160,6 +160,7 @@ impl Edge {
             self.close_for_cause(links, key, ErrorCode::UNEXPECTED_FRAME, text);
             return None;
         }
+        self.meter.sessions_opened.add(1);
         self.write_reply(links, key, Which::Control, &welcome.into());
         self.sessions.at_key(key).map(|_| attached.dings.clone())
     }

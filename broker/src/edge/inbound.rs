@@ -95,6 +95,7 @@ impl Edge {
             }
             Event::Closed { link, reason } => {
                 tracing::debug!(?link, ?reason, "connection ended");
+                self.count_end(&reason);
                 self.forget(link);
             }
             // More streams allowed: a session without room for its lanes was closed already. Datagrams carry nothing yet.
@@ -293,6 +294,7 @@ impl Edge {
             return Ok(());
         }
         session.requests_pending += 1;
+        self.meter.requests.add(1);
         match request {
             Asked::Shard(request) => self.submit_request(key, who, request),
             Asked::History(query) => self.handle_history(links, key, query),
@@ -385,6 +387,7 @@ impl Edge {
         let Some(identity) = session.identity() else { return Ok(()) };
         let input = Input::Publish { who: identity.who, producer: identity.producer, publish };
         session.publishes.begin(raw.bytes.len());
+        self.meter.publishes.add(1);
         self.reserved += 1;
         if let Err(back) = self.parts.submit.publish(Submission::Input { from, input }) {
             self.stalled = Some(*back);

@@ -43,6 +43,7 @@ impl Edge {
 
     /// Writes a frame on a stream the client opened, behind what waits there.
     pub(super) fn write_reply<L: Links>(&mut self, links: &mut L, key: LinkKey, which: Which, frame: &Frame) {
+        self.count_reply(frame);
         self.scratch.clear();
         frame.encode(&mut self.scratch);
         let bytes = self.pinned.pin(Bytes::copy_from_slice(&self.scratch), self.scratch.len());

@@ -19,6 +19,7 @@ mod lanes;
 pub mod limits;
 mod links;
 pub mod lookups;
+mod meters;
 mod pinned;
 mod requests;
 mod run;
@@ -39,6 +40,7 @@ use crossbeam::channel::{Receiver, Sender};
 use crate::clock::Clock;
 use crate::index::Index;
 use crate::journal::{ReadJob, ReadRequest, ReaderPool};
+use crate::metrics::meter::EdgeMeter;
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
@@ -185,6 +187,7 @@ pub struct Edge {
     scratch: BytesMut,
     pinned: Pinned,
     stats: Stats,
+    meter: Arc<EdgeMeter>,
     draining: bool,
 }
 
@@ -222,8 +225,16 @@ impl Edge {
             scratch: BytesMut::new(),
             pinned: Pinned::default(),
             stats: Stats::default(),
+            meter: Arc::default(),
             draining: false,
         }
+    }
+
+    /// Counts here, for an operator.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Arc<EdgeMeter>) -> Self {
+        self.meter = meter;
+        self
     }
 
     /// Handles what happened and does a bounded amount of what is left.
@@ -244,6 +255,7 @@ impl Edge {
         self.run_page_reads();
         self.relieve(links);
         self.tick(links);
+        self.publish_stats();
         self.left()
     }
 
@@ -351,6 +363,7 @@ impl Edge {
     fn close<L: Links>(&mut self, links: &mut L, key: LinkKey, code: ErrorCode, text: &str) {
         if let Some(mut link) = links.link(key) {
             link.close(u32::from(code.0), text);
+            self.meter.closes.count(code);
         }
         self.forget(key);
     }

@@ -47,6 +47,7 @@ pub fn run(mut edge: Edge, mut endpoint: Endpoint, control: &Control) -> io::Res
         endpoint.poll(Some(timeout), &mut events)?;
         left = edge.turn(&mut endpoint, &mut events);
         endpoint.flush();
+        edge.publish_transport(&endpoint);
     }
     endpoint.stop_accepting();
     edge.drain(&mut endpoint, RECONNECT_AFTER_MS);

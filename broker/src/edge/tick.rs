@@ -23,6 +23,7 @@ impl Edge {
     pub(super) fn tick<L: Links>(&mut self, links: &mut L) {
         // The cadence and what waits by the monotonic clock; a token ends by the wall's.
         let instant = self.parts.clock.now();
+        self.meter.heartbeat.beat(instant);
         if instant < self.next_tick {
             return;
         }
@@ -50,6 +51,7 @@ impl Edge {
                 Phase::AwaitingHello { .. } | Phase::Attaching(_) => {}
             }
         }
+        self.count_sessions();
         for (key, code, text) in over {
             self.close_for_cause(links, key, code, text);
         }

@@ -43,6 +43,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod usage;
 mod verify;
 mod writer;
 
@@ -61,6 +62,7 @@ pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
 pub use spare::{Preparer, Preparing};
 pub use storage::{FileStorage, Storage, StorageError, StorageFile};
 pub use upkeep::{SegmentFile, Upkeep};
+pub use usage::{Usage, usage};
 pub use verify::{Finding, Progress, VerifyReport, verify};
 pub use writer::{CommitError, SegmentJournal};
 

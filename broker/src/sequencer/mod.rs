@@ -24,6 +24,7 @@ use crossbeam::channel::TrySendError;
 use crate::clock::Clock;
 use crate::index::Index;
 use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
+use crate::metrics::meter::SequencerMeter;
 use fences::Fences;
 pub use queue::{
     CONTROLS_QUEUED_MAX, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge,
@@ -73,6 +74,7 @@ pub struct Sequencer<J> {
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
     fenced: VecDeque<Origin>,
     stopping: bool,
+    meter: Arc<SequencerMeter>,
 }
 
 /// What a sequencer is made of.
@@ -117,10 +119,19 @@ impl<J: Journal> Sequencer<J> {
             replies: Vec::new(),
             fenced: VecDeque::new(),
             stopping: false,
+            meter: Arc::default(),
         };
         sequencer.shard.resume(sequencer.clock.wall(), &mut sequencer.effects);
         sequencer.stage_effects(None);
         sequencer
+    }
+
+    /// Counts here, for an operator.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Arc<SequencerMeter>) -> Self {
+        self.meter = meter;
+        self.count_state();
+        self
     }
 
     /// Runs until it is asked to stop.
@@ -161,6 +172,7 @@ impl<J: Journal> Sequencer<J> {
     /// # Errors
     /// As [`Sequencer::run`].
     pub fn step(&mut self) -> Result<Flow, CommitError> {
+        self.meter.heartbeat.beat(self.clock.now());
         let now = self.clock.wall();
         if self.shard.next_timer().is_some_and(|due| due <= now) {
             self.shard.handle(now, Input::Tick, &mut self.effects);
@@ -247,7 +259,14 @@ impl<J: Journal> Sequencer<J> {
             return Ok(());
         }
         let next = Draft::new(self.draft.next_position());
+        let records = next.first().0 - self.draft.first().0;
+        let begun = self.clock.now();
         let batch = self.journal.commit(std::mem::replace(&mut self.draft, next))?;
+        let took = self.clock.now().saturating_duration_since(begun);
+        self.meter.commit_us.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.meter.batch_records.observe(records);
+        self.meter.batch_bytes.observe(batch.bytes() as u64);
+        self.count_state();
         debug_assert_eq!(batch.last(), self.shard.head(), "the shard and its journal are in step");
         let signals = std::mem::take(&mut self.signals);
         index_signals(&self.index, &signals);
@@ -257,6 +276,15 @@ impl<J: Journal> Sequencer<J> {
             edge.waker.wake();
         }
         Ok(())
+    }
+
+    fn count_state(&self) {
+        let dings = self.shard.dings_by_state();
+        self.meter.head.set(self.journal.head().0);
+        self.meter.dings_open.set(dings.open);
+        self.meter.dings_confirmed.set(dings.confirmed);
+        self.meter.dings_expired.set(dings.expired);
+        self.meter.dings_recalled.set(dings.recalled);
     }
 
     /// Everything the replies rest on is durable now.

@@ -121,6 +121,11 @@ impl Submit {
         give_back(self.controls.try_send(submission))
     }
 
+    /// What waits: publishes, and everything else.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.publishes.len(), self.controls.len())
+    }
+
     /// Asks the sequencer to finish what is queued and stop; waits for room.
     pub fn stop(&self) {
         // The only error is that it has stopped already.
