@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use carillon_protocol::ids::ShardId;
 use carillon_transport::{Endpoint, TransportConfig};
@@ -195,7 +196,7 @@ impl Server {
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();
         let authenticator = Arc::new(Authenticator::new(options.token_keys));
-        let control = Control::default();
+        let control = Control::new(edges, Duration::from_millis(options.drain_ms));
         let (failed, failures) = bounded(edges + 1);
         let mut mailboxes = Vec::new();
         let mut parts = Vec::new();

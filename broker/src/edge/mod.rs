@@ -11,6 +11,7 @@
 mod attach;
 pub mod auth;
 pub mod catchup;
+mod drain;
 mod fanout;
 mod history;
 mod inbound;
@@ -189,6 +190,7 @@ pub struct Edge {
     stats: Stats,
     meter: Arc<EdgeMeter>,
     draining: bool,
+    catching_up_stopped: bool,
 }
 
 impl Edge {
@@ -227,6 +229,7 @@ impl Edge {
             stats: Stats::default(),
             meter: Arc::default(),
             draining: false,
+            catching_up_stopped: false,
         }
     }
 

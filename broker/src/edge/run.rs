@@ -2,32 +2,57 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use carillon_transport::Endpoint;
 
 use super::limits::TICK_MS;
 use super::{Edge, Left};
 
-/// An edge that stops waits this long at most until what was submitted is answered, and as long again for its connections to
-/// close. A roll of the journal's segment takes 70 ms.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
-
 /// One turn of draining lasts at most this.
 const DRAIN_TURN: Duration = Duration::from_millis(10);
 
-/// Clients come back after this, spread over as long again.
-const RECONNECT_AFTER_MS: u32 = 1_000;
+/// For the closes to leave, beyond the time to drain.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// Tells an edge's thread to end. Wake the edge after it.
-#[derive(Clone, Debug, Default)]
-pub struct Control(Arc<AtomicBool>);
+/// Tells the threads of the edges to end. Wake them after it.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Ending>);
+
+#[derive(Debug)]
+struct Ending {
+    stopping: AtomicBool,
+    /// Edges that wait for no answer any more.
+    settled: AtomicUsize,
+    edges: usize,
+    drain: Duration,
+}
 
 impl Control {
-    /// Accept nothing more, answer what was submitted, close every session and return.
+    /// For so many edges, which have this long to let what their sessions are owed leave.
+    pub fn new(edges: usize, drain: Duration) -> Self {
+        let (stopping, settled) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self(Arc::new(Ending { stopping, settled, edges, drain }))
+    }
+
+    /// Accept nothing more, answer what was submitted, deliver it, close every session and return.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// An edge has settled, or given up.
+    fn settle(&self) {
+        self.0.settled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether no edge waits for an answer: nothing more is committed because of a session.
+    fn is_settled(&self) -> bool {
+        self.0.settled.load(Ordering::Acquire) >= self.0.edges
     }
 }
 
@@ -38,7 +63,7 @@ impl Control {
 pub fn run(mut edge: Edge, mut endpoint: Endpoint, control: &Control) -> io::Result<()> {
     let mut events = Vec::new();
     let mut left = Left::Nothing;
-    while !control.0.load(Ordering::Acquire) {
+    while !control.is_stopping() {
         let timeout = match left {
             Left::Nothing => Duration::from_millis(TICK_MS),
             Left::Retry => Duration::from_millis(1),
@@ -49,24 +74,41 @@ pub fn run(mut edge: Edge, mut endpoint: Endpoint, control: &Control) -> io::Res
         endpoint.flush();
         edge.publish_transport(&endpoint);
     }
-    endpoint.stop_accepting();
-    edge.drain(&mut endpoint, RECONNECT_AFTER_MS);
-    take_turns(&mut edge, &mut endpoint, |edge, _| edge.is_settled())?;
-    edge.close_all(&mut endpoint);
-    take_turns(&mut edge, &mut endpoint, |_, endpoint| endpoint.links_open() == 0)
+    drain(&mut edge, &mut endpoint, control)
 }
 
-/// Goes on until `done`, or for [`DRAIN_MAX`].
-fn take_turns(edge: &mut Edge, endpoint: &mut Endpoint, done: impl Fn(&Edge, &Endpoint) -> bool) -> io::Result<()> {
+/// Lets the sessions go. Each edge waits for the others' publishes too: what was acknowledged to their authors while the
+/// broker served is delivered while it still does.
+fn drain(edge: &mut Edge, endpoint: &mut Endpoint, control: &Control) -> io::Result<()> {
+    let until = edge.instant() + control.0.drain;
+    endpoint.stop_accepting();
+    edge.drain(endpoint);
+    take_turns(edge, endpoint, until, |edge, _| edge.is_settled())?;
+    control.settle();
+    take_turns(edge, endpoint, until, |_, _| control.is_settled())?;
+    edge.stop_catching_up();
+    take_turns(edge, endpoint, until, |edge, endpoint| {
+        edge.close_delivered(endpoint);
+        edge.sessions() == 0
+    })?;
+    edge.close_all(endpoint);
+    let until = edge.instant() + CLOSE_MAX;
+    take_turns(edge, endpoint, until, |_, endpoint| endpoint.links_open() == 0)
+}
+
+/// Goes on until `done`, or until this time.
+fn take_turns(
+    edge: &mut Edge,
+    endpoint: &mut Endpoint,
+    until: Instant,
+    mut done: impl FnMut(&mut Edge, &mut Endpoint) -> bool,
+) -> io::Result<()> {
     let mut events = Vec::new();
-    let until = edge.instant() + DRAIN_MAX;
-    while edge.instant() < until {
+    while !done(edge, endpoint) && edge.instant() < until {
         endpoint.flush();
-        if done(edge, endpoint) {
-            break;
-        }
         endpoint.poll(Some(DRAIN_TURN), &mut events)?;
         edge.turn(endpoint, &mut events);
+        edge.publish_transport(endpoint);
     }
     endpoint.flush();
     Ok(())

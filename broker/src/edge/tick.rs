@@ -5,12 +5,10 @@ use std::time::Duration;
 use carillon_core::input::CursorMove;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::Position;
-use carillon_protocol::session::Goodbye;
 use carillon_transport::LinkKey;
 
-use super::inbound::Which;
 use super::limits::{CURSORS_A_RECORD_MAX, TICK_MS};
-use super::session::{Feed, Identity, Phase, Session};
+use super::session::{Feed, Identity, Phase};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
 
@@ -70,36 +68,6 @@ impl Edge {
             let rest = moves.split_off(moves.len().min(CURSORS_A_RECORD_MAX));
             self.submit(Submission::Cursors(moves));
             moves = rest;
-        }
-    }
-
-    /// Accepts no further session and tells those there are to come back after about `reconnect_after_ms`, spread so that
-    /// they do not come all at once. What is committed is still delivered.
-    pub fn drain<L: Links>(&mut self, links: &mut L, reconnect_after_ms: u32) {
-        self.draining = true;
-        let keys: Vec<LinkKey> = self.sessions.iter_mut().map(|session| session.key).collect();
-        let spread = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
-        for (nth, key) in (0..spread).zip(keys) {
-            let share = u64::from(reconnect_after_ms) * u64::from(nth) / u64::from(spread);
-            let later = u32::try_from(share).expect("at most reconnect_after_ms");
-            let goodbye = Goodbye { reconnect_after_ms: reconnect_after_ms.saturating_add(later) };
-            self.write_reply(links, key, Which::Control, &goodbye.into());
-        }
-    }
-
-    /// Whether everything that was submitted is answered, and the answers are with QUIC.
-    pub fn is_settled(&self) -> bool {
-        self.reserved == 0
-            && self.outbox.is_empty()
-            && self.stalled.is_none()
-            && self.sessions.iter().all(Session::is_answered)
-    }
-
-    /// Closes every session, acknowledgements handed on.
-    pub fn close_all<L: Links>(&mut self, links: &mut L) {
-        let keys: Vec<LinkKey> = self.sessions.iter_mut().map(|session| session.key).collect();
-        for key in keys {
-            self.close(links, key, ErrorCode::DRAINING, "the broker is stopping: reconnect");
         }
     }
 }

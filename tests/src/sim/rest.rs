@@ -41,7 +41,7 @@ impl World {
         }
         self.draining = true;
         for station in &mut self.stations {
-            station.edge.drain(&mut station.links, 1_000);
+            station.edge.drain(&mut station.links);
         }
         self.settle()?;
         for session in self.sessions.values() {

@@ -152,6 +152,9 @@ impl Edge {
     }
 
     pub(super) fn run_catch_up<L: Links>(&mut self, links: &mut L) {
+        if self.catching_up_stopped {
+            return;
+        }
         for key in std::mem::take(&mut self.catching_up_later) {
             self.schedule_catch_up(key);
         }
