@@ -21,6 +21,7 @@ mod show;
 mod slots;
 mod status;
 mod subscribe;
+mod supervisor;
 mod time;
 mod token;
 mod user;

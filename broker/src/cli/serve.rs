@@ -16,6 +16,7 @@ use super::failure::{Exit, Failure};
 use super::logs;
 use super::out::Out;
 use super::running::{self, Choose, Ends};
+use super::supervisor::{self, Watchdog};
 
 const CHOOSE: Choose = Choose { data: "`data` in the configuration", listen: "`listen` in the configuration" };
 
@@ -66,6 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     // Before the broker can be found: a signal that comes early must not end it.
     let mut hangups = running::on(SignalKind::hangup())?;
     // Recovery blocks, and nothing else runs yet.
+    supervisor::starting();
     let server = running::start(options, &CHOOSE)?;
     server.metrics().watch_certificate(presented.clone());
     let mut ends = Ends::watch(&server)?;
@@ -74,6 +76,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     out.flush()?;
     let renewal = Renewal::new(config.tls.clone(), config.tokens.clone(), presented, server.authenticator());
     let mut upkeep = Upkeep { path: args.config, checks: checks(&config), config, renewal };
+    let mut watchdog = Watchdog::new(server.metrics());
+    supervisor::ready();
     loop {
         tokio::select! {
             ended = ends.wait() => {
@@ -81,9 +85,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
                 break;
             }
             _ = hangups.recv() => upkeep.reload(),
+            () = watchdog.feed() => {}
             () = tick(&mut upkeep.checks) => drop(upkeep.renewal.renew_if_changed()),
         }
     }
+    supervisor::stopping();
+    drop(watchdog);
     ends.stop(server).await
 }
 
@@ -98,6 +105,7 @@ struct Upkeep {
 impl Upkeep {
     /// Reads the names of certificate and token keys from the configuration again, and then the files.
     fn reload(&mut self) {
+        supervisor::reloading();
         match Config::load(&self.path) {
             Ok(config) => {
                 warn_of_what_needs_a_restart(&self.path, &self.config, &config);
@@ -108,6 +116,7 @@ impl Upkeep {
             }
         }
         self.renewal.renew();
+        supervisor::ready();
     }
 }
 
