@@ -3,17 +3,21 @@
 //! Owns arguments, output and exit codes. Knows the broker only by starting it ([`dev`], [`serve`]), and talks to it as any application
 //! does: through the SDK.
 
+mod backup;
+mod bar;
 mod config;
 mod context;
 mod conversation;
 mod dev;
 mod ding;
 mod failure;
+mod journal;
 mod logs;
 mod names;
 mod out;
 mod publish;
 mod read;
+mod restore;
 mod running;
 mod serve;
 mod session;
@@ -85,6 +89,9 @@ enum Command {
     Ding(ding::Args),
     Conversation(conversation::Args),
     User(user::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Journal(journal::Args),
 }
 
 impl Command {
@@ -112,6 +119,9 @@ impl Command {
             Self::Ding(args) => ding::run(args).await,
             Self::Conversation(args) => conversation::run(args).await,
             Self::User(args) => user::run(args).await,
+            Self::Backup(args) => backup::run(args),
+            Self::Restore(args) => restore::run(args),
+            Self::Journal(args) => journal::run(args),
         }
     }
 }

@@ -172,6 +172,11 @@ impl Batch {
         self.head.header.bytes as usize
     }
 
+    /// The header as it would be in another history; nothing else of a batch depends on it.
+    pub(crate) fn header_as(&self, identity: Identity) -> BatchHeader {
+        BatchHeader { identity, ..self.head.header }
+    }
+
     /// The two runs of bytes that are the batch on disk: header with table, and frames.
     pub fn parts(&self) -> [&[u8]; 2] {
         [&self.head.bytes, &self.frames]

@@ -23,7 +23,8 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `spare` the next segment, made in advance · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk through everything.
+//! roll · `spare` the next segment, made in advance · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
+//! through everything · `walk` batches for tools.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
 
@@ -45,6 +46,7 @@ mod tests;
 mod upkeep;
 mod usage;
 mod verify;
+mod walk;
 mod writer;
 
 pub use batch::{Batch, Draft, Entry};
@@ -59,11 +61,13 @@ pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
 pub use recovery::{JournalOptions, Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
+pub use segment::{parse_segment_name as segment_file_position, segment_name as segment_file_name};
 pub use spare::{Preparer, Preparing};
-pub use storage::{FileStorage, Storage, StorageError, StorageFile};
+pub use storage::{FileStorage, ObservedStorage, Storage, StorageError, StorageFile};
 pub use upkeep::{SegmentFile, Upkeep};
 pub use usage::{Usage, usage};
 pub use verify::{Finding, Progress, VerifyReport, verify};
+pub use walk::{Extent, SegmentBytes, Walk, WalkError};
 pub use writer::{CommitError, SegmentJournal};
 
 /// The ordered, durable log of a shard, for the one thread that sequences it.

@@ -30,6 +30,11 @@ impl<'a> Window<'a> {
         self.length
     }
 
+    /// Drops what was read.
+    pub(crate) fn forget(&mut self) {
+        self.chunk = Bytes::new();
+    }
+
     /// Exactly these bytes, or `None` if the file ends before.
     pub(crate) fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
         let Some(left) = self.length.checked_sub(offset) else { return Ok(None) };
@@ -144,6 +149,18 @@ impl<'a> Scanner<'a> {
             }
             Err(FormatError::Version(version)) => Err(ScanError::Version { offset: at.offset, version }),
             Err(why) => self.tail(why),
+        }
+    }
+
+    /// As [`step`](Self::step), beside a process that may be writing the segment: a batch that was half written when it was
+    /// read is whole by the time a later one is seen, so it is read again before it is called damaged.
+    pub(crate) fn step_live(&mut self) -> Result<Step, ScanError> {
+        match self.step() {
+            Err(ScanError::Damaged { .. }) => {
+                self.window.forget();
+                self.step()
+            }
+            other => other,
         }
     }
 

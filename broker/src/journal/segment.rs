@@ -19,15 +19,16 @@ const TEMPORARY_SUFFIX: &str = ".journal.tmp";
 const ASIDE_SUFFIX: &str = ".journal.torn";
 
 /// The file name of the segment with this first position.
-pub(crate) fn segment_name(first: Position) -> String {
+pub fn segment_name(first: Position) -> String {
     format!("{:020}{SUFFIX}", first.0)
 }
 
 /// The first position in a segment's file name.
-pub(crate) fn parse_segment_name(name: &str) -> Option<Position> {
+pub fn parse_segment_name(name: &str) -> Option<Position> {
     let digits = name.strip_suffix(SUFFIX)?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if all_digits { digits.parse().ok().map(Position) } else { None }
+    let position = if all_digits { digits.parse().ok().map(Position) } else { None };
+    position.filter(|position| *position > Position(0))
 }
 
 /// Whether the file was being made when a process ended.

@@ -151,18 +151,65 @@ impl FileStorage {
     }
 }
 
+/// A directory that another process may be writing to: it is only read, and no lock is taken.
+pub struct ObservedStorage {
+    path: PathBuf,
+}
+
+impl ObservedStorage {
+    /// Observes an existing directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the directory is only observed"))
+}
+
+impl Storage for ObservedStorage {
+    fn list(&self) -> io::Result<Vec<String>> {
+        list(&self.path)
+    }
+
+    fn create(&self, _: &str, _: u64) -> io::Result<Arc<dyn StorageFile>> {
+        refused()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(File::open(self.path.join(name))?))
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        refused()
+    }
+}
+
+/// Names of the files of a directory.
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        // A name that is not UTF-8 is none of ours.
+        if let Ok(name) = entry?.file_name().into_string()
+            && name != LOCK_NAME
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 impl Storage for FileStorage {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry?.file_name().into_string()
-                && name != LOCK_NAME
-            {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        list(&self.path)
     }
 
     /// Writes the zeroes instead of asking for unwritten extents: a commit into those has to change the file system's

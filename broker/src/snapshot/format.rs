@@ -95,7 +95,7 @@ fn crc(head: &[u8]) -> u32 {
 }
 
 /// Header and table of a snapshot of this state.
-pub(super) fn encode(meta: &Meta, state: &[u8]) -> Vec<u8> {
+pub fn head(meta: &Meta, state: &[u8]) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEADER_BYTES + state.len().div_ceil(CHUNK_BYTES) * 4);
     head.put_slice(&MAGIC);
     head.put_u16_le(VERSION);

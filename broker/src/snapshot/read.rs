@@ -62,6 +62,16 @@ fn header(file: &dyn StorageFile, length: u64, name: &str) -> Result<Header, Sna
     })
 }
 
+/// Reads the snapshot at a position into memory.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn read_whole(storage: &dyn Storage, position: Position) -> Result<(Meta, Vec<u8>), SnapshotError> {
+    let mut state = Vec::new();
+    let meta = read(storage, position, |chunk| state.extend_from_slice(chunk))?;
+    Ok((meta, state))
+}
+
 /// Builds the shard from the snapshot at a position, which must be of this shard and history.
 ///
 /// # Errors
@@ -73,8 +83,7 @@ pub fn load(
     position: Position,
 ) -> Result<(Meta, Shard), SnapshotError> {
     let name = file_name(position);
-    let mut state = Vec::new();
-    let meta = read(storage, position, |chunk| state.extend_from_slice(chunk))?;
+    let (meta, state) = read_whole(storage, position)?;
     if (meta.shard, meta.incarnation) != (shard, incarnation) {
         return Err(SnapshotError::Foreign { name, found: meta });
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::format::encode;
+use super::format;
 use super::{Meta, TEMPORARY_SUFFIX, file_name};
 use crate::journal::Storage;
 
@@ -22,7 +22,7 @@ pub fn write(
     pause: &mut dyn FnMut(usize) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = format!("{:020}{TEMPORARY_SUFFIX}", meta.position.0);
-    let head = encode(meta, state);
+    let head = format::head(meta, state);
     let file = storage.create(&temporary, 0)?;
     file.write_at(&[&head], 0)?;
     let mut offset = head.len() as u64;

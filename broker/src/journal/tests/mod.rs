@@ -12,6 +12,7 @@ mod damage;
 mod files;
 mod reading;
 mod spare;
+mod walking;
 
 const IDENTITY: Identity = Identity { incarnation: Incarnation(0x1111), salt: 0x2222 };
 

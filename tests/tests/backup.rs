@@ -1,0 +1,166 @@
+//! A backup of a broker that serves, and what clients meet when it is restored.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use carillon_client::{Event, FileStore};
+use carillon_tests::harness::{Process, binary, connect, group_of, next_message, next_that, patiently, say};
+
+/// Messages before the backup begins, and after it has ended.
+const SOME: usize = 150;
+
+async fn carillon(arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("CARILLON_CONFIG");
+    tokio::task::spawn_blocking(move || command.output().expect("the command runs")).await.expect("it runs")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("it is text")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("one object")
+}
+
+/// The store of a device, as soon as its last client has let go of it.
+async fn open_store(directory: &Path) -> Arc<FileStore> {
+    patiently(async {
+        loop {
+            match FileStore::open(directory) {
+                Ok(store) => return Arc::new(store),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                Err(error) => panic!("the store does not open: {error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// A configuration with small segments, so that there are some.
+const SMALL: &str = "[journal]\nsegment_bytes = 65536\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_before_a_backup_is_there_after_its_restore() {
+    let mut broker = Process::start_with(SMALL);
+    let stores = tempfile::tempdir().unwrap();
+    let offline = broker.site.config(broker.address, "bob");
+    let (alice, _alice_events) = connect(broker.site.config(broker.address, "alice")).await;
+    let (bob, mut bob_events) = connect(offline.clone().store(open_store(stores.path()).await)).await;
+    let group = group_of(&alice, &[bob.user()]).await;
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let enough = Arc::new(AtomicBool::new(false));
+    let publisher = tokio::spawn({
+        let (alice, acknowledged, enough) = (alice.clone(), acknowledged.clone(), enough.clone());
+        async move {
+            while !enough.load(Ordering::Relaxed) {
+                let number = acknowledged.load(Ordering::Relaxed);
+                say(&alice, group, format!("{number} {}", "x".repeat(1_000))).await;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    for _ in 0..SOME {
+        next_message(&mut bob_events).await;
+    }
+    let before = acknowledged.load(Ordering::Relaxed);
+    let backups = tempfile::tempdir().unwrap();
+    let (data, to) = (broker.site.data().to_owned(), backups.path().join("first"));
+    let taken = json(&carillon(&["backup", "--json", "--data", text(&data), "--to", text(&to)]).await);
+    for _ in 0..SOME {
+        next_message(&mut bob_events).await;
+    }
+    enough.store(true, Ordering::Relaxed);
+    patiently(publisher).await.unwrap();
+    let all = acknowledged.load(Ordering::Relaxed);
+    assert!(!data.join("backup.staging").exists());
+    patiently(bob.close()).await;
+    drop((bob, bob_events, alice));
+    broker.kill();
+
+    // The machine is lost; what is left is the backup.
+    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    let restored = json(&carillon(&["restore", "--json", "--from", text(&to), "--data", text(&data)]).await);
+    assert_eq!((&restored["was"], &restored["head"]), (&taken["incarnation"], &taken["head"]));
+    assert_ne!(restored["incarnation"], taken["incarnation"]);
+    let verified = json(&carillon(&["journal", "verify", "--json", "--data", text(&data)]).await);
+    assert_eq!((&verified["last"], &verified["damaged_count"]), (&taken["head"], &0.into()));
+    broker.start_again();
+    let (bob, mut bob_events) = connect(offline.store(open_store(stores.path()).await)).await;
+    next_that(&mut bob_events, |event| matches!(event, Event::Reset).then_some(())).await;
+    let (alice, _alice_events) = connect(broker.site.config(broker.address, "alice")).await;
+    say(&alice, group, "that was all").await;
+    let mut found = 0;
+    loop {
+        let message = next_message(&mut bob_events).await;
+        if message.payload == "that was all" {
+            break;
+        }
+        let expected = format!("{found} ");
+        assert!(message.payload.starts_with(expected.as_bytes()), "{found} is next");
+        found += 1;
+    }
+    assert!((before..=all).contains(&found), "{before} were acknowledged before, {all} at all, {found} are there");
+    patiently(bob.close()).await;
+    patiently(alice.close()).await;
+    broker.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_overwritten_and_a_damaged_backup_is_refused() {
+    let mut broker = Process::start_with(SMALL);
+    let (alice, _events) = connect(broker.site.config(broker.address, "alice")).await;
+    let group = group_of(&alice, &[]).await;
+    for number in 0..100 {
+        say(&alice, group, format!("{number} {}", "x".repeat(1_000))).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (data, to, elsewhere) =
+        (broker.site.data().to_owned(), directory.path().join("backup"), directory.path().join("new"));
+    let refused = |output: Output, code: i32, says: &str| {
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(code) && told.contains(says), "{code} {says:?}: {output:?}");
+    };
+    refused(carillon(&["backup", "--data", text(directory.path()), "--to", text(&to)]).await, 2, "holds no journal");
+    json(&carillon(&["backup", "--json", "--data", text(&data), "--to", text(&to)]).await);
+    refused(carillon(&["backup", "--data", text(&data), "--to", text(&to)]).await, 2, "not empty");
+    refused(carillon(&["restore", "--from", text(&to), "--data", text(&data)]).await, 2, "not empty");
+    refused(carillon(&["restore", "--from", text(&data), "--data", text(&elsewhere)]).await, 2, "no manifest");
+    let segment = to.join("journal").join(format!("{:020}.journal", 1));
+    let good = std::fs::read(&segment).unwrap();
+    let mut bad = good.clone();
+    bad[5_000] ^= 1;
+    for (bytes, says) in [(&bad[..], "checksum"), (&good[..good.len() - 1], "bytes")] {
+        std::fs::write(&segment, bytes).unwrap();
+        refused(carillon(&["restore", "--from", text(&to), "--data", text(&elsewhere)]).await, 1, says);
+        assert!(!elsewhere.join("journal").exists());
+    }
+    let verified = carillon(&["journal", "verify", "--json", "--data", text(&to)]).await;
+    assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+    std::fs::write(&segment, &good).unwrap();
+    json(&carillon(&["restore", "--json", "--from", text(&to), "--data", text(&elsewhere)]).await);
+    // Of a directory that is served: the first record, and the one after a message.
+    let dump = |arguments: &[&str]| {
+        let all: Vec<_> =
+            ["journal", "dump", "--data", text(&data)].iter().chain(arguments).map(|a| (*a).to_owned()).collect();
+        async move { carillon(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+    let first = json(&dump(&["--json", "--limit", "1"]).await);
+    assert_eq!(
+        (&first["position"], &first["kind"], &first["name"]),
+        (&1.into(), &"TenantAdded".into(), &"acme".into())
+    );
+    let lines = dump(&["--json", "--payloads", "--from", "20", "--to", "29"]).await;
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8_lossy(&lines.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 10);
+    assert!(lines.iter().all(|line| line["kind"] == "Message" && line["text"].as_str().unwrap().contains("xxx")));
+    let table = dump(&["--from", "20", "--limit", "2"]).await;
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.lines().count() == 2 && table.contains("payload_bytes=") && !table.contains("xxx"), "{table}");
+    patiently(alice.close()).await;
+    broker.terminate();
+}
