@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::clock::{Clock, SystemClock};
 use crate::edge::auth::Authenticator;
 use crate::edge::limits::{FENCES_QUEUED_MAX, Limits, REPLY_QUEUE_MAX};
-use crate::edge::{self, Control, Edge, ReadBodies};
+use crate::edge::{self, Control, Edge, Peers, ReadBodies};
 use crate::http::Http;
 use crate::index::{self, Index, IndexOptions};
 use crate::journal::{
@@ -198,9 +198,9 @@ impl Server {
         let authenticator = Arc::new(Authenticator::new(options.token_keys));
         let control = Control::new(edges, Duration::from_millis(options.drain_ms));
         let (failed, failures) = bounded(edges + 1);
-        let mut mailboxes = Vec::new();
-        let mut parts = Vec::new();
-        for (nth, endpoint) in endpoints.into_iter().enumerate() {
+        let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
+        let peers = Peers::of(endpoints.iter().map(|endpoint| Arc::new(endpoint.waker()) as Arc<dyn sequencer::Wake>));
+        for ((nth, endpoint), peers) in endpoints.into_iter().enumerate().zip(peers) {
             let waker: Arc<dyn sequencer::Wake> = Arc::new(endpoint.waker());
             let (mailbox, Mail { replies, replies_in, fences }) =
                 mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
@@ -221,10 +221,10 @@ impl Server {
                 ring: ring.clone(),
                 index: index.clone(),
                 bodies: bodies.clone() as Arc<dyn ReadBodies>,
+                peers,
             };
             parts.push((part, endpoint));
         }
-        let recovery = opened.report.clone();
         let parts_of_sequencer = sequencer::Parts {
             shard,
             journal: opened.journal,
@@ -244,7 +244,7 @@ impl Server {
         let _keeps = keeps;
         Ok(Self {
             address,
-            recovery,
+            recovery: opened.report,
             submit,
             edges,
             sequencer,

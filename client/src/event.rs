@@ -6,6 +6,7 @@ use carillon_protocol::ding::{DingPush, DingUpdate};
 use carillon_protocol::frame::{Body, RawFrame};
 use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, UserId};
 use carillon_protocol::kinds::MessageKind;
+use carillon_protocol::presence::Signalled;
 use carillon_protocol::receipt::ReadUpdate;
 use carillon_protocol::session::{Progress, Skipped, Truncated, Welcome};
 
@@ -72,6 +73,8 @@ pub enum Event {
     Ding(DingPush),
     /// A DING has moved.
     DingUpdate(DingUpdate),
+    /// Another member signals something: true for a moment, and perhaps not the last word. Nothing to acknowledge.
+    Signal(Signalled),
     /// Nothing was addressed to the device up to here. Acknowledged by itself when all before it is.
     Progress(Progress),
     /// Of these, the device will not get what it has not had: retention deleted them, or the membership they belong to is
@@ -120,6 +123,7 @@ impl Event {
             Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
             Self::Ding(_)
             | Self::DingUpdate(_)
+            | Self::Signal(_)
             | Self::Reset
             | Self::Connected(_)
             | Self::Disconnected { .. }
@@ -153,13 +157,14 @@ pub struct Events {
     pub(crate) urgent: mpsc::Receiver<Event>,
     pub(crate) notices: mpsc::Receiver<Event>,
     pub(crate) inbox: mpsc::Receiver<Event>,
+    pub(crate) signals: mpsc::Receiver<Event>,
     pub(crate) auto_ack: bool,
     given: Option<Acknowledgement>,
 }
 
 impl Events {
-    pub(crate) fn new(handle: Arc<Handle>, [urgent, notices, inbox]: [mpsc::Receiver<Event>; 3]) -> Self {
-        Self { handle, urgent, notices, inbox, auto_ack: false, given: None }
+    pub(crate) fn new(handle: Arc<Handle>, [urgent, notices, inbox, signals]: [mpsc::Receiver<Event>; 4]) -> Self {
+        Self { handle, urgent, notices, inbox, signals, auto_ack: false, given: None }
     }
 
     /// The next event, DINGs first; `None` after the client was closed, or has ended and said so. What was not given
@@ -178,6 +183,7 @@ impl Events {
             () = self.handle.shared.ended() => return self.handle.shared.take_failure().map(Event::Ended),
             Some(event) = self.urgent.recv() => event,
             Some(event) = self.notices.recv() => event,
+            Some(event) = self.signals.recv() => event,
             Some(event) = self.inbox.recv() => event,
         };
         if matches!(event, Event::Reset) {

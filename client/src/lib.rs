@@ -53,7 +53,9 @@ mod publish;
 mod random;
 mod reply;
 mod requests;
+mod sessions;
 mod shared;
+mod signals;
 mod store;
 
 pub use carillon_protocol as protocol;
@@ -64,8 +66,10 @@ pub use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId,
 };
 pub use carillon_protocol::kinds::{
-    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, Role, StatusList,
+    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, Role, SignalKind,
+    StatusList,
 };
+pub use carillon_protocol::presence::Signalled;
 pub use carillon_protocol::publish::Published;
 pub use carillon_protocol::receipt::{ReadStatusReply, ReadUpdate};
 pub use carillon_protocol::session::{Cursor, Progress, Skipped, Truncated, Welcome};
@@ -78,4 +82,5 @@ pub use event::{Event, Events, Membership, Message};
 pub use history::Page;
 pub use publish::{PublishHandle, To};
 pub use requests::{Ding, ReadCounts, Recipients};
+pub use sessions::Session;
 pub use store::{FileStore, Identity, MemoryStore, Saved, Store, Unsettled};

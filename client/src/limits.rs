@@ -16,6 +16,13 @@ pub(crate) const EVENTS_QUEUED_MAX: usize = 512;
 /// Urgent events the application has not taken. Full: the urgent lane alone is not read.
 pub(crate) const URGENT_QUEUED_MAX: usize = 64;
 
+/// Signals to be sent, and signals of others that the application has not taken. Full: the oldest to be sent, or the newest
+/// of others, is let go of.
+pub(crate) const SIGNALS_QUEUED_MAX: usize = 64;
+
+/// Datagrams that came and were not taken yet: signals have some 30 bytes.
+pub(crate) const DATAGRAMS_RECEIVE_BYTES: usize = 16 * 1024;
+
 /// `Connected` and `Disconnected` the application has not taken. Full: the newest is dropped, with a warning in the log.
 pub(crate) const NOTICES_QUEUED_MAX: usize = 16;
 

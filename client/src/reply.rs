@@ -4,6 +4,7 @@ use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreated, Conversations, Members, UserFound, UserHandles};
 use carillon_protocol::ding::{DingConfirmed, DingCreated, DingStatusReply};
 use carillon_protocol::error::{Done, Error};
+use carillon_protocol::presence::{Presences, Sessions, SessionsKicked};
 use carillon_protocol::receipt::{Marked, ReadStatusReply};
 
 use crate::history::Received;
@@ -63,4 +64,5 @@ macro_rules! answers {
 answers! {
     Done, Marked, ReadStatusReply, DingCreated, DingConfirmed, DingStatusReply,
     ConversationCreated, Conversations, Members, UserFound, UserHandles,
+    Presences, Sessions, SessionsKicked,
 }

@@ -13,6 +13,7 @@ use crate::cursors::Cursors;
 use crate::error::{ConnectError, RequestError};
 use crate::publish::{PublishHandle, Publishes};
 use crate::reply::{Answer, Reply};
+use crate::signals::Signals;
 
 /// Whether a request may be sent again when its connection was lost before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) publishes: Publishes,
     pub(crate) cursors: Cursors,
+    pub(crate) signals: Signals,
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) recovered: Mutex<Vec<PublishHandle>>,
     /// Held while cursors are saved; a tokio mutex, because saving waits for a thread that blocks.
@@ -60,6 +62,7 @@ impl Shared {
             config,
             publishes,
             cursors,
+            signals: Signals::default(),
             calls,
             recovered: Mutex::new(recovered),
             saving: Arc::default(),

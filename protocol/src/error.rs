@@ -59,6 +59,8 @@ codes! {
     TOO_MANY_PRODUCERS = 16;
     /// The session does not read what it must: reconnect and go on from the cursor.
     SLOW = 17;
+    /// Somebody who may ended this session; the token is as good as before.
+    KICKED = 18;
 
     // Reply codes: the request is refused, nothing has changed, the connection lives on.
     /// Absent, or not for this user: the two answer alike.

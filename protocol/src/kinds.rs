@@ -123,6 +123,18 @@ crate::open_enums! {
         RECALLED = 4,
     }
 
+    /// What a `Signal` says of its sender.
+    SignalKind {
+        /// Is writing.
+        TYPING = 1,
+        /// Has stopped writing.
+        TYPING_STOPPED = 2,
+        /// Has the conversation before its eyes.
+        PRESENT = 3,
+        /// No longer.
+        AWAY = 4,
+    }
+
     /// What `Retire` gives up.
     Retired {
         /// A device, with its cursor.

@@ -19,6 +19,7 @@ pub mod kinds;
 pub mod limits;
 #[macro_use]
 mod macros;
+pub mod presence;
 pub mod publish;
 pub mod receipt;
 pub mod session;
@@ -33,6 +34,7 @@ use ding::{
     DingConfirm, DingConfirmed, DingCreate, DingCreated, DingPush, DingRecall, DingStatus, DingStatusReply, DingUpdate,
 };
 use error::{Done, Error};
+use presence::{PresenceQuery, Presences, SessionKick, SessionList, Sessions, SessionsKicked, Signal, Signalled};
 use publish::{Publish, PublishRefused, Published};
 use receipt::{MarkRead, Marked, ReadStatus, ReadStatusReply, ReadUpdate};
 use session::{Ack, Goodbye, Hello, LaneOpened, Progress, Refresh, Retire, Skipped, Truncated, Welcome};
@@ -47,5 +49,6 @@ frame_enum! {
         DingCreate, DingCreated, DingPush, DingConfirm, DingConfirmed, DingStatus, DingStatusReply, DingUpdate, DingRecall,
         ConversationCreate, ConversationCreated, MembersAdd, MembersRemove, Leave, ConversationList, Conversations,
         MemberList, Members, MembershipChanged, ConversationFind, UserFind, UserFound, UserLookup, UserHandles,
+        Signal, Signalled, PresenceQuery, Presences, SessionList, Sessions, SessionKick, SessionsKicked,
     }
 }

@@ -63,3 +63,9 @@ pub const PRODUCER_WINDOW: u64 = 1_024;
 
 /// Requests of one session that wait for their reply, publishes apart.
 pub const REQUESTS_PENDING_MAX: usize = 16;
+
+/// Users in one `PresenceQuery`: a screen of a list of people, three times over.
+pub const PRESENCE_USERS_MAX: usize = 100;
+
+/// Conversations in which one session may be `PRESENT` at a time: what is before one pair of eyes.
+pub const PRESENT_CONVERSATIONS_MAX: usize = 8;

@@ -13,6 +13,7 @@ use carillon_protocol::control::{ConversationEntry, MemberEntry, UserEntry};
 use carillon_protocol::ding::DingEntry;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::{HEADER_BYTES, RawFrame};
+use carillon_protocol::presence::{PresenceEntry, SessionEntry};
 use carillon_protocol::receipt::ReadEntry;
 use carillon_protocol::session::{ALPN, Cursor};
 use carillon_protocol::shape::{Field, Part, Shape};
@@ -21,13 +22,15 @@ use carillon_protocol::{kinds, limits};
 const PAGE: &str = include_str!("../../docs/PROTOCOL.md");
 
 /// The fields of a list's entries, by the name of their type.
-const ENTRIES: [(&str, &[Field]); 7] = [
+const ENTRIES: [(&str, &[Field]); 9] = [
     ("Cursor", Cursor::FIELDS),
     ("ReadEntry", ReadEntry::FIELDS),
     ("DingEntry", DingEntry::FIELDS),
     ("ConversationEntry", ConversationEntry::FIELDS),
     ("MemberEntry", MemberEntry::FIELDS),
     ("UserEntry", UserEntry::FIELDS),
+    ("PresenceEntry", PresenceEntry::FIELDS),
+    ("SessionEntry", SessionEntry::FIELDS),
     ("UserId", &[Field::new::<u32>("", "UserId")]),
 ];
 
@@ -198,7 +201,7 @@ macro_rules! enumerations {
 
 #[test]
 fn every_type_and_enumeration_has_its_table() {
-    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy Direction Lane Target Change StatusList DingState Retired);
+    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy Direction Lane Target Change StatusList DingState SignalKind Retired);
     for (name, values) in &enumerations {
         assert_eq!(columns(name, 2), *values, "{name}");
     }
@@ -232,7 +235,7 @@ fn every_limit_has_its_row() {
     let expected = limits!(
         PAYLOAD_BYTES_MAX BODY_BYTES_MAX LIST_ENTRIES_MAX FRAME_BYTES_MAX HELLO_BYTES_MAX TOKEN_BYTES_MAX HANDLE_BYTES_MAX
         NAME_BYTES_MAX ERROR_TEXT_BYTES_MAX CURSORS_MAX MEMBERS_A_REQUEST_MAX PAGE_ENTRIES_MAX HISTORY_BYTES_MAX DING_RECIPIENTS_MAX
-        PRODUCER_WINDOW REQUESTS_PENDING_MAX
+        PRODUCER_WINDOW REQUESTS_PENDING_MAX PRESENCE_USERS_MAX PRESENT_CONVERSATIONS_MAX
     );
     assert_eq!(columns("Limits", 2), expected);
     let source = include_str!("../src/limits.rs").lines();

@@ -104,7 +104,7 @@ impl Dial {
                 .expect("a client endpoint");
         let link = endpoint.connect(self.address, SERVER_NAME).expect("a connection is begun");
         let (events, streams) = (Vec::new(), BTreeMap::new());
-        let mut raw = Raw { endpoint, link, events, connected: false, closed: None, streams };
+        let mut raw = Raw { endpoint, link, events, connected: false, closed: None, streams, datagrams: Vec::new() };
         raw.until("a connection", |raw| (raw.connected || raw.closed.is_some()).then_some(()));
         if raw.connected { Ok(raw) } else { Err(raw.closed.expect("it is one of the two")) }
     }
@@ -224,6 +224,7 @@ pub struct Raw {
     connected: bool,
     closed: Option<CloseReason>,
     streams: BTreeMap<StreamId, Incoming>,
+    datagrams: Vec<Bytes>,
 }
 
 impl Raw {
@@ -277,6 +278,20 @@ impl Raw {
     /// Sends a frame.
     pub fn send(&mut self, stream: StreamId, frame: &impl Body) {
         self.write(stream, frame.to_bytes());
+    }
+
+    /// Sends a datagram, as far as there is room for it.
+    pub fn send_datagram(&mut self, bytes: Bytes) {
+        if let Some(mut link) = self.endpoint.link(self.link) {
+            // It may be lost anyway.
+            let _lost = link.send_datagram(bytes);
+        }
+        self.endpoint.flush();
+    }
+
+    /// The datagrams that came since this was last asked.
+    pub fn datagrams(&mut self) -> Vec<Bytes> {
+        mem::take(&mut self.datagrams)
     }
 
     /// Ends our half of a stream.
@@ -351,11 +366,8 @@ impl Raw {
                 Event::Connected { .. } => self.connected = true,
                 Event::Readable { stream, .. } => self.read(stream),
                 Event::Closed { reason, .. } => self.closed = Some(reason),
-                Event::Opened { .. }
-                | Event::Writable { .. }
-                | Event::Stopped { .. }
-                | Event::Available { .. }
-                | Event::Datagram { .. } => {}
+                Event::Datagram { bytes, .. } => self.datagrams.push(bytes),
+                Event::Opened { .. } | Event::Writable { .. } | Event::Stopped { .. } | Event::Available { .. } => {}
             }
         }
         self.endpoint.flush();

@@ -43,6 +43,8 @@ fn senders() -> BTreeMap<u8, Sender> {
             ("Client → broker", "control stream") => Sender::ClientOnControl,
             ("Client → broker", "publish stream") => Sender::ClientOnPublish,
             ("Broker → client", _) => Sender::Broker,
+            // On no stream, that is.
+            ("Client → broker", "datagram") => Sender::Broker,
             other => panic!("{other:?}"),
         };
         (u8::from_str_radix(&frame[2..4], 16).unwrap(), sender)

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use carillon_core::effect::{Attached, Moment, Signal};
 use carillon_core::input::Attach;
 use carillon_protocol::error::ErrorCode;
+use carillon_protocol::frame::Text;
 use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION, Welcome};
-use carillon_transport::LinkKey;
+use carillon_transport::{Link, LinkKey};
 
 use super::catchup::CatchUp;
+use super::directory::Listed;
 use super::inbound::Which;
 use super::interest::Known;
 use super::session::{Feed, Identity, Phase, Session, Weight};
@@ -133,6 +135,7 @@ impl Edge {
             as_of: attached.as_of,
         };
         let newest_wanted = attaching.hello.newest;
+        let client = attaching.hello.client.clone();
         let welcome = Welcome {
             version: VERSION,
             user: attached.user,
@@ -161,8 +164,19 @@ impl Edge {
             return None;
         }
         self.meter.sessions_opened.add(1);
+        self.list_session(links, key, client);
         self.write_reply(links, key, Which::Control, &welcome.into());
         self.sessions.at_key(key).map(|_| attached.dings.clone())
+    }
+
+    /// The session is in the directory until it is forgotten.
+    fn list_session<L: Links>(&mut self, links: &mut L, key: LinkKey, client: Text) {
+        let (origin, since) = (self.origin(key), self.now());
+        let Some(address) = links.link(key).map(|link| link.remote_address()) else { return };
+        let Some(identity) = self.sessions.at_key(key).and_then(|session| session.identity()) else { return };
+        let (device, producer) = (identity.device, identity.producer.unwrap_or(ProducerId(0)));
+        let listed = Listed { origin, device, producer, client, address, since };
+        self.parts.peers.directory.enter(identity.who.tenant, identity.who.user, listed);
     }
 
     /// Stints as of the attach become stints as of `seen`.

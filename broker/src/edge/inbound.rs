@@ -20,7 +20,7 @@ use super::limits::{HELLO_TIMEOUT_MS, Limits, PUBLISH_BYTES_IN_FLIGHT_MAX, READ_
 use super::lookups::{Found, Question};
 use super::requests::Asked;
 use super::session::{Attaching, Channel, Phase, Session};
-use super::{Edge, Links, requests};
+use super::{Edge, Links, online, requests};
 use crate::sequencer::Submission;
 
 /// Priority of the control and publish streams' replies: between the urgent lane and the inbox.
@@ -34,7 +34,7 @@ pub(super) enum Which {
 }
 
 /// What ends a connection.
-type Cause = (ErrorCode, String);
+pub(super) type Cause = (ErrorCode, String);
 
 impl Session {
     pub(super) fn channel(&mut self, which: Which) -> Option<&mut Channel> {
@@ -98,8 +98,9 @@ impl Edge {
                 self.count_end(&reason);
                 self.forget(link);
             }
-            // More streams allowed: a session without room for its lanes was closed already. Datagrams carry nothing yet.
-            Event::Available { .. } | Event::Datagram { .. } => {}
+            Event::Datagram { link, bytes } => self.handle_datagram(links, link, bytes),
+            // More streams allowed: a session without room for its lanes was closed already.
+            Event::Available { .. } => {}
         }
     }
 
@@ -278,7 +279,10 @@ impl Edge {
         match frame {
             Frame::Ack(ack) => self.handle_ack(key, ack),
             Frame::Refresh(refresh) => self.handle_refresh(links, key, &refresh),
-            other => self.handle_request(links, key, other),
+            other => match online::parse(other) {
+                Ok(request) => self.handle_online(links, key, request),
+                Err(other) => self.handle_request(links, key, *other),
+            },
         }
     }
 
@@ -401,7 +405,7 @@ fn for_people(text: &str) -> Text {
     text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].into()
 }
 
-fn checked_request_id(request: u32) -> Result<(), Cause> {
+pub(super) fn checked_request_id(request: u32) -> Result<(), Cause> {
     if request == 0 {
         return Err((ErrorCode::MALFORMED, "a request's id is above 0".into()));
     }
@@ -413,7 +417,7 @@ fn unexpected(frame: &Frame, stream: &str) -> Cause {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is used as a function of map_err")]
-fn malformed(error: FrameError) -> Cause {
+pub(super) fn malformed(error: FrameError) -> Cause {
     let code = match error {
         FrameError::TooLarge { .. } => ErrorCode::FRAME_TOO_LARGE,
         _ => ErrorCode::MALFORMED,

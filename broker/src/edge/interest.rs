@@ -14,6 +14,8 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::datagrams::has_open_stint;
+
 /// A user who has sessions on this edge.
 #[derive(Debug, Default)]
 pub(super) struct EdgeUser {
@@ -51,6 +53,11 @@ pub(super) struct Interest {
 impl Interest {
     pub(super) fn user(&self, tenant: TenantId, user: UserId) -> Option<&EdgeUser> {
         self.users.get(&(tenant, user))
+    }
+
+    /// Whether the user is a member now, as far as is known here for sure.
+    pub(super) fn is_member(&self, tenant: TenantId, user: UserId, conversation: ConversationId) -> bool {
+        self.user(tenant, user).is_some_and(|known| !known.stale && has_open_stint(&known.stints, conversation))
     }
 
     /// The sessions that a frame of the conversation goes to.

@@ -20,6 +20,25 @@ pub const REPLIES_RESERVED_MAX: usize = 16_384;
 /// Reads of bodies under way for one edge, at most one a session. At the bound a session that catches up waits its turn.
 pub const READS_IN_FLIGHT_MAX: usize = 256;
 
+/// Signals that a session may send in a tick; those above are let go of. Who writes says so every few seconds.
+pub const SIGNALS_A_TICK_MAX: u32 = 10;
+
+/// Sessions of a conversation on one edge up to which its signals are told; in larger ones they are let go of: nobody looks
+/// at who of a thousand is writing.
+pub const SIGNAL_AUDIENCE_MAX: usize = 1_000;
+
+/// Signals that an edge sends in a tick, at 7 µs each a seventh of its time; those above are let go of.
+pub const SIGNALS_OUT_A_TICK_MAX: u32 = 20_000;
+
+/// Signals on their way from one edge to another; those above are let go of.
+pub const SIGNALS_QUEUED_MAX: usize = 1_024;
+
+/// Sessions to be ended on their way to an edge; above it the request is refused as `BUSY`.
+pub const KICKS_QUEUED_MAX: usize = 256;
+
+/// Bytes kept of what a client says it is; the rest is cut off.
+pub const CLIENT_BYTES_KEPT: usize = 256;
+
 /// Capacity of an edge's reply queue: every reply and every read that is reserved.
 pub const REPLY_QUEUE_MAX: usize = REPLIES_RESERVED_MAX + READS_IN_FLIGHT_MAX;
 

@@ -12,6 +12,8 @@ mod attach;
 pub mod auth;
 pub mod catchup;
 mod drain;
+mod datagrams;
+mod directory;
 mod fanout;
 mod history;
 mod inbound;
@@ -21,6 +23,8 @@ pub mod limits;
 mod links;
 pub mod lookups;
 mod meters;
+mod online;
+mod peers;
 mod pinned;
 mod requests;
 mod run;
@@ -45,10 +49,13 @@ use crate::metrics::meter::EdgeMeter;
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
+use datagrams::Signals;
+pub use directory::{Directory, Listed};
 use fanout::Round;
 use interest::Interest;
 use limits::Limits;
 pub use links::Links;
+pub use peers::Peers;
 use pinned::Pinned;
 pub use run::{Control, run};
 pub use session::Held;
@@ -111,6 +118,8 @@ pub struct Parts {
     pub index: Arc<Index>,
     /// Bodies from disk.
     pub bodies: Arc<dyn ReadBodies>,
+    /// The other edges.
+    pub peers: Peers,
 }
 
 /// Counters of an edge, for the operator.
@@ -134,6 +143,10 @@ pub struct Stats {
     pub receipts_let_go: u64,
     /// Connections closed for what they sent.
     pub closed_for_cause: u64,
+    /// Signals sent to sessions.
+    pub signals_sent: u64,
+    /// Signals let go of: no right to them, too many, or no room.
+    pub signals_let_go: u64,
     /// Connections closed because too much was pinned by what they did not acknowledge.
     pub closed_as_slow: u64,
 }
@@ -187,6 +200,7 @@ pub struct Edge {
     next_tick: Instant,
     scratch: BytesMut,
     pinned: Pinned,
+    signals: Signals,
     stats: Stats,
     meter: Arc<EdgeMeter>,
     draining: bool,
@@ -226,6 +240,7 @@ impl Edge {
             next_tick,
             scratch: BytesMut::new(),
             pinned: Pinned::default(),
+            signals: Signals::default(),
             stats: Stats::default(),
             meter: Arc::default(),
             draining: false,
@@ -246,6 +261,8 @@ impl Edge {
             self.handle_event(links, event);
         }
         self.take_fences(links);
+        self.take_kicks(links);
+        self.take_signals(links);
         self.take_replies(links);
         self.attach_again();
         self.hand_over();
@@ -258,6 +275,7 @@ impl Edge {
         self.run_page_reads();
         self.relieve(links);
         self.tick(links);
+        self.tell_gone(links);
         self.publish_stats();
         self.left()
     }
@@ -266,7 +284,8 @@ impl Edge {
         if self.has_more() || !self.rounds.is_empty() || !self.parts.replies.is_empty() {
             return Left::Work;
         }
-        if !self.catching_up.is_empty() {
+        let peers = &self.parts.peers;
+        if !self.catching_up.is_empty() || !peers.kicks.is_empty() || !peers.signals.is_empty() {
             return Left::Work;
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
@@ -384,7 +403,9 @@ impl Edge {
         let Some(session) = self.sessions.remove(key) else { return };
         if let Some(identity) = session.identity() {
             self.interest.remove_session(identity.who.tenant, identity.who.user, key.index);
+            self.parts.peers.directory.leave(identity.who.tenant, identity.who.user, self.origin(key));
         }
+        self.note_gone(&session);
         self.flush_cursor(&session);
         if !matches!(session.phase, session::Phase::AwaitingHello { .. }) {
             let from = self.origin(key);

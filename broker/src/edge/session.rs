@@ -7,7 +7,7 @@ use bytes::Bytes;
 use carillon_core::input::{Authority, Principal};
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::frame::Text;
-use carillon_protocol::ids::{DeviceId, Position, ProducerId, Timestamp};
+use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Timestamp};
 use carillon_protocol::session::Hello;
 use carillon_transport::{Link, LinkKey, Room, StreamClosed, StreamId};
 
@@ -215,6 +215,10 @@ pub(super) struct Session {
     pub(super) publishes: InFlight,
     /// Acknowledged and not yet handed to the sequencer.
     pub(super) acked: Option<Position>,
+    /// Signals since the last tick.
+    pub(super) signals: u32,
+    /// Where it said it is present, at most 8.
+    pub(super) present: Vec<ConversationId>,
     /// Refreshes of its token since the last tick.
     pub(super) refreshes: u32,
     /// Stands in the list of sessions whose streams are to be read on.
@@ -235,6 +239,8 @@ impl Session {
             requests_pending: 0,
             publishes: InFlight::default(),
             acked: None,
+            signals: 0,
+            present: Vec::new(),
             refreshes: 0,
             resuming: false,
         }

@@ -26,12 +26,14 @@ impl Edge {
             return;
         }
         self.next_tick = instant + Duration::from_millis(TICK_MS);
+        self.renew_signals();
         let now = self.now();
         let mut over: Vec<(LinkKey, ErrorCode, &str)> = Vec::new();
         let mut quiet: Vec<LinkKey> = Vec::new();
         let mut moves: Vec<CursorMove> = Vec::new();
         for session in self.sessions.iter_mut() {
             session.refreshes = 0;
+            session.signals = 0;
             match &session.phase {
                 Phase::AwaitingHello { until } if *until <= instant => {
                     over.push((session.key, ErrorCode::HELLO_TIMEOUT, "no Hello came in time"));

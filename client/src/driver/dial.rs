@@ -161,6 +161,6 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(limits::CONNECTION_RECEIVE_BYTES))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(limits::IDLE_TIMEOUT_MS))))
         .keep_alive_interval(Some(Duration::from_millis(keep_alive_ms)))
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(limits::DATAGRAMS_RECEIVE_BYTES));
     transport
 }

@@ -140,6 +140,7 @@ fn is_final(code: ErrorCode, first: bool, fixed_token: bool) -> bool {
         ErrorCode::UNSUPPORTED_VERSION
         | ErrorCode::FENCED
         | ErrorCode::RETIRED
+        | ErrorCode::KICKED
         | ErrorCode::CURSOR_INVALID
         | ErrorCode::TOO_MANY_DEVICES
         | ErrorCode::TOO_MANY_PRODUCERS => true,

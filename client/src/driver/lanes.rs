@@ -28,6 +28,7 @@ pub(super) struct Outlets {
     pub(super) urgent: mpsc::Sender<Event>,
     pub(super) notices: mpsc::Sender<Event>,
     pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) signals: mpsc::Sender<Event>,
     /// The application must hear of a reset before anything else of the inbox.
     pub(super) reset_due: AtomicBool,
     shown: Mutex<Shown>,
@@ -55,8 +56,8 @@ impl Shown {
 }
 
 impl Outlets {
-    pub(super) fn new([urgent, notices, inbox]: [mpsc::Sender<Event>; 3]) -> Self {
-        Self { urgent, notices, inbox, reset_due: AtomicBool::new(false), shown: Mutex::default() }
+    pub(super) fn new([urgent, notices, inbox, signals]: [mpsc::Sender<Event>; 4]) -> Self {
+        Self { urgent, notices, inbox, signals, reset_due: AtomicBool::new(false), shown: Mutex::default() }
     }
 
     /// Says what became of the session. Never waits.

@@ -10,6 +10,7 @@ mod keeper;
 mod lanes;
 mod publishing;
 mod reader;
+mod signals;
 mod token;
 
 use std::convert::Infallible;
@@ -29,7 +30,7 @@ use crate::config::{Config, Start, TokenSource};
 use crate::cursors::Cursors;
 use crate::error::ConnectError;
 use crate::event::{Event, Events};
-use crate::limits::{CLOSE_TIMEOUT_MS, NOTICES_QUEUED_MAX, SESSION_SETTLED_MS};
+use crate::limits::{CLOSE_TIMEOUT_MS, NOTICES_QUEUED_MAX, SESSION_SETTLED_MS, SIGNALS_QUEUED_MAX};
 use crate::publish::Publishes;
 use crate::shared::{Call, Handle, Shared};
 use crate::store::Saved;
@@ -60,10 +61,11 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
     let (urgent_in, urgent) = mpsc::channel(limits.urgent_queued);
     let (notices_in, notices) = mpsc::channel(NOTICES_QUEUED_MAX);
     let (inbox_in, inbox) = mpsc::channel(limits.events_queued);
+    let (signals_in, signals) = mpsc::channel(SIGNALS_QUEUED_MAX);
     let mut driver = Driver {
         shared: Arc::clone(&shared),
         dialer,
-        outlets: Outlets::new([urgent_in, notices_in, inbox_in]),
+        outlets: Outlets::new([urgent_in, notices_in, inbox_in, signals_in]),
         calls,
         pending: Pending::default(),
         reconnect_after_ms: AtomicU32::new(0),
@@ -73,7 +75,7 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
     let link = driver.dial(true).await?;
     tokio::spawn(driver.run(link));
     let handle = Arc::new(Handle { shared });
-    Ok((Client::new(Arc::clone(&handle)), Events::new(handle, [urgent, notices, inbox])))
+    Ok((Client::new(Arc::clone(&handle)), Events::new(handle, [urgent, notices, inbox, signals])))
 }
 
 struct Driver {
@@ -235,6 +237,8 @@ impl Driver {
             lanes.run(),
             lanes.run(),
             lanes.run(),
+            signals::write(&connection, shared),
+            signals::read(&connection, outlets, shared),
             token::keep_fresh(shared, token, &welcome),
             close_in_time(shared),
         );

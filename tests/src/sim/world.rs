@@ -103,8 +103,9 @@ impl World {
         let (submit, queues) = submissions_with_room(shape.publishes_queued, shape.controls_queued);
         let index = Arc::new(Index::new());
         let (mut mailboxes, mut stations) = (Vec::new(), Vec::new());
-        for nth in 0..2 {
-            let wake = Arc::new(SimWake::default());
+        let wakes = [(); 2].map(|()| Arc::new(SimWake::default()));
+        let peers = edge::Peers::of(wakes.iter().map(|wake| wake.clone() as Arc<dyn sequencer::Wake>));
+        for ((nth, wake), peers) in wakes.into_iter().enumerate().zip(peers) {
             let room = shape.limits.replies_reserved_max + shape.limits.reads_in_flight_max;
             let (mailbox, Mail { replies, replies_in, fences }) = mailbox(wake.clone(), room, shape.fences_queued);
             mailboxes.push(mailbox);
@@ -124,6 +125,7 @@ impl World {
                 ring: ring.clone(),
                 index: index.clone(),
                 bodies: bodies.clone(),
+                peers,
             };
             let edge = Edge::with_limits(parts, shape.limits);
             let links = SimLinks::new(rng.fork(), shape.stingy);
