@@ -44,8 +44,13 @@ pub(crate) struct As {
 /// What a command does with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// Prints events, from the slot's cursor on or from the beginning.
-    Read(From),
+    /// Prints events.
+    Read {
+        /// From where on.
+        from: From,
+        /// Of what was missed, only so many of each conversation.
+        newest: Option<u32>,
+    },
     /// Asks.
     Ask,
     /// Publishes, and may ask.
@@ -74,6 +79,41 @@ pub(crate) struct Session {
     timeout: Duration,
 }
 
+impl Session {
+    /// How long one answer may take, for what asks for many.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { address: self.address.clone(), timeout: self.timeout }
+    }
+
+    /// How long to wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    address: String,
+    timeout: Duration,
+}
+
+impl Patience {
+    /// Waits for what takes a few requests.
+    ///
+    /// # Cancel safety
+    /// As what is waited for.
+    pub(crate) async fn wait<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let Self { address, timeout } = self;
+        tokio::time::timeout(*timeout, answer).await.unwrap_or_else(|_| {
+            let text = format!(
+                "the broker at {address} has not answered within {timeout:?}; whether it was done is not known"
+            );
+            Err(Failure::new(Exit::Unreachable, text))
+        })
+    }
+}
+
 impl As {
     /// Opens a session; its events are for the caller, who must take them.
     pub(crate) async fn connect(self, purpose: Use) -> Result<(Session, Events), Failure> {
@@ -86,7 +126,7 @@ impl As {
         let credential = context.credential()?;
         let (user, tenant) = self.identity(&context, &credential)?;
         check_name("user", &user)?;
-        let kind = if matches!(purpose, Use::Read(_)) { Purpose::Reader } else { Purpose::Asker };
+        let kind = if matches!(purpose, Use::Read { .. }) { Purpose::Reader } else { Purpose::Asker };
         let store = Arc::new(slots::take(&context.state, &tenant, &user, kind)?);
         let token = match credential {
             Credential::Token(token) => TokenSource::Fixed(token),
@@ -167,8 +207,11 @@ pub(crate) async fn connect(
     if purpose != Use::Publish {
         config.producer = None;
     }
-    if purpose == Use::Read(From::Beginning) {
-        config = config.start(Start::Beginning);
+    if let Use::Read { from, newest } = purpose {
+        config.newest = newest;
+        if from == From::Beginning {
+            config = config.start(Start::Beginning);
+        }
     }
     config.client = concat!("carillon-cli ", env!("CARGO_PKG_VERSION")).to_owned();
     match tokio::time::timeout(timeout, Client::connect(config)).await {
@@ -225,15 +268,18 @@ impl Asking {
         mut self,
         asking: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let timeout = self.session.timeout;
-        let done = tokio::time::timeout(timeout, asking(&mut self.session)).await;
-        let done = done.unwrap_or_else(|_| {
-            let text = format!(
-                "the broker at {} has not answered within {timeout:?}; whether it was done is not known",
-                self.session.address
-            );
-            Err(Failure::new(Exit::Unreachable, text))
-        });
+        let patience = self.session.patience();
+        let done = patience.wait(asking(&mut self.session)).await;
+        self.close(done).await
+    }
+
+    /// As [`Asking::within`], for what takes as many requests as there are pages: each of them is to wait with the
+    /// session's [`Patience`].
+    pub(crate) async fn through<T>(
+        mut self,
+        asking: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let done = asking(&mut self.session).await;
         self.close(done).await
     }
 

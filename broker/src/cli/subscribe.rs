@@ -21,9 +21,12 @@ const BATCH_MAX: usize = 512;
 Examples:
   carillon sub --user bob
   carillon sub --user bob --from-start --count 10
+  carillon sub --user bob --newest 20        of what was missed, the newest 20 of each conversation
   carillon sub --user bob --json | jq 'select(.event == \"message\") | .text'
 
 A line is: time, conversation#seq, author, text. What is printed is acknowledged, and does not come again: each terminal is a device of the user, with a place of its own in the journal. After a crash the last lines of 200 ms may come twice.
+
+What does not come is named on a line with \"!\": what retention deleted, and what --newest leaves out; that `carillon history` shows.
 
 With --json, an object a line, its sort in `event`; ids are strings, because they have 64 bits; times are RFC 3339:
   message      conversation, name (or null), seq, position, author, author_id,
@@ -50,13 +53,16 @@ pub(crate) struct Args {
     /// Begin at the first message the user may have; the next `sub` in this terminal goes on from there
     #[arg(long)]
     from_start: bool,
+    /// Of what was missed, only the newest N of each conversation; what is left out is named. 0: only what is new
+    #[arg(long, value_name = "N")]
+    newest: Option<u32>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let Args { who, json, count, from_start } = args;
+    let Args { who, json, count, from_start, newest } = args;
     let from = if from_start { From::Beginning } else { From::Cursor };
-    let (session, events) = who.connect(Use::Read(from)).await?;
+    let (session, events) = who.connect(Use::Read { from, newest }).await?;
     let client = session.client.clone();
     let printer = if json { Printer::Json(Json) } else { Printer::Human(Human::new(TimeZone::system())) };
     let mut subscriber = Subscriber { session, events, printer, out: Out::new(), left: count.map(NonZeroU64::get) };

@@ -17,6 +17,9 @@ use super::super::token::Role;
 /// Each thing the tour waits for must happen within this; on loopback it takes milliseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// All there is, to be checked.
+const BEGINNING: Use = Use::Read { from: From::Beginning, newest: None };
+
 /// A connected user.
 pub(super) struct Actor {
     /// The handle.
@@ -45,7 +48,7 @@ impl Actor {
         let (device, purpose, role) = match part {
             Part::Author => (handle.to_owned(), Use::Publish, Role::Admin),
             Part::Member | Part::Away => (handle.to_owned(), Use::Publish, Role::User),
-            Part::Auditor => (format!("{handle}-auditor"), Use::Read(From::Beginning), Role::User),
+            Part::Auditor => (format!("{handle}-auditor"), BEGINNING, Role::User),
         };
         let store: Arc<FileStore> = tour_store(&context.state, &device)?;
         let token = signing(key.to_owned(), context.tenant.clone(), handle.to_owned(), role);
