@@ -77,6 +77,25 @@ impl Failure {
         }
     }
 
+    /// What it means for a script; `None` when there is nobody to tell.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Told { exit, .. } => Some(*exit),
+            Self::BrokenPipe => None,
+        }
+    }
+
+    /// The broker's code, if it is a refusal of the broker.
+    pub(crate) fn refusal(&self) -> Option<ErrorCode> {
+        let Self::Told { cause: Some(cause), .. } = self else { return None };
+        match (cause.downcast_ref(), cause.downcast_ref()) {
+            (Some(PublishError::Refused { code, .. }), _) | (_, Some(RequestError::Refused { code, .. })) => {
+                Some(*code)
+            }
+            _ => None,
+        }
+    }
+
     /// The line for people, without a newline; with `verbose` one more for each cause. `None` when there is nobody to tell.
     pub(crate) fn report(&self, verbose: bool) -> Option<String> {
         let Self::Told { text, cause, .. } = self else { return None };

@@ -15,6 +15,7 @@ mod journal;
 mod logs;
 mod names;
 mod out;
+mod progress;
 mod publish;
 mod read;
 mod restore;
@@ -26,6 +27,7 @@ mod slots;
 mod status;
 mod subscribe;
 mod supervisor;
+mod table;
 mod time;
 mod token;
 mod user;
@@ -56,7 +58,7 @@ Commands find the broker through a context file: --context FILE, else CARILLON_C
 Exit codes:
   0  done
   1  refused by the broker, or a file could not be used
-  2  wrong arguments, context or configuration
+  2  wrong arguments, input, context or configuration
   3  no broker answers
   4  not allowed: the token, the role, or the broker's certificate
  70  the broker's journal or socket failed while it served (dev, serve)

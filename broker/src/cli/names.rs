@@ -140,6 +140,12 @@ async fn patiently<T>(ask: impl AsyncFn() -> Result<T, RequestError>) -> Result<
     ask().await
 }
 
+/// Where the page of users after one that began at `from` begins; `None` after the last. A page that does not go on is the
+/// last: it would be asked for without end.
+pub(crate) fn page_after(from: UserId, next: UserId) -> Option<UserId> {
+    Some(next).filter(|next| *next > from && *next != UserId(u32::MAX))
+}
+
 /// A DING's id, from an argument.
 pub(crate) fn parse_ding(text: &str) -> Result<DingId, String> {
     text.parse().map(DingId).map_err(|_| "a DING is named by the number that `sub` and `ding send` print".to_owned())

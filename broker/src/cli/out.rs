@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use carillon::report::escape_json;
 use clap::builder::styling::{AnsiColor, Effects, Style};
 
 /// Written at once; a command that streams flushes when nothing more is there.
@@ -64,28 +65,14 @@ impl Out {
         format!("{style}{text}{style:#}")
     }
 
-    /// One line of JSON.
+    /// One line of JSON, safe to print: what a terminal would obey is escaped, and means the same to a program.
     pub(crate) fn json(&mut self, value: &serde_json::Value) -> io::Result<()> {
-        serde_json::to_writer(&mut self.stream, value)?;
-        self.stream.write_all(b"\n")
+        writeln!(self.stream, "{}", escape_json(&value.to_string()))
     }
 
     /// Shows what was written. What comes after this may rely on it having been seen.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
-    }
-
-    /// Columns, as wide as they need to be.
-    pub(crate) fn table(&mut self, rows: &[Vec<String>]) -> io::Result<()> {
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width =
-            |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-        for row in rows {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-            self.line(cells.join("  ").trim_end())?;
-        }
-        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
 //! `carillon status`: who has read a message.
 
-use carillon_client::{ConversationId, Seq, StatusList, UserId};
-use serde_json::json;
+use carillon_client::{ConversationId, ReadCounts, Seq, StatusList, UserId};
+use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::names::page_after;
 use super::out::Out;
+use super::progress::{Progress, Unit};
 use super::session::{As, Session, Use};
+use super::table::Table;
 use carillon::report::escape;
 
 /// Members asked for at once.
@@ -14,21 +17,24 @@ const PAGE: u16 = 1_000;
 /// Show who has read a message, and who has not
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   carillon status --user alice tour 3
+  carillon status --user alice tour 3 --count       how many alone, however many there are
 
 Its author may ask, and the conversation's owner and admins. The author is in neither list. With --json:
-  {\"conversation\":\"5\",\"seq\":3,\"read\":[{\"user\":\"bob\",\"read_up_to\":4}],
-   \"unread\":[{\"user\":\"carol\",\"read_up_to\":0}]}")]
+  {\"conversation\":\"5\",\"seq\":3,\"read_count\":1,\"unread_count\":1,
+   \"read\":[{\"user\":\"bob\",\"read_up_to\":4}],\"unread\":[{\"user\":\"carol\",\"read_up_to\":0}]}
+without the two lists if only the counts are asked for.")]
 pub(crate) struct Args {
     #[command(flatten)]
     who: As,
     /// Which, by id or name
-    #[arg(value_name = "CONVERSATION")]
     conversation: String,
     /// Which message
-    #[arg(value_name = "SEQ")]
     seq: u64,
+    /// How many alone, not who
+    #[arg(long)]
+    count: bool,
     /// Print one object
     #[arg(long)]
     json: bool,
@@ -37,58 +43,91 @@ pub(crate) struct Args {
 /// A member and their watermark.
 type Member = (String, Seq);
 
+/// What the broker says about a message.
+struct Status {
+    conversation: ConversationId,
+    counts: ReadCounts,
+    /// Who has read it and who has not, if that was asked for.
+    lists: Option<[Vec<Member>; 2]>,
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let Args { who, conversation, seq, json } = args;
-    let (id, [read, unread]) = who
-        .ask(Use::Ask)
-        .await?
-        .within(async |session| {
-            let id = session.names.conversation(&conversation).await?;
-            let read = members(session, id, Seq(seq), StatusList::DONE).await?;
-            let unread = members(session, id, Seq(seq), StatusList::OPEN).await?;
-            Ok((id, [read, unread]))
-        })
-        .await?;
-    let mut out = Out::new();
+    let Args { who, conversation, seq, count, json } = args;
+    let asking = who.ask(Use::Ask).await?;
+    let status = asking.through(async |session| ask(session, &conversation, Seq(seq), count).await).await?;
+    let (ReadCounts { read, unread }, mut out) = (status.counts, Out::new());
     if json {
-        let list = |members: Vec<Member>| -> Vec<_> {
-            members.into_iter().map(|(user, seq)| json!({ "user": user, "read_up_to": seq.0 })).collect()
-        };
-        let conversation = id.to_string();
-        out.json(&json!({ "conversation": conversation, "seq": seq, "read": list(read), "unread": list(unread) }))?;
+        out.json(&object(&status, seq))?;
         return Ok(out.flush()?);
     }
-    out.line(format_args!(
-        "message {}#{seq}: read by {} of {}",
-        escape(&conversation),
-        read.len(),
-        read.len() + unread.len()
-    ))?;
-    let row =
-        |state: &str, (user, seq): &Member| vec![state.to_owned(), escape(user).into_owned(), format!("up to #{seq}")];
-    let read_rows = read.iter().map(|member| row("read", member));
-    let rows: Vec<_> = read_rows.chain(unread.iter().map(|member| row("not read", member))).collect();
-    out.table(&rows)?;
+    out.line(format_args!("message {}#{seq}: read by {read} of {}", escape(&conversation), read + unread))?;
+    let mut table = Table::new(&["USER", "STATE", "READ UP TO"]);
+    for (state, members) in ["read", "not read"].into_iter().zip(status.lists.into_iter().flatten()) {
+        for (user, seq) in members {
+            table.row([escape(&user).into_owned(), state.to_owned(), seq.to_string()], &mut out)?;
+        }
+    }
+    table.end(&mut out)?;
     Ok(out.flush()?)
 }
 
-async fn members(
-    session: &mut Session,
-    conversation: ConversationId,
-    seq: Seq,
-    list: StatusList,
-) -> Result<Vec<Member>, Failure> {
-    let mut members = Vec::new();
-    let mut from = UserId(0);
-    while from != UserId(u32::MAX) {
-        let page = session.client.read_status(conversation, seq, list, from, PAGE).await;
-        let page = page.map_err(|error| Failure::request("asking who has read", error))?;
-        let users: Vec<_> = page.entries.iter().map(|entry| entry.user).collect();
-        let handles = if users.is_empty() { Vec::new() } else { session.names.handles(&users).await? };
-        members.extend(handles.into_iter().zip(page.entries.iter().map(|entry| entry.read_up_to)));
-        // A page that does not go on is the last.
-        from = if page.next > from { page.next } else { UserId(u32::MAX) };
+fn object(status: &Status, seq: u64) -> Value {
+    let ReadCounts { read, unread } = status.counts;
+    let conversation = status.conversation.to_string();
+    let mut object = json!({ "conversation": conversation, "seq": seq, "read_count": read, "unread_count": unread });
+    for (key, members) in ["read", "unread"].into_iter().zip(status.lists.iter().flatten()) {
+        object[key] = members.iter().map(|(user, seq)| json!({ "user": user, "read_up_to": seq.0 })).collect();
     }
-    Ok(members)
+    object
+}
+
+async fn ask(session: &mut Session, conversation: &str, seq: Seq, count: bool) -> Result<Status, Failure> {
+    let patience = session.patience();
+    let id = patience.wait(session.names.conversation(conversation)).await?;
+    let counts = session.client.read_counts(id, seq);
+    let counts = patience.wait(async { counts.await.map_err(|error| Failure::request(ASKING, error)) }).await?;
+    let mut lists = None;
+    if !count {
+        let progress = Progress::new("asking", Some(u64::from(counts.read + counts.unread)), Unit::Things("members"));
+        let mut members = Vec::new();
+        let mut read = 0;
+        for list in [StatusList::DONE, StatusList::OPEN] {
+            list_into(&mut members, session, (id, seq, list), &progress).await?;
+            if list == StatusList::DONE {
+                read = members.len();
+            }
+        }
+        let unread = members.split_off(read);
+        lists = Some([members, unread]);
+    }
+    Ok(Status { conversation: id, counts, lists })
+}
+
+/// What is asked for, in errors.
+const ASKING: &str = "asking who has read";
+
+/// Puts all of one list behind what is there.
+async fn list_into(
+    members: &mut Vec<Member>,
+    session: &mut Session,
+    (conversation, seq, list): (ConversationId, Seq, StatusList),
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let patience = session.patience();
+    let mut next = Some(UserId(0));
+    while let Some(from) = next {
+        let Session { client, names, .. } = session;
+        let page = patience.wait(async {
+            let page = client.read_status(conversation, seq, list, from, PAGE).await;
+            let page = page.map_err(|error| Failure::request(ASKING, error))?;
+            let users: Vec<_> = page.entries.iter().map(|entry| entry.user).collect();
+            Ok((names.handles(&users).await?, page))
+        });
+        let (handles, page) = page.await?;
+        members.extend(handles.into_iter().zip(page.entries.iter().map(|entry| entry.read_up_to)));
+        progress.at(members.len() as u64);
+        next = page_after(from, page.next);
+    }
+    Ok(())
 }
