@@ -86,11 +86,3 @@ impl fmt::Debug for Out {
 pub(crate) fn note(text: impl Display) {
     writeln!(io::stderr(), "{text}").ok();
 }
-
-/// Overwrites the last line of standard error, if it is a terminal.
-pub(crate) fn progress(text: impl Display) {
-    let mut stream = io::stderr();
-    if stream.is_terminal() {
-        write!(stream, "\r\u{1b}[2K{text}").and_then(|()| stream.flush()).ok();
-    }
-}
