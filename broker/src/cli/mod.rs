@@ -5,6 +5,7 @@
 
 mod backup;
 mod bar;
+mod completions;
 mod config;
 mod context;
 mod conversation;
@@ -12,6 +13,7 @@ mod dev;
 mod ding;
 mod failure;
 mod journal;
+mod history;
 mod logs;
 mod names;
 mod out;
@@ -86,6 +88,7 @@ enum Command {
     Publish(publish::Args),
     #[command(name = "sub")]
     Subscribe(subscribe::Args),
+    History(history::Args),
     Read(read::Args),
     Status(status::Args),
     Ding(ding::Args),
@@ -94,6 +97,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Journal(journal::Args),
+    Completions(completions::Args),
 }
 
 impl Command {
@@ -116,6 +120,7 @@ impl Command {
             Self::Token(args) => token::run(args),
             Self::Publish(args) => publish::run(args).await,
             Self::Subscribe(args) => subscribe::run(args).await,
+            Self::History(args) => history::run(args).await,
             Self::Read(args) => read::run(args).await,
             Self::Status(args) => status::run(args).await,
             Self::Ding(args) => ding::run(args).await,
@@ -124,6 +129,7 @@ impl Command {
             Self::Backup(args) => backup::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Journal(args) => journal::run(args),
+            Self::Completions(args) => completions::run(&args),
         }
     }
 }

@@ -253,7 +253,8 @@ impl Json {
     }
 }
 
-fn gap_object(conversation: ConversationId, first: Seq, last: Seq, reason: &str) -> Value {
+/// What does not come, for programs.
+pub(super) fn gap_object(conversation: ConversationId, first: Seq, last: Seq, reason: &str) -> Value {
     let conversation = conversation.to_string();
     json!({ "event": "gap", "conversation": conversation, "first": first.0, "last": last.0, "reason": reason })
 }

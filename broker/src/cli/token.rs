@@ -1,6 +1,7 @@
 //! `carillon token`: a signed token.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use carillon::material::{Grant, MaterialError, sign_token};
 use carillon_client::protocol::limits::HANDLE_BYTES_MAX;
@@ -9,7 +10,10 @@ use clap::ValueEnum;
 use super::context::{Context, Credential};
 use super::failure::{Exit, Failure};
 use super::out::Out;
-use super::time;
+use super::time::{self, parse_duration};
+
+/// Ten years: longer than any key should live.
+const SECONDS_MAX: u64 = 87_600 * 3_600;
 
 /// What a token lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,7 +42,7 @@ impl Role {
 #[command(after_help = "\
 Examples:
   carillon token --user alice                       with the key and tenant of the context
-  carillon token --key token.key --tenant acme --user billing --role service --hours 720
+  carillon token --key token.key --tenant acme --user billing --role service --expires 720h
 
 The key is an Ed25519 private key in PEM (`openssl genpkey -algorithm ed25519`). The broker believes tokens that a key named in its configuration signed. A token cannot be taken back: keep its time short.")]
 pub(crate) struct Args {
@@ -55,8 +59,11 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "user")]
     role: Role,
     /// How long it is good for
-    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u64).range(1..=87_600))]
-    hours: u64,
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+    expires: Duration,
+    /// As --expires, in hours
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "expires")]
+    hours: Option<u32>,
     /// The context; default: ./carillon-data/context.toml
     #[arg(long, env = "CARILLON_CONTEXT", value_name = "FILE")]
     context: Option<PathBuf>,
@@ -64,7 +71,11 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let Args { key, tenant, user, role, hours, context } = args;
+    let Args { key, tenant, user, role, expires, hours, context } = args;
+    let seconds = hours.map_or(expires.as_secs(), |hours| u64::from(hours) * 3_600);
+    if seconds == 0 || seconds > SECONDS_MAX {
+        return Err(Failure::usage("a token is good for a second to ten years: say --expires 12h"));
+    }
     let (key, tenant) = match (key, tenant) {
         (Some(key), Some(tenant)) => (key, tenant),
         (key, tenant) => {
@@ -78,7 +89,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     };
     check_name("tenant", &tenant)?;
     check_name("user", &user)?;
-    let token = sign(&key, &tenant, &user, role, hours * 3_600)?;
+    let token = sign(&key, &tenant, &user, role, seconds)?;
     let mut out = Out::new();
     out.line(token)?;
     Ok(out.flush()?)
