@@ -41,7 +41,8 @@ fn main() {
             std::fs::remove_dir_all(&directory).expect("it is ours");
         }
     }
-    let mut text = String::from("next segment        commits    median       p99       max   at a roll: median       max\n");
+    let mut text =
+        String::from("next segment        commits    median       p99       max   at a roll: median       max\n");
     for (name, times) in [("prepared by a thread", prepared), ("made by the roll", unprepared)] {
         text += &times.row(name);
     }

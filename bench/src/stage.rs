@@ -151,6 +151,7 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
     let index = Arc::new(Index::new());
     let waker: Arc<dyn Wake> = Arc::new(Awake);
     let (mailbox, Mail { replies, replies_in, fences }) = mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
+    let peers = edge::Peers::of([waker.clone()]).remove(0);
     let edge = Edge::new(edge::Parts {
         id: EdgeId(0),
         shard: SHARD,
@@ -166,6 +167,7 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
         waker,
         ring,
         index: index.clone(),
+        peers,
         bodies: Arc::new(ReaderPool::start(&opened.reader, 1, 1).expect("a thread")),
     });
     let sequencer = Sequencer::new(sequencer::Parts {

@@ -11,9 +11,9 @@
 mod attach;
 pub mod auth;
 pub mod catchup;
-mod drain;
 mod datagrams;
 mod directory;
+mod drain;
 mod fanout;
 mod history;
 mod inbound;
