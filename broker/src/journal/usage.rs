@@ -33,15 +33,16 @@ pub fn usage(storage: &dyn Storage) -> io::Result<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{JournalOptions, MemoryStorage, SEGMENT_BYTES_DEFAULT, open};
+    use crate::journal::limits::START_BYTES;
+    use crate::journal::{JournalOptions, MemoryStorage, open};
     use carillon_protocol::ids::{Position, ShardId};
     use std::sync::Arc;
 
     #[test]
-    fn a_fresh_journal_takes_one_segment() {
+    fn a_fresh_journal_takes_one_small_segment() {
         let storage = Arc::new(MemoryStorage::new());
         assert_eq!(usage(&*storage).unwrap(), Usage::default());
         drop(open(storage.clone(), JournalOptions::new(ShardId(0)), Position(0), &mut |_| Ok(())).unwrap());
-        assert_eq!(usage(&*storage).unwrap(), Usage { segments: 1, bytes: SEGMENT_BYTES_DEFAULT });
+        assert_eq!(usage(&*storage).unwrap(), Usage { segments: 1, bytes: START_BYTES });
     }
 }
