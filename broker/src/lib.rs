@@ -17,6 +17,7 @@ pub mod report;
 pub mod sequencer;
 pub mod server;
 pub mod snapshot;
+mod startup;
 pub mod store;
 pub mod tls;
 

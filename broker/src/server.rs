@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use carillon_protocol::ids::ShardId;
+use carillon_protocol::ids::{ShardId, Timestamp};
 use carillon_transport::{Endpoint, TransportConfig};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use jsonwebtoken::DecodingKey;
@@ -33,6 +33,7 @@ use crate::metrics::{Metrics, Running};
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mail, Mailbox, Sequencer, Submit, mailbox, submissions};
+use crate::startup;
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::tls;
 
@@ -172,6 +173,7 @@ impl Server {
     /// [`StartError`].
     pub fn start(mut options: Options) -> Result<Self, StartError> {
         let storage = Arc::new(FileStorage::open(options.data.join("journal"))?);
+        startup::warn_of_directory(&options.data);
         if options.transport.reset_key.is_none() {
             let path = options.data.join("reset.key");
             let key = tls::reset_key(&path).map_err(|source| StorageError::Io { path, source })?;
@@ -189,7 +191,7 @@ impl Server {
         let http = options.http.map(|listen| start_http(listen, &metrics)).transpose()?;
         let index = Arc::new(options.open_index());
         let (Store { shard, opened, .. }, keeps) = open_store(&options, storage.clone(), &index)?;
-        let endpoints = bind(&options)?;
+        let endpoints = bind(&options, shard.last_time())?;
         let (edges, idle_timeout_ms) = (endpoints.len(), options.transport.idle_timeout_ms);
         let address = endpoints[0].local_address();
         let bodies = start_readers(&opened.reader)?;
@@ -358,13 +360,15 @@ fn start_edges(
     parts.into_iter().zip(&running.edges).map(start).collect()
 }
 
-/// One endpoint for each edge.
-fn bind(options: &Options) -> Result<Vec<Endpoint>, StartError> {
+/// One endpoint for each edge. Warns of what the machine does not give them; the journal's last record is of this time.
+fn bind(options: &Options, last: Timestamp) -> Result<Vec<Endpoint>, StartError> {
     let Options { listen: address, edges, tls, transport, clock, .. } = options;
     let cores = || thread::available_parallelism().map_or(1, usize::from).min(crate::config::EDGES_MAX);
     let edges = if *edges == 0 { cores() } else { *edges };
-    Endpoint::bind_group(*address, edges, tls.clone(), transport.clone(), clock.clone())
-        .map_err(|source| StartError::Listen { address: *address, source })
+    let endpoints = Endpoint::bind_group(*address, edges, tls.clone(), transport.clone(), clock.clone())
+        .map_err(|source| StartError::Listen { address: *address, source })?;
+    startup::warn_of_machine(transport, &endpoints, last, clock.wall());
+    Ok(endpoints)
 }
 
 fn start_readers(reader: &crate::journal::Reader) -> Result<Arc<ReaderPool>, StartError> {
