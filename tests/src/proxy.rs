@@ -2,6 +2,8 @@
 //! while packets flow.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -10,10 +12,14 @@ use tokio::task::JoinHandle;
 /// The largest UDP datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
+/// A long header (bit 7) with the fixed bit (6) of type Retry (5 and 4): RFC 9000, section 17.2.5.
+const RETRY_BITS: u8 = 0xf0;
+
 /// A proxy for one client. Ends with the value.
 pub struct Proxy {
     /// Where the client connects to.
     pub address: SocketAddr,
+    retries: Arc<AtomicU64>,
     rebinds: mpsc::Sender<oneshot::Sender<SocketAddr>>,
     task: JoinHandle<()>,
 }
@@ -28,8 +34,14 @@ impl Proxy {
         let address = front.local_addr().expect("it is bound");
         let (rebinds, wishes) = mpsc::channel(1);
         let back = socket().await;
-        let task = tokio::spawn(forward(front, back, broker, wishes));
-        Self { address, rebinds, task }
+        let retries = Arc::<AtomicU64>::default();
+        let task = tokio::spawn(forward(front, back, broker, wishes, retries.clone()));
+        Self { address, retries, rebinds, task }
+    }
+
+    /// Retry packets that the broker has sent.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::SeqCst)
     }
 
     /// Moves to a new port towards the broker and says which. What is on its way to the old one is lost, as behind a NAT that
@@ -59,6 +71,7 @@ async fn forward(
     mut back: UdpSocket,
     broker: SocketAddr,
     mut wishes: mpsc::Receiver<oneshot::Sender<SocketAddr>>,
+    retries: Arc<AtomicU64>,
 ) {
     let mut client = None;
     let (mut from_client, mut from_broker) = (vec![0; DATAGRAM_BYTES_MAX], vec![0; DATAGRAM_BYTES_MAX]);
@@ -77,6 +90,9 @@ async fn forward(
                 back.send_to(&from_client[..bytes], broker).await.ok();
             }
             Ok(bytes) = back.recv(&mut from_broker) => {
+                if from_broker[0] & RETRY_BITS == RETRY_BITS {
+                    retries.fetch_add(1, Ordering::SeqCst);
+                }
                 if let Some(client) = client {
                     front.send_to(&from_broker[..bytes], client).await.ok();
                 }

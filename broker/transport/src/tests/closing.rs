@@ -192,6 +192,62 @@ fn a_client_proves_its_address_when_asked() {
     assert_eq!(world.server.endpoint.stats().retries, 1);
 }
 
+/// A client was asked to prove its address, and does so to a server with another key or the same: is it connected, or asked
+/// again?
+fn prove_to_a_restarted_server(key_of_the_second: u8) -> (usize, u64) {
+    let config = |key| {
+        let mut config = TransportConfig::server();
+        config.incoming_retry_from = 0;
+        config.reset_key = Some([key; 64]);
+        config
+    };
+    let mut world = World::with(TransportConfig::client(), config(3));
+    world.connect();
+    world.client.endpoint.flush();
+    while world.server.endpoint.stats().retries == 0 {
+        world.server.turn(Some(Duration::from_millis(1)));
+    }
+    // The old one is gone before the new one binds; the client has not looked at its socket yet.
+    let address = world.server.endpoint.local_address();
+    world.server =
+        Peer::new(bind_client(LOCALHOST.parse().unwrap(), &world.tls, TransportConfig::client(), &world.clock));
+    let again = bind_group(address, 1, &world.tls, config(key_of_the_second), &world.clock).pop().unwrap();
+    world.server = Peer::new(again);
+    world.until(|world| !world.server.connected().is_empty() || world.server.endpoint.stats().retries > 0);
+    (world.server.connected().len(), world.server.endpoint.stats().retries)
+}
+
+#[test]
+fn a_proof_of_address_holds_over_a_restart_with_the_same_key() {
+    assert_eq!(prove_to_a_restarted_server(3), (1, 0));
+    assert_eq!(prove_to_a_restarted_server(4), (0, 1));
+}
+
+#[test]
+fn addresses_are_proved_from_a_number_of_running_handshakes_on() {
+    let mut config = TransportConfig::server();
+    config.incoming_retry_from = 2;
+    let mut world = World::with(TransportConfig::client(), config);
+    // First packets whose senders go no further: two run, the others must prove their address.
+    let silent: Vec<Peer> = (0..5)
+        .map(|_| {
+            let endpoint = bind_client(LOCALHOST.parse().unwrap(), &world.tls, TransportConfig::client(), &world.clock);
+            let mut peer = Peer::new(endpoint);
+            peer.endpoint.connect(world.server.endpoint.local_address(), "localhost").unwrap();
+            peer.endpoint.flush();
+            peer
+        })
+        .collect();
+    while world.server.endpoint.stats().retries < 3 {
+        world.server.turn(Some(Duration::from_millis(1)));
+    }
+    assert_eq!(world.server.endpoint.stats().handshakes_started, 2);
+    // Who does gets in all the same.
+    world.connected();
+    assert_eq!(world.server.endpoint.stats().retries, 4);
+    drop(silent);
+}
+
 #[test]
 fn a_connect_that_cannot_be_begun_says_why() {
     let mut world = World::new();
