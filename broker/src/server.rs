@@ -35,14 +35,14 @@ use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mail, Mailbox, Sequencer, Submit, mailbox, submissions};
 use crate::startup;
 use crate::store::{self, Store, StoreError, StoreOptions};
-use crate::tls;
+use crate::tls::{self, Renewing, Tickets};
 
 /// Time for what sessions are owed to leave, unless told otherwise: five round trips of a bad mobile network.
 pub const DRAIN_MS_DEFAULT: u64 = 5_000;
 
 /// What a broker is started with. Begin with [`Options::new`], and set what differs.
 pub struct Options {
-    /// The data directory; its `journal`, `index` and `reset.key` are made if they are missing.
+    /// The data directory; its `journal`, `index`, `reset.key` and `ticket.keys` are made if they are missing.
     pub data: PathBuf,
     /// Where devices connect; port 0 lets the system pick.
     pub listen: SocketAddr,
@@ -161,6 +161,8 @@ pub struct Server {
     authenticator: Arc<Authenticator>,
     metrics: Arc<Metrics>,
     http: Option<Http>,
+    /// Keys of session tickets, if they are in the data directory.
+    _renewing: Option<Renewing>,
 }
 
 /// The one shard of today.
@@ -179,7 +181,13 @@ impl Server {
             let key = tls::reset_key(&path).map_err(|source| StorageError::Io { path, source })?;
             options.transport.reset_key = Some(key);
         }
-        Self::start_on(options, storage)
+        let path = options.data.join("ticket.keys");
+        let tickets =
+            Tickets::open(&path, options.clock.clone()).map_err(|source| StorageError::Io { path, source })?;
+        options.tls = tls::with_tickets(&options.tls, tickets.clone());
+        let renewing = Renewing::start(tickets).map_err(StartError::Thread)?;
+        let server = Self::start_on(options, storage)?;
+        Ok(Self { _renewing: Some(renewing), ..server })
     }
 
     /// As [`Server::start`], on storage of the caller's: for tests that make it fail.
@@ -194,6 +202,8 @@ impl Server {
         let endpoints = bind(&options, shard.last_time())?;
         let (edges, idle_timeout_ms) = (endpoints.len(), options.transport.idle_timeout_ms);
         let address = endpoints[0].local_address();
+        let endpoints = bind(&options)?;
+        let (address, edges) = (endpoints[0].local_address(), endpoints.len());
         let bodies = start_readers(&opened.reader)?;
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();
@@ -212,7 +222,7 @@ impl Server {
                 shard: SHARD,
                 incarnation: opened.journal.incarnation(),
                 start: opened.journal.head(),
-                idle_timeout_ms,
+                idle_timeout_ms: options.transport.idle_timeout_ms,
                 clock: options.clock.clone(),
                 authenticator: authenticator.clone(),
                 submit: submit.clone(),
@@ -256,6 +266,7 @@ impl Server {
             authenticator,
             metrics,
             http,
+            _renewing: None,
         })
     }
 

@@ -3,6 +3,8 @@
 mod validity;
 
 use std::fmt;
+mod tickets;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +21,9 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
+
+pub(crate) use tickets::Renewing;
+pub use tickets::Tickets;
 
 /// Why certificates or keys could not be used. Nothing was started.
 #[derive(Debug, Error)]
@@ -145,10 +150,18 @@ pub fn server_config_of(presented: Arc<Presented>) -> Arc<rustls::ServerConfig> 
         .with_cert_resolver(presented);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
-    // Nothing may be replayed: no early data. Tickets without keys that outlive a restart would resume nothing.
+    // Nothing may be replayed: no early data. Tickets come with keys that outlive a restart: `with_tickets`.
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    Arc::new(config)
+}
+
+/// As this configuration, with one ticket for each connection to come back with.
+pub fn with_tickets(config: &rustls::ServerConfig, tickets: Arc<Tickets>) -> Arc<rustls::ServerConfig> {
+    let mut config = config.clone();
+    config.ticketer = tickets;
+    config.send_tls13_tickets = 1;
     Arc::new(config)
 }
 
@@ -180,19 +193,29 @@ pub fn reset_key(path: &Path) -> io::Result<[u8; RESET_KEY_BYTES]> {
     }
 }
 
-/// Renamed into place, so that a crash leaves all of it or nothing.
 fn make_reset_key(path: &Path) -> io::Result<[u8; RESET_KEY_BYTES]> {
     let mut key = [0; RESET_KEY_BYTES];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&key)?;
+    write_secret(path, &key)?;
+    Ok(key)
+}
+
+/// Writes what only the broker may read. Renamed into place, so that a crash leaves all of it or nothing.
+fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_added_extension("new");
+    // What a crash left behind may have another mode.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         File::open(parent)?.sync_all()?;
     }
-    Ok(key)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -350,6 +350,11 @@ impl Raw {
         by_peer(self.until("a close", |raw| raw.closed.clone()))
     }
 
+    /// Why the connection ended, whoever ended it; waits for it.
+    pub fn ended(&mut self) -> CloseReason {
+        self.until("the end", |raw| raw.closed.clone())
+    }
+
     /// Closes the connection in good order. What came and was not read is thrown away.
     pub fn close(mut self) {
         if let Some(mut link) = self.endpoint.link(self.link) {
