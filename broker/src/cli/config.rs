@@ -20,8 +20,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// See whether a broker would start with it: values, certificate, keys, directory, addresses
-    #[command(after_help = "Changes nothing, and may be asked while a broker serves. Run it as the broker's user: \
-                            `sudo -u carillon carillon config check`.\n\nExit code 2: something is wrong.")]
+    #[command(after_help = "Example, as the broker's user, because files may be readable for that one alone:\n  \
+                            sudo -u carillon carillon config check\n\n\
+                            Changes nothing, and may be asked while a broker serves. Exit code 2: something is wrong.")]
     Check {
         #[command(flatten)]
         file: File,
@@ -30,11 +31,13 @@ enum What {
         json: bool,
     },
     /// Print all of it as TOML, defaults filled in
+    #[command(after_help = "Example:\n  carillon config show /etc/carillon/carillon.toml")]
     Show {
         #[command(flatten)]
         file: File,
     },
     /// Print an example with every key and what it is for
+    #[command(after_help = "Example:\n  carillon config example > carillon.toml")]
     Example,
 }
 

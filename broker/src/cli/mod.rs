@@ -172,4 +172,31 @@ mod tests {
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
     }
+
+    /// All commands that do something, with their path.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let mut found = Vec::new();
+        for below in command.get_subcommands() {
+            let path = format!("{path} {}", below.get_name());
+            if below.has_subcommands() {
+                found.extend(leaves(below, &path));
+            } else {
+                found.push((path, below.clone()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_subcommand_explains_itself_with_an_example() {
+        let leaves = leaves(&Cli::command(), "carillon");
+        assert!(leaves.len() > 20, "{}", leaves.len());
+        for (path, command) in leaves {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("xample") && help.contains(&path), "{path} --help shows no example");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} --help is silent about {}", argument.get_id());
+            }
+        }
+    }
 }

@@ -23,6 +23,9 @@ const CHOOSE: Choose = Choose { data: "`data` in the configuration", listen: "`l
 /// Run the broker until SIGTERM or SIGINT, then let go of the sessions in good order
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Example:
+  carillon serve --config /etc/carillon/carillon.toml
+
 A small configuration:
   data = \"/var/lib/carillon\"
   listen = \"0.0.0.0:4455\"

@@ -38,6 +38,10 @@ const EDGES_MIN: usize = 2;
 /// Run a broker on this machine, give a tour of what it does, then keep serving
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  carillon dev
+  carillon dev --once --data /tmp/carillon          the tour alone; the exit code says whether all of it happened
+
 Everything is kept in the data directory: end the broker, even by `kill -9`, start it again on the same directory, and the tour shows that nothing is lost and nothing doubled. To begin anew, remove the directory.
 
 Whoever can read the directory can be any user: it is for development alone. For the rest there is `carillon serve`.")]
