@@ -267,32 +267,26 @@ fn each_shell_gets_completions_that_know_the_subcommands() {
 }
 
 #[test]
-fn every_subcommand_explains_itself_with_an_example() {
-    let help = |path: &[&str]| {
-        let output = Command::new(binary()).args(path).arg("--help").output().unwrap();
-        assert!(output.status.success());
-        stdout(&output)
-    };
-    let mut open: Vec<Vec<String>> = vec![Vec::new()];
-    while let Some(path) = open.pop() {
-        let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let text = help(&path);
-        let commands: Vec<_> = text
-            .lines()
-            .skip_while(|line| *line != "Commands:")
-            .skip(1)
-            .take_while(|line| !line.is_empty())
-            // What is indented further goes on explaining.
-            .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split_whitespace().next())
-            .filter(|name| *name != "help")
-            .collect();
-        if commands.is_empty() {
-            assert!(text.contains("carillon") && text.contains("xample"), "{path:?} shows no example:\n{text}");
-        }
-        for name in commands {
-            open.push([&path[..], &[name]].concat().iter().map(ToString::to_string).collect());
-        }
-    }
+fn sessions_are_listed_and_ended() {
+    let desk = Desk::new(&["bob"]);
+    let absent = desk.objects(&["user", "show", "bob"]).remove(0);
+    assert_eq!((&absent["online_since"], &absent["sessions"]), (&Value::Null, &json!([])));
+    desk.good(&["pub", "--user", "alice", "--to", "bob", "hello"]);
+    let mut sub = desk.command(&["sub", "--user", "bob", "--json"]).spawn().unwrap();
+    let mut events = BufReader::new(sub.stdout.take().unwrap()).lines();
+    assert!(events.any(|event| event.unwrap().contains("hello")), "bob is there");
+    let shown = desk.objects(&["user", "show", "bob"]).remove(0);
+    assert!(shown["online_since"].is_string(), "{shown}");
+    let live = desk.objects(&["user", "sessions", "bob"]);
+    assert_eq!(json!(live), shown["sessions"]);
+    assert!(live[0]["client"].as_str().unwrap().starts_with("carillon-cli"), "{live:?}");
+    let device = live[0]["device"].as_str().unwrap();
+    let other = desk.objects(&["user", "kick", "bob", "--device", "1"]).remove(0);
+    assert_eq!(other["sessions"], 0);
+    assert_eq!(desk.good(&["user", "kick", "bob", "--device", device]), "1 session of bob ended\n");
+    assert!(!sub.wait_with_output().unwrap().status.success(), "it does not come back by itself");
+    check(&desk.run(&["user", "sessions", "bob", "--user", "bob", "--role", "user"]), 0, "");
+    check(&desk.run(&["user", "kick", "bob", "--user", "alice", "--role", "user"]), 4, "");
 }
 
 #[test]
