@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use carillon_protocol::ids::{Position, Timestamp};
+use carillon_protocol::ids::{Incarnation, Position, ShardId, Timestamp};
 
 use super::{
     BackupError, BackupFile, BackupProgress, FORMAT, Manifest, empty_directory, failed, reaches, sync_directory,
@@ -51,7 +51,7 @@ pub fn take(
     for (nth, first) in walk.segments().iter().enumerate() {
         head = copy.file(&segment_file_name(*first), |sink| Ok(walk.copy(nth, None, sink)?.last))?;
     }
-    copy.snapshots(&storage, &snapshots, walk.segments()[0])?;
+    copy.snapshots(&storage, &snapshots, walk.segments()[0], (walk.shard(), walk.identity().incarnation))?;
     sync_directory(&copy.target)?;
     let manifest = Manifest {
         format: FORMAT,
@@ -117,8 +117,10 @@ impl Staging {
     ) -> Result<Vec<Position>, BackupError> {
         let names = ObservedStorage::new(journal).list().map_err(failed("list", journal))?;
         let mut linked = Vec::new();
-        for name in names {
-            let Some(position) = position(&name) else { continue };
+        let mut files: Vec<_> = names.into_iter().filter_map(|name| Some((position(&name)?, name))).collect();
+        // The newest first: retention takes the oldest first, so what it takes meanwhile leaves no hole.
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        for (position, name) in files {
             let from = journal.join(&name);
             match fs::hard_link(&from, self.path.join(&name)) {
                 Ok(()) => linked.push(position),
@@ -185,10 +187,15 @@ impl Copy<'_> {
         storage: &ObservedStorage,
         positions: &[Position],
         first: Position,
+        (shard, incarnation): (ShardId, Incarnation),
     ) -> Result<(), BackupError> {
         let (mut newest, mut refused) = (None, None);
         for position in positions {
             match snapshot::read_whole(storage, *position) {
+                // The broker would not believe it either.
+                Ok((meta, _)) if (meta.shard, meta.incarnation) != (shard, incarnation) => {
+                    tracing::warn!(%position, "a snapshot of another history is left out of the backup");
+                }
                 Ok((meta, state)) => {
                     self.file(&snapshot::file_name(*position), |sink| {
                         sink(&snapshot::format::head(&meta, &state))?;

@@ -69,6 +69,10 @@ struct Page {
     /// Where the next one starts, if this one gets everything selected.
     next: Seq,
     truncated: Seq,
+    /// How many messages were selected.
+    selected: u64,
+    /// How many are being read.
+    run: usize,
     /// What is to be read, ascending.
     places: Vec<Place>,
     /// By ascending seq.
@@ -186,8 +190,9 @@ impl Edge {
             let entitled = entitled(stints, truncated, last);
             let limit = u64::from(query.limit).clamp(1, PAGE_ENTRIES_MAX as u64);
             let Selected { ranges, next } = select(&entitled, query.from, query.direction, limit);
+            let selected = ranges.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
             let (places, frames) = (Vec::new(), VecDeque::new());
-            session.bulk.page = Some(Page { query, next, truncated, places, frames, bytes: 0 });
+            session.bulk.page = Some(Page { query, next, truncated, selected, run: 0, places, frames, bytes: 0 });
             if let Some(Found::Page(places)) = self.ask(key, Question::Page { conversation, ranges }) {
                 self.read_page(links, key, places);
             }
@@ -204,6 +209,10 @@ impl Edge {
     /// The places are known: reads the bodies.
     pub(super) fn read_page<L: Links>(&mut self, links: &mut L, key: LinkKey, places: Vec<Place>) {
         let Some(page) = self.page(key) else { return };
+        if (places.len() as u64) < page.selected {
+            // Retention has taken some of them since.
+            return self.select_anew(links, key);
+        }
         page.places = places;
         self.read_run(links, key);
     }
@@ -216,7 +225,8 @@ impl Edge {
         }
         let backward = page.query.direction == Direction::BACKWARD;
         let begin = if backward { page.places.len().saturating_sub(HISTORY_RUN_MESSAGES) } else { 0 };
-        let positions = page.places[begin..].iter().map(|place| place.position).collect();
+        let positions: Vec<_> = page.places[begin..].iter().map(|place| place.position).collect();
+        page.run = positions.len();
         let bytes_max = if backward { usize::MAX } else { HISTORY_BYTES_MAX };
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let done = Box::new(move |entries| {
@@ -251,23 +261,33 @@ impl Edge {
         entries: Result<Vec<Entry>, ReadError>,
     ) {
         let Some(page) = self.page(key) else { return };
+        let backward = page.query.direction == Direction::BACKWARD;
         match entries {
+            // All of a run fits: it is short because one of it cannot be read.
+            Ok(entries) if backward && entries.len() < page.run => {
+                tracing::error!(?key, "a page of history could not be read from the journal");
+                self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");
+            }
             Ok(entries) => match page.take(entries) {
                 ControlFlow::Continue(()) => self.read_run(links, key),
                 ControlFlow::Break(()) => self.send_page(links, key),
             },
             // Retention was faster: the page is selected anew, above the new floor.
             Err(ReadError::Truncated { first }) if self.parts.index.truncated_through().next() >= first => {
-                let Some(session) = self.sessions.at_key(key) else { return };
-                let Some(page) = session.bulk.page.take() else { return };
-                session.bulk.queue.push_front(Asked { query: page.query, last: Position(0) });
-                self.serve_history(links, key);
+                self.select_anew(links, key);
             }
             Err(error) => {
                 tracing::error!(%error, ?key, "a page of history could not be read from the journal");
                 self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");
             }
         }
+    }
+
+    fn select_anew<L: Links>(&mut self, links: &mut L, key: LinkKey) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        let Some(page) = session.bulk.page.take() else { return };
+        session.bulk.queue.push_front(Asked { query: page.query, last: Position(0) });
+        self.serve_history(links, key);
     }
 
     fn page(&mut self, key: LinkKey) -> Option<&mut Page> {

@@ -107,6 +107,8 @@ impl Question {
                 for (first, last) in ranges {
                     let count = usize::try_from(last.0 - first.0 + 1).unwrap_or(usize::MAX);
                     lookup.places(*conversation, *first, count, &mut places)?;
+                    // Above a floor that has risen meanwhile there are as many, but not of this range.
+                    while places.pop_if(|place| place.seq > *last).is_some() {}
                 }
                 Found::Page(places)
             }

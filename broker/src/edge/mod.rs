@@ -401,6 +401,10 @@ impl Edge {
 
     fn forget(&mut self, key: LinkKey) {
         let Some(session) = self.sessions.remove(key) else { return };
+        if !self.lookups.is_empty() || !self.page_reads.is_empty() {
+            self.lookups.retain(|(of, _)| *of != key);
+            self.page_reads.retain(|(of, _)| *of != key);
+        }
         if let Some(identity) = session.identity() {
             self.interest.remove_session(identity.who.tenant, identity.who.user, key.index);
             self.parts.peers.directory.leave(identity.who.tenant, identity.who.user, self.origin(key));

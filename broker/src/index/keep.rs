@@ -147,8 +147,7 @@ impl Index {
             // So that the floors written below are of rows that are there, and the mark is beyond what is deleted.
             self.flush(work, store).map_err(|doubt| self.rebuilding_for(store, &doubt))?;
         }
-        // First, so that whoever sees a floor that rose sees this too.
-        self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
+        // Found before anything is changed: what is damaged is met here, and then nothing has happened.
         let mut raised = Vec::new();
         for chunk in self.table.chunks() {
             let mut affected = Vec::new();
@@ -165,12 +164,14 @@ impl Index {
                 }
             }
         }
-        let Some(store) = store else {
-            for (conversation, _, floor) in raised {
-                self.table.update(conversation, |entry| entry.raise_floor(floor));
-            }
-            return Ok(());
-        };
+        // All at once for whoever reads: an odd version says that some floors have risen and others not.
+        self.floors_version.fetch_add(1, Ordering::AcqRel);
+        for (conversation, _, floor) in &raised {
+            self.table.update(*conversation, |entry| entry.raise_floor(*floor));
+        }
+        self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
+        self.floors_version.fetch_add(1, Ordering::AcqRel);
+        let Some(store) = store else { return Ok(()) };
         self.write_floors(work, &store, &raised).map_err(|doubt| self.rebuilding_for(&store, &doubt))
     }
 
@@ -179,7 +180,6 @@ impl Index {
         for (conversation, _, floor) in raised {
             let row = store.row(*conversation)?.ok_or(Doubt::Row(*conversation))?;
             store.put_row(*conversation, &Row { last: row.last, floor: *floor })?;
-            self.table.update(*conversation, |entry| entry.raise_floor(*floor));
         }
         store.commit(&self.mark(work, work.flushed_through))?;
         raised.iter().try_for_each(|(conversation, old, floor)| store.remove_blocks(*conversation, *old, floor.0))
@@ -190,13 +190,13 @@ impl Index {
         LookupError::Rebuilding
     }
 
-    /// Every conversation of a store, as it lies there.
-    pub(super) fn load_rows(&self, store: &Store) -> Result<Position, Doubt> {
-        let mut last = Position(0);
+    /// Every conversation of a store, as it lies there; returns the last message's position, and that of the highest floor.
+    pub(super) fn load_rows(&self, store: &Store) -> Result<(Position, Position), Doubt> {
+        let (mut last, mut floor) = (Position(0), Position(0));
         store.rows(|conversation, row| {
-            last = last.max(row.last.1);
+            (last, floor) = (last.max(row.last.1), floor.max(row.floor.1));
             self.table.update(conversation, |entry| *entry = Entry::on_disk(row.last, row.floor));
         })?;
-        Ok(last)
+        Ok((last, floor))
     }
 }

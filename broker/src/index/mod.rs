@@ -86,6 +86,8 @@ pub struct Index {
     /// Every message up to this position is in the table.
     reached: AtomicU64,
     truncated_through: AtomicU64,
+    /// Odd while floors rise.
+    floors_version: AtomicU64,
     /// `None` while it is rebuilt, and for an index in memory alone.
     store: ArcSwapOption<Store>,
     rebuilding: AtomicBool,
@@ -120,6 +122,7 @@ impl Index {
             options,
             reached: AtomicU64::new(0),
             truncated_through: AtomicU64::new(0),
+            floors_version: AtomicU64::new(0),
             store: ArcSwapOption::empty(),
             rebuilding: AtomicBool::new(false),
             unflushed: AtomicU64::new(0),
@@ -194,6 +197,12 @@ impl Index {
     /// What the last [`Index::truncate`] said; 0 without one.
     pub fn truncated_through(&self) -> Position {
         Position(self.truncated_through.load(Ordering::Acquire))
+    }
+
+    /// Which floors these are: what was read of several conversations belongs together only if this was even and the same
+    /// before and after. `None` while they rise.
+    pub fn floors_version(&self) -> Option<u64> {
+        Some(self.floors_version.load(Ordering::Acquire)).filter(|version| version.is_multiple_of(2))
     }
 
     /// Who wrote a message, if it is in memory.

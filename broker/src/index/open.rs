@@ -30,7 +30,7 @@ impl Follow for &Index {
             self.begin_anew(&mut work, directory);
         }
         let truncated = Position(journal.first.0 - 1);
-        work.floors_due = self.truncated_through.fetch_max(truncated.0, Ordering::AcqRel) < truncated.0;
+        work.floors_due |= self.truncated_through.fetch_max(truncated.0, Ordering::AcqRel) < truncated.0;
         self.reach(work.flushed_through);
         work.flushed_through
     }
@@ -141,8 +141,10 @@ impl Index {
             if mark.flushed_through.next() < journal.first {
                 return Err(Doubt::Behind { through: mark.flushed_through, first: journal.first });
             }
-            let last = self.load_rows(&store)?;
-            self.truncated_through.fetch_max(mark.truncated_through.0, Ordering::AcqRel);
+            let (last, floor) = self.load_rows(&store)?;
+            // A truncation that did not end has brought some floors to disk and others not.
+            work.floors_due = floor > mark.truncated_through;
+            self.truncated_through.fetch_max(mark.truncated_through.max(floor).0, Ordering::AcqRel);
             work.flushed_through = mark.flushed_through;
             // A flush that did not end has brought some messages from beyond its mark to disk.
             work.kept_after = mark.flushed_through.max(last);

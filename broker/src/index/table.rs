@@ -50,9 +50,11 @@ impl Table {
 
     /// Looks at a conversation; at an empty one if there is none.
     pub(super) fn read<R>(&self, conversation: ConversationId, look: impl FnOnce(&Entry) -> R) -> R {
-        let (level, chunk, at) = place(conversation);
-        let chunk = self.levels[level].get().map(|chunks| chunks[chunk].read().expect(LOCK));
-        let entry = chunk.as_ref().and_then(|entries| entries.get(at));
+        // Clients ask for whatever they like.
+        let place = place(conversation);
+        let chunks = place.and_then(|(level, chunk, _)| Some((self.levels[level].get()?, chunk)));
+        let chunk = chunks.map(|(chunks, chunk)| chunks[chunk].read().expect(LOCK));
+        let entry = chunk.as_ref().zip(place).and_then(|(entries, (_, _, at))| entries.get(at));
         match entry {
             Some(entry) => look(entry),
             None => look(&Entry::default()),
@@ -61,7 +63,7 @@ impl Table {
 
     /// Changes a conversation.
     pub(super) fn update<R>(&self, conversation: ConversationId, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let (level, chunk, at) = place(conversation);
+        let (level, chunk, at) = place(conversation).expect("a shard gives out no such ordinal");
         let chunks = self.levels[level].get_or_init(|| (0..1usize << level).map(|_| Chunk::default()).collect());
         let mut entries = chunks[chunk].write().expect(LOCK);
         if entries.len() <= at {
@@ -144,13 +146,12 @@ impl ChunkOf<'_> {
     }
 }
 
-/// Level, chunk of the level, entry of the chunk.
-fn place(conversation: ConversationId) -> (usize, usize, usize) {
-    let ordinal = usize::try_from(conversation.ordinal()).expect("ordinals have 48 bits");
+/// Level, chunk of the level, entry of the chunk; `None` for an ordinal that no shard gives out.
+fn place(conversation: ConversationId) -> Option<(usize, usize, usize)> {
+    let ordinal = usize::try_from(conversation.ordinal()).ok()?;
     let chunk = ordinal / CHUNK_ENTRIES + 1;
     let level = chunk.ilog2() as usize;
-    assert!(level < LEVELS, "{conversation} has an ordinal that no shard gives out");
-    (level, chunk - (1 << level), ordinal % CHUNK_ENTRIES)
+    (level < LEVELS).then(|| (level, chunk - (1 << level), ordinal % CHUNK_ENTRIES))
 }
 
 #[cfg(test)]
@@ -182,7 +183,9 @@ mod tests {
         }
         found.sort_unstable();
         assert_eq!(found, (1..).zip(ordinals.map(id)).collect::<Vec<_>>());
-        assert_eq!(table.read(id(70_000_000), |entry| entry.last), Default::default());
+        for nobodys in [70_000_000, (1 << 40) - 256, (1 << 48) - 1] {
+            assert_eq!(table.read(id(nobodys), |entry| entry.last), Default::default());
+        }
     }
 
     #[test]

@@ -210,4 +210,9 @@ impl Segments {
         let ended = list.get(1).is_some_and(|second| second.first <= keep_from);
         ended.then(|| list.remove(0))
     }
+
+    /// Puts back what [`Segments::pop_before`] gave.
+    pub(crate) fn push_back_oldest(&self, segment: Arc<Segment>) {
+        self.list.write().expect(LOCK).insert(0, segment);
+    }
 }

@@ -46,11 +46,15 @@ impl Upkeep {
     /// them, and that the index knows.
     ///
     /// # Errors
-    /// The system's. The segments tried so far are out of reach for readers; the rest is untouched.
+    /// The system's. The segments removed so far are out of reach for readers; the rest is untouched.
     pub fn truncate(&self, keep_from: Position) -> io::Result<usize> {
         let mut removed = 0;
         while let Some(segment) = self.segments.pop_before(keep_from) {
-            self.segments.storage.remove(&segment.name())?;
+            if let Err(error) = self.segments.storage.remove(&segment.name()) {
+                // It is the first to be tried again: an older segment that survives a younger one would be a gap.
+                self.segments.push_back_oldest(segment);
+                return Err(error);
+            }
             // One at a time: an older segment that survives a younger one would be a gap.
             self.segments.storage.sync_directory()?;
             removed += 1;

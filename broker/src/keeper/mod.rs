@@ -224,10 +224,10 @@ impl Keeper {
     /// # Errors
     /// [`KeepError`].
     pub fn turn(&mut self) -> Result<(), KeepError> {
-        if self.is_due()? {
-            self.take()?;
-        }
-        self.retain().map(drop)
+        let taken = self.is_due().and_then(|due| if due { self.take().map(drop) } else { Ok(()) });
+        // Also when no snapshot could be taken: the older ones cover what they cover, and a full disk needs the room.
+        let retained = self.retain().map(drop);
+        taken.and(retained)
     }
 
     fn is_due(&mut self) -> Result<bool, KeepError> {
@@ -270,7 +270,10 @@ impl Keeper {
             self.rest(Duration::ZERO)?;
         }
         written?;
-        self.generations = snapshot::prune(storage)?;
+        // Taken at the head, so it is the newest; one of the same position was written over.
+        self.generations.retain(|position| *position < through);
+        self.generations.push(through);
+        self.generations = snapshot::prune(storage, &self.generations)?;
         (self.newest_time, self.counted_bytes, self.parts.uncovered_bytes) = (time, counted_bytes, 0);
         tracing::info!(position = %through, from = %base, bytes = state.len(), "snapshot taken");
         Ok(through)

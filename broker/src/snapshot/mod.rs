@@ -137,20 +137,20 @@ pub fn set_aside(storage: &dyn Storage, position: Position) -> io::Result<String
     Ok(aside)
 }
 
-/// Removes all snapshots but the newest [`GENERATIONS`]; returns the positions of those that are left, ascending.
+/// Removes all of these snapshots, which are known to be good and ascend, but the newest [`GENERATIONS`]; returns those that are
+/// left. What else lies there, of another history or another version, is neither counted nor touched.
 ///
 /// # Errors
 /// The system's; some may be left that should have gone.
-pub fn prune(storage: &dyn Storage) -> io::Result<Vec<Position>> {
-    let mut positions = list(storage)?;
-    let kept = positions.split_off(positions.len().saturating_sub(GENERATIONS));
-    for position in &positions {
+pub fn prune(storage: &dyn Storage, good: &[Position]) -> io::Result<Vec<Position>> {
+    let (old, kept) = good.split_at(good.len().saturating_sub(GENERATIONS));
+    for position in old {
         storage.remove(&file_name(*position))?;
     }
-    if !positions.is_empty() {
+    if !old.is_empty() {
         storage.sync_directory()?;
     }
-    Ok(kept)
+    Ok(kept.to_vec())
 }
 
 /// The canonical bytes of a shard's state.

@@ -29,6 +29,9 @@ mod plan;
 pub(super) use plan::skips;
 pub use plan::{Plan, PlanBounds, Skip, plan};
 
+/// The smallest `Deliver`: no slice holds more of them.
+const FRAME_BYTES_MIN: usize = 49;
+
 /// Where a session's own reading stands.
 #[derive(Debug)]
 pub(super) struct CatchUp {
@@ -52,8 +55,8 @@ pub(super) struct CatchUp {
     bodies: VecDeque<Entry>,
     /// A read is under way.
     reading: bool,
-    /// A question to the index is under way.
-    asking: bool,
+    /// A question to the index is under way, asked when the floors had this version.
+    asking: Option<u64>,
     /// The edge missed signals: the user's stints are asked for anew.
     pub(super) attaching: bool,
     /// Stands in the list of sessions that can take a slice.
@@ -74,7 +77,7 @@ impl CatchUp {
             horizon: None,
             bodies: VecDeque::new(),
             reading: false,
-            asking: false,
+            asking: None,
             attaching: false,
             queued: false,
         }
@@ -99,7 +102,7 @@ impl CatchUp {
 
     /// Whether something else will go on with it.
     fn waits(&self) -> bool {
-        self.reading || self.asking || self.attaching
+        self.reading || self.asking.is_some() || self.attaching
     }
 
     /// Queues frames that name what does not come, to be told to a device that was sent everything up to `sent`.
@@ -117,6 +120,8 @@ enum Next {
     Nothing,
     /// The index is asked.
     Asking,
+    /// Retention is at work: again a little later.
+    Later,
 }
 
 /// What a slice holds.
@@ -179,6 +184,7 @@ impl Edge {
             Next::Ready => {}
             Next::Nothing => return self.turn_live(links, key),
             Next::Asking => return Slice::Waits,
+            Next::Later => return Slice::Later,
         }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
@@ -202,7 +208,10 @@ impl Edge {
             wide_positions_max: self.limits.plan_positions_wide_max,
         };
         loop {
-            self.name_gone(key);
+            let Some(floors) = self.parts.index.floors_version() else { return Next::Later };
+            if !self.name_gone(key, floors) {
+                return Next::Later;
+            }
             let Some(session) = self.sessions.at_key(key) else { return Next::Nothing };
             let Some(who) = session.identity().map(|identity| identity.who) else { return Next::Nothing };
             let Feed::CatchingUp(catch_up) = &mut session.feed else { return Next::Nothing };
@@ -221,31 +230,37 @@ impl Edge {
                 Some(newest) => Question::Skips { stints, next, through, newest },
                 None => Question::Plan { stints, skips: catch_up.skips.clone(), next, through, bounds },
             };
-            catch_up.asking = true;
+            catch_up.asking = Some(floors);
             let Some(found) = self.ask(key, question) else { return Next::Asking };
             self.take_answer(key, found);
         }
     }
 
-    /// What retention took, and what the shard has forgotten, is named before anything that lies behind it.
-    fn name_gone(&mut self, key: LinkKey) {
+    /// What retention took, and what the shard has forgotten, is named before anything that lies behind it. False if the floors
+    /// have risen meanwhile: nothing was named by them.
+    fn name_gone(&mut self, key: LinkKey, floors: u64) -> bool {
         // Beyond `seen` the edge does not know yet who was entitled to what.
         let floor = self.parts.index.truncated_through().min(self.seen);
-        let Some(session) = self.sessions.at_key(key) else { return };
-        let Some(who) = session.identity().map(|identity| identity.who) else { return };
+        let Some(session) = self.sessions.at_key(key) else { return true };
+        let Some(who) = session.identity().map(|identity| identity.who) else { return true };
         let sent = session.inbox.sent;
-        let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
-        let Some(known) = self.interest.user(who.tenant, who.user) else { return };
+        let Feed::CatchingUp(catch_up) = &mut session.feed else { return true };
+        let Some(known) = self.interest.user(who.tenant, who.user) else { return true };
         if catch_up.named_changes != known.forgotten_changes {
             catch_up.named_changes = known.forgotten_changes;
             catch_up.name(plan::forgotten(known, catch_up.next), sent);
         }
         if floor >= catch_up.next && floor > catch_up.named_floor {
+            let gone = plan::truncations(&self.parts.index, known, catch_up.next);
+            if self.parts.index.floors_version() != Some(floors) {
+                return false;
+            }
             catch_up.named_floor = floor;
-            catch_up.name(plan::truncations(&self.parts.index, known, catch_up.next), sent);
+            catch_up.name(gone, sent);
             catch_up.next = floor.next();
             catch_up.forget_plan();
         }
+        true
     }
 
     /// An answer of the index to [`Edge::find_next`]; one that came too late for its question is let go.
@@ -253,7 +268,9 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return };
         let sent = session.inbox.sent;
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
-        if !std::mem::take(&mut catch_up.asking) {
+        // Floors that rose while it was asked may have hidden what was there before: it is asked again, and named first.
+        let asked = catch_up.asking.take();
+        if asked.is_none() || asked != self.parts.index.floors_version() {
             return;
         }
         match found {
@@ -366,7 +383,8 @@ impl Edge {
         let ring = self.parts.ring.clone();
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return Slice::Waits };
-        let positions = catch_up.plan.iter().copied().take_while(|position| ring.find(*position).is_none()).collect();
+        let planned = catch_up.plan.iter().copied().take(self.limits.slice_bytes_max / FRAME_BYTES_MIN + 1);
+        let positions = planned.take_while(|position| ring.find(*position).is_none()).collect();
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let request = ReadRequest {
             positions,

@@ -240,6 +240,35 @@ fn a_conversation_that_is_ahead_is_seen_at_the_start() {
     });
 }
 
+#[test]
+fn a_truncation_that_was_cut_short_is_brought_to_its_end_at_the_next_start() {
+    let mut world = world();
+    let through = world.kept(1)[20];
+    {
+        // Its row is on disk; the mark, and the rows of the others, are not.
+        let store = world.index.store.load_full().unwrap();
+        let last = store.row(group(1)).unwrap().unwrap().last;
+        store.put_row(group(1), &Row { last, floor: (through.seq, through.position) }).unwrap();
+    }
+    world.restart();
+    assert!(set_aside(&world).is_empty());
+    assert_eq!(world.index.truncated_through(), through.position, "so that whoever is behind is told");
+    for nth in 0..GROUPS {
+        let gone = world.kept(nth).iter().filter(|place| place.position <= through.position).last();
+        if let Some(gone) = gone {
+            assert_eq!(world.index.floor(group(nth)), (gone.seq, gone.position), "group {nth}");
+        }
+    }
+}
+
+#[test]
+fn floors_rise_together() {
+    let world = world();
+    let before = world.index.floors_version().expect("nobody truncates");
+    world.index.truncate(Position(world.head() - 5)).unwrap();
+    assert!(world.index.floors_version().expect("nobody truncates any more") > before);
+}
+
 fn check_mark(change: impl Fn(&mut Mark)) {
     check_at_restart(|world, store| {
         let work = world.index.lock();
