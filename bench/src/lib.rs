@@ -10,6 +10,7 @@ use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::publish::Publish;
 
 pub mod group;
+pub mod index;
 pub mod record;
 pub mod sink;
 pub mod stage;
