@@ -200,8 +200,7 @@ impl Server {
         let index = Arc::new(options.open_index());
         let (Store { shard, opened, .. }, keeps) = open_store(&options, storage.clone(), &index)?;
         let endpoints = bind(&options, shard.last_time())?;
-        let edges = endpoints.len();
-        let address = endpoints[0].local_address();
+        let (address, edges) = (endpoints[0].local_address(), endpoints.len());
         let bodies = start_readers(&opened.reader)?;
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();

@@ -62,7 +62,10 @@ pub fn check(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
 fn data(path: &Path) -> Finding {
     let shown = path.display();
     // The nearest that exists: what is missing below it is made at the start.
-    let Some(existing) = path.ancestors().find(|ancestor| ancestor.exists()) else {
+    // The last ancestor of a relative path is empty, and means where we are.
+    let here = |ancestor: &'_ Path| ancestor.as_os_str().is_empty();
+    let mut ancestors = path.ancestors().map(|ancestor| if here(ancestor) { Path::new(".") } else { ancestor });
+    let Some(existing) = ancestors.find(|ancestor| ancestor.exists()) else {
         return found("data", Verdict::Bad, format!("{shown}: nothing of this path exists: name another directory"));
     };
     if !existing.is_dir() {
@@ -198,6 +201,8 @@ mod tests {
 
     #[test]
     fn directories_and_addresses_are_tried() {
+        let relative = |config: &mut Config| config.data = "not-there".into();
+        check_after(relative, "data", Verdict::Good, "will be made");
         let file = |config: &mut Config| config.data = config.tls.key.join("below");
         check_after(file, "data", Verdict::Bad, "is no directory");
         let elsewhere = |config: &mut Config| config.listen = ([192, 0, 2, 1], 4455).into();

@@ -254,7 +254,7 @@ fn a_truncation_that_was_cut_short_is_brought_to_its_end_at_the_next_start() {
     assert!(set_aside(&world).is_empty());
     assert_eq!(world.index.truncated_through(), through.position, "so that whoever is behind is told");
     for nth in 0..GROUPS {
-        let gone = world.kept(nth).iter().filter(|place| place.position <= through.position).last();
+        let gone = world.kept(nth).iter().rfind(|place| place.position <= through.position);
         if let Some(gone) = gone {
             assert_eq!(world.index.floor(group(nth)), (gone.seq, gone.position), "group {nth}");
         }
