@@ -39,7 +39,9 @@ fn main() -> io::Result<()> {
     let start = SystemClock.wall();
     drop(writer);
     writeln!(out, "last flush: {} ms", since(start))?;
+    let start = SystemClock.wall();
     drop(index);
+    writeln!(out, "closed in {} ms", since(start))?;
     let size: u64 = sizes(&path)?;
     writeln!(out, "on disk: {size} bytes, {:.1} a message", size as f64 / count as f64)?;
     let before = resident()?;

@@ -30,25 +30,25 @@ pub(super) struct Work {
     pub(super) over: bool,
 }
 
-/// Writes what is in a table and not on disk.
-pub(super) fn write_out(table: &Table, store: &Store) -> Result<(), Doubt> {
+/// Writes what is in a table and not on disk up to a position, and perhaps some of what is beyond.
+pub(super) fn write_out(table: &Table, store: &Store, through: Position) -> Result<(), Doubt> {
     for chunk in table.chunks() {
-        loop {
+        let mut next = Some(0);
+        while let Some(place) = next {
             let mut room = BLOCKS_A_HOLD;
             let mut dirty: Vec<(ConversationId, Unflushed)> = Vec::new();
-            chunk.for_each(|conversation, entry| {
-                if let Some(unflushed) = entry.unflushed(room) {
+            // A conversation that is appended to meanwhile is not waited for: the bound is the position.
+            next = chunk.look_from(place, |conversation, entry| {
+                if let Some(unflushed) = entry.unflushed(through, room) {
                     room -= unflushed.blocks.len();
                     dirty.push((conversation, unflushed));
                 }
+                room > 0
             });
             for (conversation, Unflushed { blocks, last, floor }) in &dirty {
                 store.put_blocks(*conversation, *floor, blocks)?;
                 store.put_row(*conversation, &Row { last: *last, floor: *floor })?;
                 table.update(*conversation, |entry| entry.set_flushed(last.0));
-            }
-            if room > 0 {
-                break;
             }
         }
     }
@@ -89,7 +89,7 @@ impl Index {
         if through == work.flushed_through {
             return Ok(());
         }
-        write_out(&self.table, store)?;
+        write_out(&self.table, store, through)?;
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;
         self.flushes.fetch_add(1, Ordering::Relaxed);

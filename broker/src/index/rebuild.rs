@@ -55,7 +55,7 @@ impl Index {
         // Retention does not go on while the index is rebuilt, so the journal is all there.
         let _ = flow?;
         failed?;
-        write_out(&table, &store)?;
+        write_out(&table, &store, through)?;
         self.take_over(&table, &store)?;
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;
@@ -117,7 +117,7 @@ impl Build<'_> {
             }
         }
         if self.table.messages_bytes() > self.index.room() / REBUILD_SHARE {
-            write_out(self.table, self.store)?;
+            write_out(self.table, self.store, self.through)?;
             for chunk in self.table.chunks() {
                 chunk.for_each_mut(|_, entry: &mut Entry| entry.drop_through(self.through));
             }

@@ -115,6 +115,18 @@ pub(super) struct ChunkOf<'a> {
 }
 
 impl ChunkOf<'_> {
+    /// Looks at the conversations from a place of the chunk on, under one lock, until `look` says that it is enough: `false`
+    /// for the one it stopped at, with its place as the result. `None`: it has seen them all.
+    pub(super) fn look_from(
+        &self,
+        place: usize,
+        mut look: impl FnMut(ConversationId, &Entry) -> bool,
+    ) -> Option<usize> {
+        let entries = self.read();
+        let rest = entries.iter().enumerate().skip(place);
+        rest.map(|(at, entry)| (at, look(self.conversation(at), entry))).find(|(_, go_on)| !go_on).map(|(at, _)| at)
+    }
+
     /// Looks at each conversation in turn, under one lock.
     pub(super) fn for_each(&self, mut look: impl FnMut(ConversationId, &Entry)) {
         for (at, entry) in self.read().iter().enumerate() {

@@ -151,11 +151,12 @@ impl Entry {
         self.tail.as_ref().map_or(self.last.0, |tail| tail.flushed)
     }
 
-    /// Copies of the blocks with the next messages that have to go to disk, at most `blocks_max`.
-    pub(super) fn unflushed(&self, blocks_max: usize) -> Option<Unflushed> {
+    /// Copies of the blocks with the next messages that have to go to disk: of those up to a position, at most `blocks_max`.
+    pub(super) fn unflushed(&self, through: Position, blocks_max: usize) -> Option<Unflushed> {
         let tail = self.tail.as_ref().filter(|_| self.is_dirty())?;
         let skip = tail.older.partition_point(|block| block.next_seq() <= tail.flushed.next());
-        let blocks: Vec<_> = tail.blocks().skip(skip).take(blocks_max).cloned().collect();
+        let blocks = tail.blocks().skip(skip).take_while(|block| block.before() < through);
+        let blocks: Vec<_> = blocks.take(blocks_max).cloned().collect();
         let end = blocks.last()?;
         let last = (Seq(end.next_seq().0 - 1), end.last_position());
         Some(Unflushed { blocks, last, floor: self.floor })
@@ -287,14 +288,16 @@ mod tests {
     #[test]
     fn what_is_not_on_disk_is_handed_out_once() {
         let mut entry = entry(300);
-        let lasts = |entry: &Entry| entry.unflushed(2).map(|unflushed| (unflushed.blocks.len(), unflushed.last));
+        let lasts = |entry: &Entry| {
+            entry.unflushed(Position(9_999), 2).map(|unflushed| (unflushed.blocks.len(), unflushed.last))
+        };
         assert_eq!(lasts(&entry), Some((2, (Seq(256), Position(768)))));
         entry.set_flushed(Seq(256));
         assert_eq!(lasts(&entry), Some((1, (Seq(300), Position(900)))));
         entry.set_flushed(Seq(300));
         assert_eq!(lasts(&entry), None);
         entry.append(Seq(301), Position(1000), UserId(1)).unwrap();
-        assert_eq!(entry.unflushed(9).unwrap().blocks[0].first(), Seq(257));
+        assert_eq!(entry.unflushed(Position(1_000), 9).unwrap().blocks[0].first(), Seq(257));
     }
 
     #[test]

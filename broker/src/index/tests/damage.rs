@@ -106,7 +106,7 @@ proptest! {
         world.flush(usize::MAX);
         world.publish(4, after);
         // A flush that does not come to its end.
-        write_out(&world.index.table, &world.index.store.load_full().unwrap()).unwrap();
+        write_out(&world.index.table, &world.index.store.load_full().unwrap(), Position(world.head())).unwrap();
         let killed = world.directory.path().join("killed");
         copy(&world.index_directory(), &killed);
         world.restart_after(|directory| {
