@@ -17,12 +17,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq, ShardId};
 
 use super::block::{Block, BlockFault, aligned, checksum, key};
 use super::doubt::Doubt;
 use super::tail::End;
+
+/// How long a store that was dropped in this process may take to let go of its files, 10 s, and how often that is looked at.
+const LOCK_TRIES: usize = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 const VERSION: u8 = 1;
 
@@ -67,7 +72,7 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<(Self, Option<Mark>), Doubt> {
         caught(|| {
             let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-            let db = config.open()?;
+            let db = open_when_free(&config)?;
             let trees = Trees { rows: db.open_tree("rows")?, blocks: db.open_tree("blocks")?, db };
             let recovered = trees.db.was_recovered() && !(trees.rows.is_empty() && trees.blocks.is_empty());
             let mark = trees.db.get(MARK)?;
@@ -194,6 +199,20 @@ impl Drop for Store {
             catch_unwind(AssertUnwindSafe(|| drop(trees))).ok();
         }
     }
+}
+
+/// Opens the files once nobody holds them. The data directory is this process's alone, so whoever does is a store that was
+/// dropped here: sled's threads let go of its lock a moment after it.
+fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCK_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 /// A call to sled, with its panics as doubts.

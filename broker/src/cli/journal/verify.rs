@@ -16,6 +16,9 @@ use super::super::out::{Look, Out};
 /// Check every checksum of the journal and its snapshots
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Example:
+  carillon journal verify --data /var/lib/carillon
+
 Each damaged place is named with file, byte and the positions that are lost there. Nothing is changed. A torn tail is no
 damage: a crash, or a broker that writes, leaves one, and the next start cuts it.
 
