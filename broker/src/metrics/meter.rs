@@ -30,7 +30,7 @@ impl Counter {
     }
 }
 
-/// Counts by error code. Codes from [`CODES`] on are counted under the last one.
+/// Counts by error code. Codes from `CODES` on are counted under the last one.
 #[derive(Debug)]
 pub struct CodeCounts([Counter; CODES]);
 
