@@ -59,7 +59,9 @@ impl Renewal {
         let certificate = self.presented.replace(&self.tls.certificate, &self.tls.key);
         match &certificate {
             Ok(()) => {
-                tracing::info!(ends_at_s = self.presented.ends_at_s(), "new connections see the certificate anew")
+                let ends_at = self.presented.ends_at_s().and_then(|s| jiff::Timestamp::from_second(s).ok());
+                let ends_at = ends_at.map_or("unknown".to_owned(), |time| time.to_string());
+                tracing::info!(ends_at, "new connections see the certificate anew")
             }
             Err(error) => {
                 tracing::error!(error = %Causes(error), "the new certificate is refused; the old one is presented on");

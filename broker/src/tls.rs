@@ -92,6 +92,11 @@ impl Presented {
     pub fn ends_at_s(&self) -> Option<i64> {
         validity::ends_at_s(self.0.load().end_entity_cert().ok()?)
     }
+
+    /// Whether the broker's own certificate is one of an authority, which clients refuse.
+    pub fn is_authority(&self) -> bool {
+        self.0.load().end_entity_cert().is_ok_and(|certificate| validity::is_authority(certificate))
+    }
 }
 
 impl fmt::Debug for Presented {
