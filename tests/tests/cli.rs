@@ -257,6 +257,15 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_refused_and_not_taken_for_silence() {
+    let desk = Desk::new(&[]);
+    for (name, value) in [("CARILLON_LOG", "debugg"), ("CARILLON_LOG_FORMAT", "xml")] {
+        let output = desk.command(&["sub", "--user", "alice"]).env(name, value).output().unwrap();
+        check(&output, 2, name);
+    }
+}
+
+#[test]
 fn each_shell_gets_completions_that_know_the_subcommands() {
     let desk = Desk::new(&[]);
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

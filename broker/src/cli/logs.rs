@@ -6,10 +6,11 @@
 use std::env;
 use std::io::{self, Stderr, Write};
 
-use carillon::config::LogFormat;
+use carillon::config::{LogFormat, log_filter};
 use carillon::report::{escape, escape_json};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::failure::Failure;
 
 /// What decides which lines are written, in the syntax of `tracing-subscriber`: `info`, `carillon=debug,warn`…
 const LEVEL_VARIABLE: &str = "CARILLON_LOG";
@@ -17,13 +18,17 @@ const LEVEL_VARIABLE: &str = "CARILLON_LOG";
 /// `text` or `json`.
 const FORMAT_VARIABLE: &str = "CARILLON_LOG_FORMAT";
 
-/// Starts the log, unless `CARILLON_LOG` and `CARILLON_LOG_FORMAT` say otherwise.
-pub(crate) fn start(level: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_env(LEVEL_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
-    let format = match env::var(FORMAT_VARIABLE).as_deref() {
-        Ok("json") => LogFormat::Json,
-        Ok("text") => LogFormat::Text,
-        _ => format,
+/// Starts the log. What `CARILLON_LOG` and `CARILLON_LOG_FORMAT` say goes before the arguments.
+pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let wrong = |name: &str, why: String| Failure::usage(format!("{name} in the environment: {why}"));
+    let level = variable(LEVEL_VARIABLE).unwrap_or_else(|| level.to_owned());
+    let filter = log_filter(&level).map_err(|why| wrong(LEVEL_VARIABLE, why))?;
+    let format = match variable(FORMAT_VARIABLE).as_deref() {
+        Some("json") => LogFormat::Json,
+        Some("text") => LogFormat::Text,
+        Some(other) => return Err(wrong(FORMAT_VARIABLE, format!("{other:?} is neither text nor json"))),
+        None => format,
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Escaped(format));
     // Only a second start in one process fails, and the first one serves.
@@ -31,6 +36,7 @@ pub(crate) fn start(level: &str, format: LogFormat) {
         LogFormat::Text => log.try_init().ok(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init().ok(),
     };
+    Ok(())
 }
 
 /// Makes the writers of lines.

@@ -137,11 +137,8 @@ impl Command {
 /// Runs the command of the process's arguments.
 pub(crate) fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
-    if let Some(level) = command.log_level(verbose) {
-        logs::start(level, LogFormat::Text);
-    }
-    let done = run(command);
-    match done {
+    let logs = command.log_level(verbose).map_or(Ok(()), |level| logs::start(level, LogFormat::Text));
+    match logs.and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(report) = failure.report(verbose) {

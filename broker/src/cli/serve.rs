@@ -52,7 +52,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let config = load(&args.config)?;
-    logs::start(&config.log.level, config.log.format);
+    logs::start(&config.log.level, config.log.format)?;
     let unusable = |error: tls::TlsError| Failure::caused(Exit::Usage, Causes(&error).to_string(), error);
     let presented = Presented::load(&config.tls.certificate, &config.tls.key).map_err(unusable)?;
     let token_keys = config.tokens.keys.iter().map(|path| tls::token_key(path)).collect::<Result<_, _>>();

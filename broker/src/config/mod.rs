@@ -19,6 +19,7 @@ use thiserror::Error;
 
 pub use check::{Finding, Verdict, check};
 pub use keep::{Journal, Retention, Snapshots};
+pub use value::log_filter;
 
 /// Edge threads at most: what connection ids can name.
 pub const EDGES_MAX: usize = 64;

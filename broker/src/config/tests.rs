@@ -40,7 +40,9 @@ fn errors_name_the_line_and_the_remedy() {
     check(&format!("listen = \"nowhere\"\n{GOOD}"), 1, "\"nowhere\" is no address: give IP and port");
     check(&format!("{GOOD}[http]\nlisten = \":80\"\n"), 8, "give IP and port");
     check(&format!("{GOOD}[http]\nport = 80\n"), 8, "unknown field `port`, expected `listen`");
-    check(&format!("{GOOD}[log]\nlevel = \"a=b=c\"\n"), 8, "is no log level");
+    for level in ["a=b=c", "debugg", "", "warn,", "carillon=debug,warm"] {
+        check(&format!("{GOOD}[log]\nlevel = \"{level}\"\n"), 8, "is no log level");
+    }
     check(&format!("{GOOD}[log]\nformat = \"xml\"\n"), 8, "expected `text` or `json`");
     check(&format!("{GOOD}[network]\nidle_timeout_ms = 10\n"), 8, "give 5000 to 600000");
     check(&format!("{GOOD}[network\n"), 7, "expected");

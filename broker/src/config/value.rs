@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// An integer within bounds.
 pub(super) fn between<'de, const LOW: u64, const HIGH: u64, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -68,10 +69,21 @@ pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pa
 /// What `tracing-subscriber` understands.
 pub(super) fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    match EnvFilter::try_new(&text) {
-        Ok(_) if !text.is_empty() => Ok(text),
-        _ => Err(D::Error::custom(format!(
+    log_filter(&text).map(|_| text).map_err(D::Error::custom)
+}
+
+/// What a log level means: a level, or levels of parts.
+///
+/// # Errors
+/// What is wrong, and what to write. A lone word that is no level is an error too, which `tracing-subscriber` by itself takes
+/// for the name of a part that alone is logged.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    // An empty text would mean `error` to the parser of levels.
+    let level = |part: &str| part.contains(['=', '[']) || !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let filter = text.split(',').map(str::trim).all(level).then(|| EnvFilter::try_new(text).ok()).flatten();
+    filter.ok_or_else(|| {
+        format!(
             "{text:?} is no log level: give error, warn, info, debug or trace, or parts as in \"carillon=debug,warn\""
-        ))),
-    }
+        )
+    })
 }
