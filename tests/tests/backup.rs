@@ -1,5 +1,6 @@
 //! A backup of a broker that serves, and what clients meet when it is restored.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -126,6 +127,9 @@ async fn nothing_is_overwritten_and_a_damaged_backup_is_refused() {
     };
     refused(carillon(&["backup", "--data", text(directory.path()), "--to", text(&to)]).await, 2, "holds no journal");
     json(&carillon(&["backup", "--json", "--data", text(&data), "--to", text(&to)]).await);
+    for made in [&to, &to.join("journal")] {
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+    }
     refused(carillon(&["backup", "--data", text(&data), "--to", text(&to)]).await, 2, "not empty");
     refused(carillon(&["restore", "--from", text(&to), "--data", text(&data)]).await, 2, "not empty");
     refused(carillon(&["restore", "--from", text(&data), "--data", text(&elsewhere)]).await, 2, "no manifest");

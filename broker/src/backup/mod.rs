@@ -10,8 +10,9 @@
 //! - A restored journal has a new incarnation: a cursor of the old one may be ahead of it, and is answered as such.
 //! - Nothing is overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use carillon_protocol::ids::Position;
@@ -146,11 +147,16 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Backup
 
 /// Makes a directory, which may be there if it is empty.
 fn empty_directory(path: &Path) -> Result<(), BackupError> {
-    fs::create_dir_all(path).map_err(failed("make", path))?;
+    private_directory(path)?;
     match fs::read_dir(path).map_err(failed("list", path))?.next() {
         None => Ok(()),
         Some(_) => Err(BackupError::Taken(path.to_owned())),
     }
+}
+
+/// Makes a directory that only its owner can look into: messages lie in it. One that is there is left as it is.
+fn private_directory(path: &Path) -> Result<(), BackupError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))
 }
 
 fn sync_directory(path: &Path) -> Result<(), BackupError> {

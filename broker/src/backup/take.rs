@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use carillon_protocol::ids::{Incarnation, Position, ShardId, Timestamp};
 
 use super::{
-    BackupError, BackupFile, BackupProgress, FORMAT, Manifest, empty_directory, failed, reaches, sync_directory,
+    BackupError, BackupFile, BackupProgress, FORMAT, Manifest, empty_directory, failed, private_directory, reaches,
+    sync_directory,
 };
 use crate::journal::{ObservedStorage, Storage, Walk, segment_file_name, segment_file_position};
 use crate::snapshot;
@@ -45,7 +46,7 @@ pub fn take(
     let storage = ObservedStorage::new(&staging.path);
     let Some(walk) = Walk::of(&storage)? else { return Err(BackupError::Nothing(data.to_owned())) };
     let target = to.join("journal");
-    fs::create_dir(&target).map_err(failed("make", &target))?;
+    private_directory(&target)?;
     let mut copy = Copy { target, files: Vec::new(), bytes: 0, bytes_all: staging.bytes(&storage)?, progress };
     let mut head = Position(0);
     for (nth, first) in walk.segments().iter().enumerate() {
@@ -89,7 +90,7 @@ impl Staging {
         if path.exists() {
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }
-        fs::create_dir(&path).map_err(failed("make", &path))?;
+        private_directory(&path)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -105,7 +106,7 @@ impl Staging {
                 return Ok(snapshots);
             }
             fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path))?;
-            fs::create_dir(&self.path).map_err(failed("make", &self.path))?;
+            private_directory(&self.path)?;
         }
         Err(BackupError::Restless)
     }

@@ -4,9 +4,9 @@
 //! any call. Nothing is durable before the `sync_*` call that covers it has returned `Ok`; a failed one is never
 //! repeated, because the kernel may have dropped the pages and marked them clean.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,7 +135,8 @@ impl FileStorage {
             let path = path.to_path_buf();
             |source| StorageError::Io { path, source }
         };
-        fs::create_dir_all(&path).map_err(failed(&path))?;
+        // Messages are nobody's but the broker's.
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed(&path))?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))?;
         }

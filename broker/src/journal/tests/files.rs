@@ -1,5 +1,7 @@
 //! The same on a real directory.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn open_files(storage: FileStorage) -> (Opened, Vec<Entry>) {
@@ -28,6 +30,16 @@ fn a_journal_in_files_survives_reopening() {
     let report = verify(&FileStorage::open(&path).unwrap(), &mut |_| {}).unwrap();
     assert_eq!(report.records, expected.acknowledged.len() as u64);
     assert!(report.findings.is_empty() && report.segments > 9, "{report:?}");
+}
+
+#[test]
+fn only_the_owner_can_look_into_a_new_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    drop(FileStorage::open(path.join("journal")).unwrap());
+    for made in [&path, &path.join("journal")] {
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+    }
 }
 
 #[test]
