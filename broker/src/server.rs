@@ -303,6 +303,7 @@ impl Server {
     /// # Errors
     /// What failed on the way or before.
     pub fn stop(self) -> Result<(), Failure> {
+        tracing::info!("draining: nothing more is accepted, sessions are told to come back");
         self.metrics.drain();
         self.control.stop();
         for (_, mailbox) in &self.edges {
@@ -313,7 +314,9 @@ impl Server {
         }
         self.submit.stop();
         join(self.sequencer);
-        self.failures.try_recv().map_or(Ok(()), Err)
+        self.failures.try_recv().map_or(Ok(()), Err)?;
+        tracing::info!("stopped: what was submitted is in the journal");
+        Ok(())
     }
 }
 
