@@ -18,7 +18,7 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where the next page in the same direction starts; `None`: there is nothing more that way.
     pub next: Option<Seq>,
-    /// Retention has taken everything up to this seq; 0: nothing.
+    /// Retention has taken what the user may have up to this seq; 0: nothing of it.
     pub truncated: Seq,
 }
 

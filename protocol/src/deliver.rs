@@ -49,7 +49,7 @@ crate::frames! {
         count: u16,
         /// Where the next page in the same direction starts; 0: there is nothing more that way.
         next: Seq,
-        /// Retention has taken everything up to this seq; 0: nothing.
+        /// Retention has taken what the user may have up to this seq; 0: nothing of it.
         truncated: Seq,
     }
 }

@@ -150,7 +150,7 @@ impl<'a> Printing<'a> {
         match &self.printer {
             Printer::Human(_) => {
                 let label = session.patience().wait(session.names.label(self.id)).await?;
-                let text = format!("! {label}#{first} to #{last} are gone: retention deleted them");
+                let text = format!("! {label}: everything up to #{last} is gone: retention deleted it");
                 self.out.line(self.out.styled(Look::Bad, text))?;
             }
             Printer::Json(_) => self.out.json(&gap_object(self.id, first, last, "truncated"))?,

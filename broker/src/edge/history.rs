@@ -100,6 +100,12 @@ fn entitled(stints: &[StintView], floor: Seq, last: Seq) -> Vec<(Seq, Seq)> {
     ranges.into_iter().map(|(first, last)| (first.max(floor.next()), last)).filter(|(f, l)| f <= l).collect()
 }
 
+/// Up to where retention took what the stints entitle to; 0: none of it.
+fn lost(stints: &[StintView], floor: Seq) -> Seq {
+    let behind = entitled(stints, Seq(0), floor).into_iter().filter(|(first, _)| *first <= floor);
+    behind.map(|(_, last)| last.min(floor)).max().unwrap_or(Seq(0))
+}
+
 /// The last seq of a conversation as of a position, unless that lies on disk, which it does only for a moment: a position that
 /// was processed just now is not old.
 fn last_seq(index: &Index, conversation: ConversationId, through: Position) -> Option<Seq> {
@@ -186,8 +192,8 @@ impl Edge {
                 self.answer(links, key, &error.into());
                 continue;
             }
-            let truncated = self.parts.index.floor(conversation).0;
-            let entitled = entitled(stints, truncated, last);
+            let floor = self.parts.index.floor(conversation).0;
+            let (entitled, truncated) = (entitled(stints, floor, last), lost(stints, floor));
             let limit = u64::from(query.limit).clamp(1, PAGE_ENTRIES_MAX as u64);
             let Selected { ranges, next } = select(&entitled, query.from, query.direction, limit);
             let selected = ranges.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
@@ -407,5 +413,14 @@ mod tests {
         let full = [stint(2, Some(5), HistoryPolicy::FULL), stint(9, None, HistoryPolicy::FULL)];
         assert_eq!(seqs(&full, 0), [(1, 12)]);
         assert_eq!(seqs(&full[..1], 1), [(2, 5)]);
+    }
+
+    #[test]
+    fn who_joined_later_has_lost_nothing() {
+        let stints = [stint(2, Some(5), HistoryPolicy::JOINED), stint(9, None, HistoryPolicy::JOINED)];
+        for (floor, expected) in [(0, 0), (2, 0), (3, 3), (7, 5), (9, 5), (10, 10), (12, 12)] {
+            assert_eq!(lost(&stints, Seq(floor)), Seq(expected), "floor {floor}");
+        }
+        assert_eq!(lost(&[stint(9, None, HistoryPolicy::FULL)], Seq(3)), Seq(3));
     }
 }
