@@ -14,8 +14,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use carillon_transport::INCOMING_MAX;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::edge::limits::{Limits, PINNED_BYTES_MAX, PINNED_BYTES_MIN};
 
 pub use check::{Finding, Verdict, check};
 pub use keep::{Journal, Retention, Snapshots};
@@ -131,6 +134,13 @@ pub struct Network {
     /// Asked of the kernel for each edge's socket.
     #[serde(deserialize_with = "value::between::<65_536, 1_073_741_824, _, _>")]
     pub send_buffer_bytes: u32,
+    /// Handshakes under way on one edge from which on a peer must first prove its address. At [`INCOMING_MAX`] none has to:
+    /// further attempts are dropped anyway.
+    #[serde(deserialize_with = "value::between::<0, { INCOMING_MAX as u64 }, _, _>")]
+    pub retry_from: u32,
+    /// What the unacknowledged data of one edge's sessions may keep alive.
+    #[serde(deserialize_with = "value::between::<{ PINNED_BYTES_MIN as u64 }, { 1 << 40 }, _, _>")]
+    pub pinned_bytes_max: usize,
 }
 
 impl Default for Network {
@@ -141,6 +151,8 @@ impl Default for Network {
             connections_max: transport.connections_max,
             receive_buffer_bytes: transport.socket_receive_buffer_bytes,
             send_buffer_bytes: transport.socket_send_buffer_bytes,
+            retry_from: transport.incoming_retry_from,
+            pinned_bytes_max: PINNED_BYTES_MAX,
         }
     }
 }
@@ -153,8 +165,14 @@ impl Network {
             connections_max: self.connections_max,
             socket_receive_buffer_bytes: self.receive_buffer_bytes,
             socket_send_buffer_bytes: self.send_buffer_bytes,
+            incoming_retry_from: self.retry_from,
             ..carillon_transport::TransportConfig::server()
         }
+    }
+
+    /// The edges' limits with these.
+    pub fn limits(&self) -> Limits {
+        Limits { pinned_bytes_max: self.pinned_bytes_max, ..Limits::default() }
     }
 }
 

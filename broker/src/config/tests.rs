@@ -45,7 +45,23 @@ fn errors_name_the_line_and_the_remedy() {
     }
     check(&format!("{GOOD}[log]\nformat = \"xml\"\n"), 8, "expected `text` or `json`");
     check(&format!("{GOOD}[network]\nidle_timeout_ms = 10\n"), 8, "give 5000 to 600000");
+    check(&format!("{GOOD}[network]\nretry_from = 4097\n"), 8, "4097 is out of bounds: give 0 to 4096");
+    check(&format!("{GOOD}[network]\npinned_bytes_max = 1\n"), 8, "give 67108864 to 1099511627776");
     check(&format!("{GOOD}[network\n"), 7, "expected");
+}
+
+#[test]
+fn the_network_is_what_transport_and_edges_are_told() {
+    let text = "[network]\nidle_timeout_ms = 5001\nconnections_max = 3\nreceive_buffer_bytes = 70001\n\
+                send_buffer_bytes = 70002\nretry_from = 7\npinned_bytes_max = 70000000\n";
+    let network = parse(&format!("{GOOD}{text}")).unwrap().network;
+    let transport = network.transport();
+    let told = (transport.idle_timeout_ms, transport.connections_max, transport.incoming_retry_from);
+    assert_eq!(told, (5_001, 3, 7));
+    assert_eq!((transport.socket_receive_buffer_bytes, transport.socket_send_buffer_bytes), (70_001, 70_002));
+    assert_eq!(network.limits(), Limits { pinned_bytes_max: 70_000_000, ..Limits::default() });
+    assert_eq!(Network::default().transport(), carillon_transport::TransportConfig::server());
+    assert_eq!(Network::default().limits(), Limits::default());
 }
 
 #[test]

@@ -6,6 +6,8 @@
 use carillon_core::limits::CONVERSATIONS_A_USER_MAX;
 use carillon_protocol::limits::{FRAME_BYTES_MAX, HISTORY_BYTES_MAX, REQUESTS_PENDING_MAX};
 
+use crate::sequencer::ring::RING_BYTES_MAX;
+
 /// Publishes of one session that wait for their reply. At the bound its publish stream is not read on; QUIC slows the
 /// sender. A quarter of a producer's window.
 pub const PUBLISHES_IN_FLIGHT_MAX: usize = 256;
@@ -81,6 +83,10 @@ pub const PINNED_FACTOR_MAX: usize = 8;
 /// it the sessions with the oldest unacknowledged data are closed as `SLOW`. Healthy sessions pin no more than the ring's
 /// 64 MiB, for a round trip; the rest lets 1,792 sessions catch up at once with a full window of 256 KiB each.
 pub const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// The least that an operator may set it to: what the ring holds, which healthy sessions pin for a round trip and which is in
+/// memory anyway.
+pub const PINNED_BYTES_MIN: usize = RING_BYTES_MAX;
 
 /// A session that owes acknowledgements for less than this is not closed for what is pinned: what went out within the last
 /// second is in flight, to the healthy as well.

@@ -10,6 +10,10 @@ use crate::congestion;
 use crate::keys::GroupKeys;
 use crate::limits::{CONNECTION_ID_BYTES, KEEP_ALIVE_VARIANTS};
 
+/// Handshakes that peers began and that run at once in a server's endpoint, 140 µs each: half a second of work, well below the
+/// handshake timeout. Further first packets are dropped.
+pub const INCOMING_MAX: u32 = 4_096;
+
 /// How rarely we ask the peer to acknowledge; an extension that both our sides have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AckFrequency {
@@ -23,7 +27,7 @@ pub struct AckFrequency {
 ///
 /// Start from [`TransportConfig::server`] or [`TransportConfig::client`], whose fields carry the
 /// derivations, and change what differs.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransportConfig {
     /// Bidirectional streams that the peer may have open.
     pub streams_bidi_max: u32,
@@ -118,8 +122,7 @@ impl TransportConfig {
             crypto_buffer_bytes: 16 * 1024,
             // 20 KB each: 2 GB an endpoint.
             connections_max: 100_000,
-            // 140 µs each: half a second of work, well below the handshake timeout.
-            incoming_max: 4_096,
+            incoming_max: INCOMING_MAX,
             // A burst of reconnections after a restart is rather ordinary; a flood is not.
             incoming_retry_from: 2_048,
             // Accepted in the same breath: a flight of coalesced packets is enough.

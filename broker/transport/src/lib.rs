@@ -36,7 +36,7 @@ mod timers;
 mod unacked;
 mod waker;
 
-pub use config::{AckFrequency, ConfigRefused, TransportConfig};
+pub use config::{AckFrequency, ConfigRefused, INCOMING_MAX, TransportConfig};
 pub use connection::ConnectionLink;
 pub use endpoint::{ConnectError, Endpoint};
 pub use event::{CloseReason, Event};
