@@ -124,6 +124,14 @@ impl Broker {
         Self { site, address: server.address(), server: Some(server) }
     }
 
+    /// What an operator sees.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn metrics(&self) -> String {
+        self.server.as_ref().expect("it runs").metrics().to_text()
+    }
+
     /// Stops it in good order, as SIGTERM does.
     ///
     /// # Panics

@@ -85,4 +85,10 @@ async fn those_who_owe_acknowledgements_for_longest_are_closed_and_resume() {
     for (nth, group) in groups.into_iter().enumerate() {
         read_all(&mut deaf(&broker, nth), group);
     }
+    // The edges have taken turns since they closed them.
+    let text = broker.metrics();
+    let counts = text.lines().filter(|line| line.starts_with("carillon_closed_as_slow_total{"));
+    let counted: f64 = counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+    let closed = alive.iter().filter(|alive| !**alive).count();
+    assert!(counted >= f64::from(u32::try_from(closed).expect("a few")), "{closed} were closed:\n{text}");
 }

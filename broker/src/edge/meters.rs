@@ -15,6 +15,7 @@ impl Edge {
         meter.rounds_cut.set(stats.rounds_cut);
         meter.fell_behind.set(stats.fell_behind);
         meter.fell_off_ring.set(stats.fell_off_ring);
+        meter.closed_as_slow.set(stats.closed_as_slow);
         meter.reads.set(stats.reads);
         meter.receipts_let_go.set(stats.receipts_let_go);
         meter.replies_owed.set(self.reserved as u64);

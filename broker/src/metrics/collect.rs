@@ -4,7 +4,7 @@ use std::fmt;
 
 use carillon_protocol::error::ErrorCode;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::meter::{CodeCounts, Counter, EdgeMeter, Histogram, SequencerMeter};
@@ -77,6 +77,12 @@ const OF_EDGES: &[OfEdge] = &[
         &[("live", |m| &m.delivered_live), ("catching_up", |m| &m.delivered_catching_up)],
     ),
     counter("carillon_fell_behind", "Times a live session turned to catching up", "", &[("", |m| &m.fell_behind)]),
+    counter(
+        "carillon_closed_as_slow",
+        "Sessions closed because what they had not acknowledged kept too much in memory",
+        "",
+        &[("", |m| &m.closed_as_slow)],
+    ),
     counter("carillon_fell_off_ring", "Times the edge fell off the ring", "", &[("", |m| &m.fell_off_ring)]),
     counter("carillon_rounds_cut", "Rounds cut into chunks", "", &[("", |m| &m.rounds_cut)]),
     counter("carillon_catch_up_reads", "Reads of frames that had left the ring", "", &[("", |m| &m.reads)]),
@@ -124,11 +130,14 @@ impl Writer<'_> {
         let is_counter = matches!(kind, MetricType::Counter);
         let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, value) in values {
-            let mut one = metric.encode_family(&labels)?;
-            if is_counter {
-                one.encode_counter::<NoLabelSet, f64, f64>(&value, None)?;
-            } else {
-                one.encode_gauge(&value)?;
+            let encode = |one: &mut MetricEncoder<'_>| match is_counter {
+                true => one.encode_counter::<NoLabelSet, f64, f64>(&value, None),
+                false => one.encode_gauge(&value),
+            };
+            // A family whose set of labels is empty would be written with empty braces.
+            match labels.is_empty() {
+                true => encode(&mut metric)?,
+                false => encode(&mut metric.encode_family(&labels)?)?,
             }
         }
         Ok(())

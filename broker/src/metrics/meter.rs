@@ -135,6 +135,7 @@ pub struct EdgeMeter {
     pub delivered_catching_up: Counter,
     pub fell_behind: Counter,
     pub fell_off_ring: Counter,
+    pub closed_as_slow: Counter,
     pub rounds_cut: Counter,
     pub reads: Counter,
     pub receipts_let_go: Counter,

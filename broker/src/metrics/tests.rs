@@ -65,10 +65,24 @@ fn the_reference_has_every_metric() {
     let text = metrics.to_text();
     assert_eq!(documented, served(&text));
     for (name, labels) in labels {
-        let sample = text.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap_or_default();
+        // Of a histogram its sum: the other samples have the label of their bounds.
+        let begins = [format!("{name}{{"), format!("{name} "), format!("{name}_sum ")];
+        let of_it = |line: &&str| begins.iter().any(|begin| line.starts_with(begin));
+        let sample = text.lines().find(of_it).expect("a sample of every metric");
         let shown: Vec<_> = sample.split(['{', ',', '}']).filter_map(|part| part.split_once("=\"")).collect();
         let shown: Vec<_> = shown.into_iter().map(|(label, _)| label).collect();
         assert_eq!(shown.join(", "), labels, "labels of {name}");
+    }
+}
+
+#[test]
+fn a_metric_without_labels_has_no_braces() {
+    let (metrics, _held) = metrics();
+    let text = metrics.to_text();
+    assert!(!text.contains("{}"), "{text}");
+    for name in ["process_cpu_seconds_total", "process_open_fds", "carillon_journal_head"] {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        assert!(value.is_some_and(|value| value.parse::<f64>().is_ok()), "no {name} in\n{text}");
     }
 }
 
@@ -77,6 +91,7 @@ fn what_threads_count_is_served() {
     let (metrics, _held) = metrics();
     let running = metrics.running.get().unwrap();
     running.edges[1].delivered_live.set(7);
+    running.edges[0].closed_as_slow.set(3);
     running.edges[0].closes.count(ErrorCode::SLOW);
     running.edges[1].closes.count(ErrorCode::SLOW);
     running.sequencer.commit_us.observe(80);
@@ -86,6 +101,7 @@ fn what_threads_count_is_served() {
         "carillon_deliveries_total{edge=\"0\",feed=\"live\"} 0",
         "carillon_deliveries_total{edge=\"1\",feed=\"live\"} 7",
         "carillon_closes_total{code=\"SLOW\"} 2",
+        "carillon_closed_as_slow_total{edge=\"0\"} 3",
         "carillon_commit_seconds_bucket{le=\"0.00005\"} 0",
         "carillon_commit_seconds_bucket{le=\"0.0001\"} 1",
         "carillon_commit_seconds_bucket{le=\"10.0\"} 1",
