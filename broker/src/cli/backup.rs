@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use carillon::backup::{self, BackupError};
 use serde_json::json;
 
-use super::bar::{Bar, Data};
+use super::data::Data;
 use super::failure::{Exit, Failure};
 use super::out::Out;
+use super::progress::{Progress, Unit};
 use super::time::now;
 
 /// Copy the journal and its snapshots, while the broker serves or not
@@ -36,8 +37,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let data = args.data.directory()?;
-    let bar = Bar::new("backup");
-    let taken = backup::take(&data, &args.to, now(), &mut |progress| bar.show(progress.bytes, progress.bytes_all));
+    let bar = Progress::new("backup", Some(0), Unit::Bytes);
+    let taken = backup::take(&data, &args.to, now(), &mut |progress| bar.at_of(progress.bytes, progress.bytes_all));
     drop(bar);
     let manifest = taken.map_err(not_done)?;
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();

@@ -4,11 +4,11 @@
 //! does: through the SDK.
 
 mod backup;
-mod bar;
 mod completions;
 mod config;
 mod context;
 mod conversation;
+mod data;
 mod dev;
 mod ding;
 mod failure;

@@ -20,7 +20,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins to show how far `what` is; `total` if the end is known.
+    /// Begins to show how far `what` is; `total` if the end is known, or will be by the first [`Progress::at_of`].
     pub(crate) fn new(what: &'static str, total: Option<u64>, unit: Unit) -> Self {
         if !io::stderr().is_terminal() {
             return Self::hidden();
@@ -54,6 +54,12 @@ impl Progress {
         self.bar.set_position(done);
     }
 
+    /// So much is done, of so much: where the end is learnt on the way.
+    pub(crate) fn at_of(&self, done: u64, total: u64) {
+        self.bar.set_length(total.max(done));
+        self.at(done);
+    }
+
     /// Prints a line on standard error above the bar.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         self.bar.suspend(|| super::out::note(text));
@@ -76,6 +82,7 @@ mod tests {
             for total in [None, Some(7)] {
                 let progress = Progress::new("reading", total, unit);
                 progress.at(3);
+                progress.at_of(4, 9);
             }
         }
     }

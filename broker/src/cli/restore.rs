@@ -6,9 +6,9 @@ use carillon::backup;
 use serde_json::json;
 
 use super::backup::not_done;
-use super::bar::Bar;
 use super::failure::Failure;
 use super::out::Out;
+use super::progress::{Progress, Unit};
 
 /// Make a data directory of a backup
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let bar = Bar::new("restore");
+    let bar = Progress::new("restore", Some(0), Unit::Bytes);
     let restored =
-        backup::restore(&args.from, &args.data, &mut |progress| bar.show(progress.bytes, progress.bytes_all));
+        backup::restore(&args.from, &args.data, &mut |progress| bar.at_of(progress.bytes, progress.bytes_all));
     drop(bar);
     let restored = restored.map_err(not_done)?;
     let (head, was) = (restored.manifest.head, restored.manifest.incarnation);

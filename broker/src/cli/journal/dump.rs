@@ -7,9 +7,10 @@ use carillon_protocol::ids::Position;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::super::bar::{Bar, Data, journal_of};
+use super::super::data::{Data, journal_of};
 use super::super::failure::{Exit, Failure};
 use super::super::out::{Look, Out};
+use super::super::progress::{Progress, Unit};
 use super::super::time::{local, rfc3339};
 use super::record::describe;
 use carillon::report::escape;
@@ -58,12 +59,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Some(walk) = Walk::of(&storage).map_err(|error| failed(&error))? else { return Ok(()) };
     let from = Position(args.from);
     let bytes_all = walk.bytes_from(from).map_err(|error| failed(&error))?;
-    let bar = Bar::new("dump");
+    let bar = Progress::beside_output("dump", Some(bytes_all), Unit::Bytes);
     let mut dump = Dump { args: &args, out: Out::new(), zone: TimeZone::system(), shown: 0 };
     let mut bytes = 0;
     let done = walk.batches(from, |batch| {
         bytes += batch.bytes() as u64;
-        bar.show(bytes, bytes_all);
+        bar.at(bytes);
         dump.batch(batch)
     });
     drop(bar);

@@ -9,9 +9,10 @@ use carillon_core::Shard;
 use carillon_protocol::ids::Position;
 use serde_json::json;
 
-use super::super::bar::{Bar, Data, journal_of};
+use super::super::data::{Data, journal_of};
 use super::super::failure::{Exit, Failure};
 use super::super::out::{Look, Out};
+use super::super::progress::{Progress, Unit};
 
 /// Check every checksum of the journal and its snapshots
 #[derive(Debug, clap::Args)]
@@ -46,8 +47,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let journal = journal_of(&args.data.directory()?)?;
     let storage = ObservedStorage::new(&journal);
     let cannot = |text: String| Failure::new(Exit::Failed, text);
-    let bar = Bar::new("verify");
-    let report = journal::verify(&storage, &mut |progress| bar.show(progress.bytes, progress.bytes_all));
+    let bar = Progress::new("verify", Some(0), Unit::Bytes);
+    let report = journal::verify(&storage, &mut |progress| bar.at_of(progress.bytes, progress.bytes_all));
     drop(bar);
     let report = report.map_err(|error| cannot(Causes(&error).to_string()))?;
     let snapshots = snapshots(&storage).map_err(|error| cannot(format!("{}: {error}", journal.display())))?;

@@ -1,37 +1,11 @@
-//! Progress of what takes long: a bar on a terminal, nothing elsewhere.
+//! The data directory that a command looks at.
 
 use std::path::{Path, PathBuf};
 
 use carillon::config::PATH_DEFAULT;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::config::load;
 use super::failure::Failure;
-
-/// A bar that counts bytes.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    /// A bar for what is being done, on standard error.
-    pub(super) fn new(what: &'static str) -> Self {
-        let bar = ProgressBar::new(0).with_message(what);
-        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is constant"));
-        Self(bar)
-    }
-
-    /// Shows how far it is.
-    pub(super) fn show(&self, bytes: u64, bytes_all: u64) {
-        self.0.set_length(bytes_all.max(bytes));
-        self.0.set_position(bytes);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
 
 /// Which data directory a command looks at.
 #[derive(Debug, clap::Args)]
