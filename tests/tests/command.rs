@@ -98,3 +98,27 @@ fn errors_say_what_was_wrong_and_what_to_do() {
     check(&away, 3, &["127.0.0.1"]);
     check(&carillon(at, &["--help"]), 0, &["Exit codes"]);
 }
+
+#[test]
+fn every_command_that_reads_a_configuration_is_told_alike_which() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let commands: [&[&str]; 6] = [
+        &["config", "check"],
+        &["config", "show"],
+        &["serve"],
+        &["backup", "--to", "copy"],
+        &["journal", "verify"],
+        &["journal", "dump"],
+    ];
+    for arguments in commands {
+        check(&carillon(at, &[arguments, &["--config", "nowhere.toml"]].concat()), 2, &["nowhere.toml"]);
+        let mut told = command(at, arguments);
+        check(&told.env("CARILLON_CONFIG", "elsewhere.toml").output().unwrap(), 2, &["elsewhere.toml"]);
+        told.args(["--config", "nowhere.toml"]);
+        check(&told.output().unwrap(), 2, &["nowhere.toml"]);
+    }
+    let good = "data = \"d\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n[tokens]\nkeys = [\"t\"]\n";
+    std::fs::write(at.join("carillon.toml"), good).unwrap();
+    check(&carillon(at, &["config", "show", "--config", "carillon.toml"]), 0, &["drain_ms = 5000"]);
+}

@@ -31,7 +31,7 @@ enum What {
         json: bool,
     },
     /// Print all of it as TOML, defaults filled in
-    #[command(after_help = "Example:\n  carillon config show /etc/carillon/carillon.toml")]
+    #[command(after_help = "Example:\n  carillon config show --config /etc/carillon/carillon.toml")]
     Show {
         #[command(flatten)]
         file: File,
@@ -41,12 +41,12 @@ enum What {
     Example,
 }
 
-/// Where the configuration is.
+/// Where the configuration is: named alike by every command that reads one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct File {
     /// The configuration, TOML
-    #[arg(value_name = "FILE", env = super::CONFIG_VARIABLE, default_value = PATH_DEFAULT)]
-    path: PathBuf,
+    #[arg(long = "config", value_name = "FILE", env = super::CONFIG_VARIABLE, default_value = PATH_DEFAULT)]
+    pub(crate) path: PathBuf,
 }
 
 /// Reads a configuration.

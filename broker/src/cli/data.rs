@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use carillon::config::PATH_DEFAULT;
-
-use super::config::load;
+use super::config::{File, load};
 use super::failure::Failure;
 
 /// Which data directory a command looks at.
@@ -13,9 +11,8 @@ pub(super) struct Data {
     /// The data directory; without it, the configuration's
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The configuration, TOML
-    #[arg(long, value_name = "FILE", env = super::CONFIG_VARIABLE, default_value = PATH_DEFAULT)]
-    config: PathBuf,
+    #[command(flatten)]
+    config: File,
 }
 
 impl Data {
@@ -23,7 +20,9 @@ impl Data {
     pub(super) fn directory(&self) -> Result<PathBuf, Failure> {
         match &self.data {
             Some(data) => Ok(data.clone()),
-            None => load(&self.config).map(|config| config.data).map_err(|failure| failure.about("no --data given")),
+            None => {
+                load(&self.config.path).map(|config| config.data).map_err(|failure| failure.about("no --data given"))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use carillon::config::{Config, PATH_DEFAULT};
+use carillon::config::Config;
 use carillon::renewal::Renewal;
 use carillon::report::Causes;
 use carillon::server::Options;
@@ -11,7 +11,7 @@ use carillon::tls::{self, Presented};
 use tokio::signal::unix::SignalKind;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::config::load;
+use super::config::{File, load};
 use super::failure::{Exit, Failure};
 use super::logs;
 use super::out::Out;
@@ -44,14 +44,13 @@ SIGHUP           read certificate and token keys anew
 The log goes to standard error: CARILLON_LOG sets its level, CARILLON_LOG_FORMAT=json its form.
 Exit code 70 says that the journal or a socket failed: nothing that was acknowledged is lost.")]
 pub(crate) struct Args {
-    /// The configuration, TOML
-    #[arg(long, value_name = "FILE", env = super::CONFIG_VARIABLE, default_value = PATH_DEFAULT)]
-    config: PathBuf,
+    #[command(flatten)]
+    config: File,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&args.config)?;
+    let config = load(&args.config.path)?;
     logs::start(&config.log.level, config.log.format)?;
     let unusable = |error: tls::TlsError| Failure::caused(Exit::Usage, Causes(&error).to_string(), error);
     let presented = Presented::load(&config.tls.certificate, &config.tls.key).map_err(unusable)?;
@@ -79,7 +78,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;
     out.flush()?;
     let renewal = Renewal::new(config.tls.clone(), config.tokens.clone(), presented, server.authenticator());
-    let mut upkeep = Upkeep { path: args.config, checks: checks(&config), config, renewal };
+    let mut upkeep = Upkeep { path: args.config.path, checks: checks(&config), config, renewal };
     let mut watchdog = Watchdog::new(server.metrics());
     supervisor::ready();
     loop {
