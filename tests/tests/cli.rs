@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use carillon::material::SERVER_NAME;
-use carillon_tests::harness::{Broker, TENANT, binary};
+use carillon_client::{Client, ConversationId, SignalKind};
+use carillon_tests::harness::{Broker, TENANT, binary, patiently};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -337,4 +339,44 @@ fn a_bounded_catch_up_names_what_it_leaves_out() {
     assert_eq!(gap, &expected);
     let seqs: Vec<_> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
     assert_eq!(seqs, [9, 10]);
+}
+
+/// What a `sub` that is started with these arguments prints when the client signals this.
+async fn told(desk: &Desk, arguments: &[&str], (client, to): (&Client, ConversationId), kind: SignalKind) -> String {
+    let mut sub = desk.command(arguments).spawn().expect("it starts");
+    let mut lines = BufReader::new(sub.stdout.take().expect("it is piped")).lines();
+    let of_signal = |line: &String| line.starts_with("* alice ") || line.contains("\"event\":\"signal\"");
+    let found = move || lines.by_ref().map(|line| line.expect("text")).find(of_signal);
+    let mut heard = tokio::task::spawn_blocking(found);
+    let line = patiently(async {
+        loop {
+            // It may not be there yet, and a datagram may be lost.
+            client.signal(to, kind);
+            if let Ok(heard) = tokio::time::timeout(Duration::from_millis(200), &mut heard).await {
+                return heard.expect("it reads").expect("it goes on until then");
+            }
+        }
+    });
+    let line = line.await;
+    sub.kill().and_then(|()| sub.wait()).expect("it ends");
+    line
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_writing_is_told_while_it_is_so() {
+    let desk = Desk::new(&["bob"]);
+    let (alice, events) = desk.broker.client("alice").await;
+    drop(events);
+    let create = ["conversation", "create", "--user", "alice", "--members", "bob", "--name", "crew"];
+    let crew = desk.objects(&create).remove(0)["conversation"].as_str().unwrap().to_owned();
+    let to = (&alice, ConversationId(crew.parse().unwrap()));
+    let people = told(&desk, &["sub", "--user", "bob"], to, SignalKind::TYPING).await;
+    assert_eq!(people, "* alice is writing in crew");
+    let signals = [("typing_stopped", SignalKind::TYPING_STOPPED), ("present", SignalKind::PRESENT)];
+    for (name, kind) in signals {
+        let object = told(&desk, &["sub", "--user", "bob", "--json"], to, kind).await;
+        let expected =
+            json!({ "event": "signal", "conversation": crew, "name": "crew", "user": "alice", "signal": name });
+        assert_eq!(serde_json::from_str::<Value>(&object).unwrap(), expected);
+    }
 }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use carillon_client::{
     Change, ConversationId, ConversationKind, DingPush, DingState, DingUpdate, Event, Membership, Message, MessageKind,
-    ReadUpdate, Role, Seq, UserId,
+    ReadUpdate, Role, Seq, SignalKind, Signalled, UserId,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ impl Human {
             Event::Read(read) => Self::read(read, session, out).await,
             Event::Ding(ding) => self.ding(ding, session, out).await,
             Event::DingUpdate(update) => self.ding_update(update, session, out).await,
+            Event::Signal(signal) => Self::signal(signal, session, out).await,
             Event::Truncated(gap) => {
                 let (first, last) = (gap.first, gap.last);
                 Self::gap(gap.conversation, first, last, "are gone: retention deleted them", session, out).await
@@ -106,6 +107,19 @@ impl Human {
         };
         let text = format!("{time} * DING {ding} {state}{who}; {confirmed} of {recipients} have confirmed");
         Ok(out.line(out.styled(Look::Faint, text))?)
+    }
+
+    async fn signal(signal: &Signalled, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
+        let user = session.names.handle(signal.user).await?;
+        let label = session.names.label(signal.conversation).await?;
+        let what = match signal.kind {
+            SignalKind::TYPING => "is writing in",
+            SignalKind::TYPING_STOPPED => "has stopped writing in",
+            SignalKind::PRESENT => "is looking at",
+            SignalKind::AWAY => "no longer looks at",
+            _ => "signals something in",
+        };
+        Ok(out.line(out.styled(Look::Faint, format_args!("* {} {what} {label}", escape(&user))))?)
     }
 
     async fn gap(
@@ -177,6 +191,16 @@ pub(super) fn state_name(state: DingState) -> &'static str {
     }
 }
 
+fn signal_name(kind: SignalKind) -> &'static str {
+    match kind {
+        SignalKind::TYPING => "typing",
+        SignalKind::TYPING_STOPPED => "typing_stopped",
+        SignalKind::PRESENT => "present",
+        SignalKind::AWAY => "away",
+        _ => "other",
+    }
+}
+
 fn change_name(change: Change) -> &'static str {
     match change {
         Change::ADDED => "added",
@@ -243,6 +267,13 @@ impl Json {
                 "confirmed": update.confirmed,
                 "recipients": update.recipients,
                 "time": rfc3339(update.time),
+            }),
+            Event::Signal(signal) => json!({
+                "event": "signal",
+                "conversation": signal.conversation.to_string(),
+                "name": names.name(signal.conversation).await?,
+                "user": names.handle(signal.user).await?,
+                "signal": signal_name(signal.kind),
             }),
             Event::Truncated(gap) => gap_object(gap.conversation, gap.first, gap.last, "truncated"),
             Event::Skipped(gap) => gap_object(gap.conversation, gap.first, gap.last, "skipped"),

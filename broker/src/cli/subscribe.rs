@@ -28,6 +28,8 @@ A line is: time, conversation#seq, author, text. What is printed is acknowledged
 
 What does not come is named on a line with \"!\": what retention deleted, and what --newest leaves out; that `carillon history` shows.
 
+Who is writing or looks at a conversation is told while it is so, on a line with \"*\". Such signals may be lost, and do not come again.
+
 With --json, an object a line, its sort in `event`; ids are strings, because they have 64 bits; times are RFC 3339:
   message      conversation, name (or null), seq, position, author, author_id,
                time, kind, bytes, and text (if it is text) or payload_base64
@@ -38,6 +40,8 @@ With --json, an object a line, its sort in `event`; ids are strings, because the
                and text or payload_base64
   ding_update  ding, user (null: the whole), confirmed, recipients, time,
                state (open, confirmed, expired, recalled)
+  signal       conversation, name, user,
+               signal (typing, typing_stopped, present, away)
   gap          conversation, first, last, reason (truncated, skipped)
   reset        the broker has another journal; everything comes anew
 New fields and events may be added.")]
