@@ -107,8 +107,8 @@ pub enum StartError {
     /// The data directory cannot be used, or another process has it.
     #[error("cannot use the data directory: {0}")]
     Storage(#[from] StorageError),
-    /// The journal is damaged, or was written by something else.
-    #[error("cannot open the journal: {0}")]
+    /// The journal is damaged, or was written by something else, or the index cannot be written.
+    #[error("cannot open the data directory: {0}")]
     Journal(#[from] StoreError),
     /// The address cannot be bound.
     #[error("cannot listen on {address} (UDP): {source}")]

@@ -78,6 +78,15 @@ pub(super) enum Doubt {
     },
 }
 
+impl Doubt {
+    /// Whether it is the disk that takes nothing more, so that what lies there is as good as before.
+    pub(super) fn is_of_disk(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let Self::Store(sled::Error::Io(error)) = self else { return false };
+        matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied)
+    }
+}
+
 /// Why the index could not be built anew. It stays in memory, and what is not there is not to be had.
 #[derive(Debug, Error)]
 pub(super) enum RebuildError {

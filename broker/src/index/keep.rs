@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq};
 
-use super::doubt::Doubt;
+use super::doubt::{Doubt, RebuildError};
 use super::limits::{BLOCKS_A_HOLD, MESSAGES_SHARE};
 use super::store::{Mark, Row, Store};
 use super::table::Table;
@@ -26,6 +26,10 @@ pub(super) struct Work {
     pub(super) floors_due: bool,
     /// What the replay found, told at its end.
     pub(super) contradiction: Option<Doubt>,
+    /// The store was empty when this start began: what fails in it is the disk, and no damage.
+    pub(super) is_fresh: bool,
+    /// What is to be written cannot be, told at the end of the replay.
+    pub(super) unwritable: Option<RebuildError>,
     /// Whether it was said that memory is over its budget.
     pub(super) over: bool,
 }
@@ -68,17 +72,22 @@ impl Index {
     }
 
     /// Flushes, if there is a store, and evicts if memory is about to be short.
-    pub(super) fn tidy(&self, work: &mut Work) {
+    ///
+    /// # Errors
+    /// Why the store was given up, which was logged.
+    pub(super) fn tidy(&self, work: &mut Work) -> Result<(), Doubt> {
         let Some(store) = self.store.load_full() else {
             self.stuck.store(true, Ordering::Relaxed);
-            return self.note_budget(work);
+            self.note_budget(work);
+            return Ok(());
         };
-        if let Err(doubt) = self.flush(work, &store) {
-            self.doubt(&store, &doubt);
-        } else {
-            self.evict(work);
+        let flushed = self.flush(work, &store);
+        match &flushed {
+            Ok(()) => self.evict(work),
+            Err(doubt) => self.doubt(&store, doubt),
         }
         self.note_budget(work);
+        flushed
     }
 
     /// Brings the disk up to what is in memory.

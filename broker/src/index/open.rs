@@ -17,7 +17,7 @@ use super::limits::DOUBTFUL_KEPT;
 use super::store::Store;
 use super::table::Table;
 use super::tail::Entry;
-use crate::store::{Begin, Follow, Verdict};
+use crate::store::{Begin, Follow, Unwritable, Verdict};
 
 impl Follow for &Index {
     fn begin(&mut self, journal: Begin) -> Position {
@@ -37,7 +37,7 @@ impl Follow for &Index {
 
     fn follow(&mut self, position: Position, record: &Record) {
         let mut work = self.lock();
-        if work.contradiction.is_some() {
+        if work.contradiction.is_some() || work.unwritable.is_some() {
             return;
         }
         if let Record::Message(message) = record {
@@ -51,26 +51,32 @@ impl Follow for &Index {
         }
         self.reach(position);
         // Nobody is served yet, so the replay may wait for the disk.
-        if self.is_due() {
-            self.tidy(&mut work);
+        if self.is_due()
+            && let Err(doubt) = self.tidy(&mut work)
+        {
+            work.unwritable = (work.is_fresh || doubt.is_of_disk()).then(|| doubt.into());
         }
     }
 
-    fn end(&mut self, shard: &Shard) -> Verdict {
+    fn end(&mut self, shard: &Shard) -> Result<Verdict, Unwritable> {
         let mut work = self.lock();
+        if let Some(error) = work.unwritable.take() {
+            let path = self.options.directory.clone().unwrap_or_default();
+            return Err(Unwritable { path, source: error.into() });
+        }
         let judged = match work.contradiction.take() {
             Some(doubt) => Err(doubt),
             None => self.compare(shard),
         };
         if let Err(doubt) = judged {
             tracing::warn!(%doubt, "the index does not fit the journal");
-            return Verdict::Again;
+            return Ok(Verdict::Again);
         }
         let through = self.truncated_through();
         if self.is_rebuilding() || work.floors_due && self.raise_floors(&mut work, through).is_err() {
-            return Verdict::Again;
+            return Ok(Verdict::Again);
         }
-        Verdict::InStep
+        Ok(Verdict::InStep)
     }
 
     fn reset(&mut self, journal: Begin) {
@@ -134,6 +140,7 @@ impl Index {
     /// Opens what is on disk, if it is what it should be.
     fn believe(&self, work: &mut Work, directory: &Path, journal: Begin) -> Result<(), Doubt> {
         let (store, mark) = Store::open(directory)?;
+        work.is_fresh = mark.is_none();
         if let Some(mark) = mark {
             if mark.shard != self.options.shard || mark.incarnation != journal.incarnation {
                 return Err(Doubt::Foreign { shard: mark.shard, incarnation: mark.incarnation });
@@ -153,17 +160,16 @@ impl Index {
         Ok(())
     }
 
-    /// Sets aside what is on disk and begins with an empty store; in memory alone if that cannot be.
+    /// Sets aside what is on disk and begins with an empty store. If that cannot be, the end of the replay says so.
     fn begin_anew(&self, work: &mut Work, directory: &Path) {
         self.table.clear();
         (work.flushed_through, work.kept_after) = (Position(0), Position(0));
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);
+        work.is_fresh = true;
         match self.fresh_store(directory) {
             Ok(store) => self.store.store(Some(Arc::new(store))),
-            Err(error) => {
-                tracing::error!(%error, "the index has no place on disk: it stays in memory, whatever that takes");
-            }
+            Err(error) => work.unwritable = Some(error),
         }
     }
 

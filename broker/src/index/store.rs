@@ -166,6 +166,12 @@ impl Store {
         caught(|| self.trees().db.size_on_disk())
     }
 
+    /// A store in which every call fails.
+    #[cfg(test)]
+    pub(super) fn failing() -> Self {
+        Self { trees: None, abandoned: AtomicBool::new(false) }
+    }
+
     /// The blocks, to be damaged.
     #[cfg(test)]
     pub(super) fn raw_blocks(&self) -> &sled::Tree {

@@ -80,6 +80,7 @@ impl Index {
                 }
             }
         }
-        self.tidy(&mut work);
+        // A doubt was logged, and the next time the blocks are built anew.
+        self.tidy(&mut work).ok();
     }
 }

@@ -7,8 +7,10 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::error::Error;
 use std::io;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,19 @@ pub enum Verdict {
     Again,
 }
 
+/// A follower cannot write what it keeps beside the journal.
+#[derive(Debug, Error)]
+#[error(
+    "cannot write the index to {path}: {source}; see that its disk has room and that this user may write there, then start \
+     again: the journal is whole"
+)]
+pub struct Unwritable {
+    /// Where.
+    pub path: PathBuf,
+    /// Why.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
 /// What is brought up to the journal's head beside the shard, by the same replay: the index.
 pub trait Follow {
     /// Called first. Returns the position up to which it has everything already; it is given the records after it.
@@ -60,7 +75,10 @@ pub trait Follow {
     fn follow(&mut self, position: Position, record: &Record);
 
     /// Called at the head, with the shard as it is there.
-    fn end(&mut self, shard: &Shard) -> Verdict;
+    ///
+    /// # Errors
+    /// [`Unwritable`]: giving it the records again would not help.
+    fn end(&mut self, shard: &Shard) -> Result<Verdict, Unwritable>;
 
     /// Called when it was not in step: it drops what it has and is given all records of the journal. Being out of step
     /// once more is an error.
@@ -108,6 +126,9 @@ pub enum StoreError {
         /// A snapshot's file.
         snapshot: String,
     },
+    /// The index cannot be written. Needs an operator: room, or rights.
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
     /// The index contradicts the journal it was just built from. A defect of the program.
     #[error("the index contradicts the journal that it was built from")]
     Contradiction,
@@ -134,7 +155,7 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     })?;
     let uncovered_bytes = replayed.uncovered_bytes;
     // A follower that is ahead of the journal was not made from it.
-    if followed > opened.reader.head() || follower.end(&shard) == Verdict::Again {
+    if followed > opened.reader.head() || follower.end(&shard)? == Verdict::Again {
         again(&opened, begin, &shard, follower)?;
     }
     Ok(Store { shard, opened, snapshot, uncovered_bytes })
@@ -196,7 +217,7 @@ fn again(opened: &Opened, begin: Begin, shard: &Shard, follower: &mut dyn Follow
     });
     let _ = flow?;
     failed?;
-    match follower.end(shard) {
+    match follower.end(shard)? {
         Verdict::InStep => Ok(()),
         Verdict::Again => Err(StoreError::Contradiction),
     }

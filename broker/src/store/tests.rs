@@ -50,8 +50,8 @@ impl Follow for Diary {
         }
     }
 
-    fn end(&mut self, _: &Shard) -> Verdict {
-        self.verdicts.pop().unwrap_or(Verdict::InStep)
+    fn end(&mut self, _: &Shard) -> Result<Verdict, Unwritable> {
+        Ok(self.verdicts.pop().unwrap_or(Verdict::InStep))
     }
 
     fn reset(&mut self, journal: Begin) {

@@ -1,16 +1,19 @@
 //! Whatever happens to the files, the index says what is true, or that it does not know yet, and mends itself.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use carillon_core::record::Record;
 use carillon_protocol::ids::Incarnation;
 use proptest::prelude::*;
 
-use super::world::{GROUPS, World, group};
+use super::world::{GROUPS, SHARD, World, group};
 use super::*;
 use crate::index::block::{Block, key};
 use crate::index::keep::write_out;
 use crate::index::store::{Mark, Row};
+use crate::store::{Begin, Follow, Unwritable, Verdict};
 
 /// Blocks, partial ones among them, some of it not in memory, and a floor.
 fn world() -> World {
@@ -302,18 +305,55 @@ fn a_few_of_those_set_aside_are_kept() {
     world.check();
 }
 
-#[test]
-fn without_a_place_on_disk_it_stays_in_memory() {
-    let mut world = world();
-    world.restart_after(|directory| {
-        fs::remove_dir_all(directory).unwrap();
-        fs::write(directory, "not a directory").unwrap();
-        // So that it cannot be set aside either.
-        let last = directory.with_file_name(format!("index.doubtful-{}", u64::MAX));
-        fs::create_dir(last).unwrap();
+/// How a start with this directory ends, when the first flush comes with the first record and this was done before.
+fn end_of_start(directory: PathBuf, sabotage: impl FnOnce(&Index)) -> Result<Verdict, Unwritable> {
+    let mut world = World::new();
+    world.publish(0, 3);
+    let index = Index::open(IndexOptions { directory: Some(directory), shard: SHARD, memory_bytes_max: 0 });
+    let mut follower = &index;
+    follower.begin(Begin { incarnation: Incarnation(7), first: Position(1) });
+    sabotage(&index);
+    index.unflushed.store(UNFLUSHED_MAX, Ordering::Relaxed);
+    let flow = world.reader.replay(Position(0), Position(world.head()), |batch| {
+        for entry in batch.entries() {
+            follower.follow(entry.position, &Record::decode(entry.private, entry.frame).unwrap());
+        }
+        ControlFlow::<()>::Continue(())
     });
-    world.check();
-    world.flush(0);
-    world.publish(1, 10);
-    world.check();
+    assert!(flow.unwrap().is_continue());
+    follower.end(world.shard())
+}
+
+fn fail(index: &Index) {
+    index.store.store(Some(Arc::new(Store::failing())));
+}
+
+#[test]
+fn an_index_that_cannot_be_written_at_the_start_is_an_error_that_says_where_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "no directory").unwrap();
+    let check = |directory: PathBuf, sabotage: fn(&Index)| {
+        let error = end_of_start(directory.clone(), sabotage).unwrap_err().to_string();
+        assert!(error.contains(&directory.display().to_string()) && error.contains("room"), "{error}");
+    };
+    check(file.join("index"), |_| {});
+    // What lies in its place cannot be set aside.
+    fs::create_dir(directory.path().join(format!("file.doubtful-{}", u64::MAX))).unwrap();
+    check(file, |_| {});
+    check(directory.path().join("index"), fail);
+    assert_eq!(end_of_start(directory.path().join("good"), |_| {}).unwrap(), Verdict::InStep);
+}
+
+#[test]
+fn an_older_index_that_fails_at_the_start_may_be_damaged_and_is_built_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let older = |index: &Index| {
+        index.lock().is_fresh = false;
+        fail(index);
+    };
+    assert_eq!(end_of_start(directory.path().join("index"), older).unwrap(), Verdict::Again);
+    let failed = |kind: std::io::ErrorKind| Doubt::Store(sled::Error::Io(kind.into())).is_of_disk();
+    assert!(failed(std::io::ErrorKind::StorageFull) && failed(std::io::ErrorKind::ReadOnlyFilesystem));
+    assert!(!failed(std::io::ErrorKind::InvalidData) && !Doubt::Unmarked.is_of_disk());
 }

@@ -31,7 +31,7 @@ fn fill(index: &Index, conversations: u64, messages: u64, mut tidy: impl FnMut()
 fn check_bound(conversations: u64, messages: u64) -> Stats {
     let directory = TempDir::new().unwrap();
     let index = open(&directory);
-    fill(&index, conversations, messages, || index.tidy(&mut index.lock()));
+    fill(&index, conversations, messages, || index.tidy(&mut index.lock()).unwrap());
     let stats = index.stats();
     assert!(stats.flushes > 0);
     assert_eq!((stats.over_budget, stats.rebuilding), (0, false));
@@ -74,8 +74,8 @@ fn without_a_disk_that_keeps_up_it_grows_and_says_so() {
         bytes = bytes.max(index.table.messages_bytes());
     }
     assert!(bytes > index.room());
-    index.tidy(&mut index.lock());
-    index.tidy(&mut index.lock());
+    index.tidy(&mut index.lock()).unwrap();
+    index.tidy(&mut index.lock()).unwrap();
     assert_eq!((index.stats().over_budget, index.stats().messages_bytes), (1, bytes));
 }
 

@@ -76,6 +76,10 @@ impl World {
         world
     }
 
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     pub(super) fn index_directory(&self) -> PathBuf {
         self.directory.path().join("index")
     }
@@ -126,7 +130,7 @@ impl World {
     /// A flush, and as much of an eviction.
     pub(super) fn flush(&self, keep_bytes: usize) {
         let mut work = self.index.lock();
-        self.index.tidy(&mut work);
+        self.index.tidy(&mut work).ok();
         self.index.evict_to(&mut work, keep_bytes);
     }
 
@@ -278,14 +282,14 @@ fn open(
             Ok(())
         })
         .unwrap();
-    if from > opened.reader.head() || (&index).end(shard) == Verdict::Again {
+    if from > opened.reader.head() || (&index).end(shard).unwrap() == Verdict::Again {
         (&index).reset(begin);
         let flow = opened.reader.replay(before, opened.reader.head(), |batch| {
             follow(batch, before);
             ControlFlow::<()>::Continue(())
         });
         assert!(flow.unwrap().is_continue());
-        assert_eq!((&index).end(shard), Verdict::InStep);
+        assert_eq!((&index).end(shard).unwrap(), Verdict::InStep);
     }
     (opened.journal, opened.upkeep, opened.reader, Arc::new(index))
 }
