@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use carillon_core::effect::{Forgotten, Moment, StintView};
-use carillon_core::limits::STINTS_MAX;
-use carillon_protocol::ids::{ConversationId, Position, TenantId, UserId};
+use carillon_core::limits::{PAST_CONVERSATIONS_A_USER_MAX, STINTS_MAX};
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_protocol::kinds::HistoryPolicy;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -173,6 +173,7 @@ impl Interest {
         for session in &known.sessions {
             unlisten(&mut self.conversations, conversation, *session);
         }
+        known.forget_left_first();
     }
 
     #[cfg(test)]
@@ -189,6 +190,25 @@ impl EdgeUser {
             Some(range) => range.last = last,
             None => self.forgotten.push(Forgotten { conversation, first: stint.joined.seq.next(), last }),
         }
+    }
+
+    /// As the shard does: whoever makes groups and leaves them for ever keeps those left last. Without it the list of a user who
+    /// is here for months would grow with each of them.
+    fn forget_left_first(&mut self) {
+        if self.stints.len() <= PAST_CONVERSATIONS_A_USER_MAX {
+            return;
+        }
+        let by_conversation = self.stints.chunk_by(|a, b| a.conversation == b.conversation);
+        let past = by_conversation.filter_map(|stints| stints.last()?.left.map(|left| (left, stints[0].conversation)));
+        let past: Vec<(Moment, ConversationId)> = past.collect();
+        let first = past.iter().min_by_key(|(left, _)| left.position);
+        let Some((left, conversation)) = first.filter(|_| past.len() > PAST_CONVERSATIONS_A_USER_MAX) else { return };
+        Arc::make_mut(&mut self.stints).retain(|stint| stint.conversation != *conversation);
+        // Which they were is not known any more: there is one range for all of them.
+        self.forgotten.retain(|range| range.conversation != *conversation && range.conversation != ConversationId(0));
+        let last = Moment { seq: Seq(0), position: left.position };
+        self.forgotten.push(Forgotten { conversation: ConversationId(0), first: Seq(0), last });
+        self.forgotten_changes += 1;
     }
 
     /// The user's stints in one conversation, by time.
@@ -226,7 +246,6 @@ fn unlisten(conversations: &mut Conversations, conversation: ConversationId, ses
 #[cfg(test)]
 mod tests {
     use super::*;
-    use carillon_protocol::ids::Seq;
 
     const T: TenantId = TenantId(0);
     const U: UserId = UserId(1);
@@ -320,5 +339,36 @@ mod tests {
         assert_eq!(user.stints[0], stint(1, 5, Some(6)));
         assert_eq!(user.forgotten, [Forgotten { conversation: ConversationId(1), first: Seq(2), last: at(4) }]);
         assert_eq!(user.forgotten_changes, 3);
+    }
+
+    #[test]
+    fn of_conversations_left_for_ever_those_left_last_are_kept() {
+        let max = PAST_CONVERSATIONS_A_USER_MAX as u64;
+        let stay = stint(max + 9, 1, None);
+        let past = (1..=max).map(|nth| stint(nth, nth, Some(2 * max - nth))).chain([stay]).collect();
+        let mut interest = Interest::default();
+        interest.add_session(T, U, 1, known(past), Position(2 * max));
+        // The last of them was left first, and then joined again: it is present, and left last.
+        let come_and_go = |interest: &mut Interest, conversation, joined_at: u64| {
+            interest.begin_stint(T, U, joined(conversation), at(joined_at));
+            interest.end_stint(T, U, ConversationId(conversation), at(joined_at + 1));
+        };
+        come_and_go(&mut interest, max, 3 * max);
+        let user = interest.user(T, U).unwrap();
+        assert_eq!((user.stints.len() as u64, user.forgotten_changes), (max + 2, 1), "none is one too many");
+        for nth in 1..=3 {
+            come_and_go(&mut interest, max + nth, 3 * max + 2 * nth);
+        }
+        let user = interest.user(T, U).unwrap();
+        let left = |nth: u64| user.stints_in(ConversationId(nth)).len();
+        assert_eq!(
+            [max - 4, max - 3, max - 2, max - 1, max, max + 1, max + 3, max + 9].map(left),
+            [1, 0, 0, 0, 2, 1, 1, 1]
+        );
+        assert_eq!(user.stints.len() as u64, max + 2);
+        let last = Moment { seq: Seq(0), position: Position(max + 3) };
+        assert_eq!(user.forgotten, [Forgotten { conversation: ConversationId(0), first: Seq(0), last }]);
+        assert_eq!(user.forgotten_changes, 4);
+        check(&interest, max + 9, &[1]);
     }
 }
