@@ -1,5 +1,6 @@
 //! What the end-to-end, simulation and conformance tests of Carillon stand on.
 
+pub mod ahead;
 pub mod harness;
 pub mod proxy;
 pub mod raw;

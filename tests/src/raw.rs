@@ -9,19 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use carillon::clock::{Clock, SystemClock};
+use carillon::clock::SystemClock;
 use carillon::material::SERVER_NAME;
-use carillon::server::{Options, Server};
-use carillon::tls;
 use carillon_protocol::Frame;
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{DeviceId, ProducerId, Timestamp};
+use carillon_protocol::ids::{DeviceId, ProducerId};
 use carillon_protocol::kinds::{Lane, MessageKind, Target};
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::Publish;
@@ -32,7 +29,7 @@ use carillon_transport::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::harness::{EDGES, PATIENCE, Site};
+use crate::harness::{PATIENCE, Site};
 
 /// A sleep ends by what comes; this only bounds how late a lost patience is noticed.
 const TURN: Duration = Duration::from_millis(500);
@@ -453,50 +450,4 @@ pub fn concat<F: Body>(frames: impl IntoIterator<Item = F>) -> Bytes {
     let mut out = BytesMut::new();
     frames.into_iter().for_each(|frame| frame.encode(&mut out));
     out.freeze()
-}
-
-/// The machine's clock, whose wall time a test moves on: what waits for a time is there at the broker's next tick.
-#[derive(Debug, Default)]
-pub struct AheadClock {
-    ahead_ms: AtomicU64,
-}
-
-impl AheadClock {
-    /// Moves the wall time on.
-    pub fn advance_ms(&self, ms: u64) {
-        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    /// The wall time in seconds since the Unix epoch.
-    pub fn wall_s(&self) -> u64 {
-        self.wall().0 / 1_000
-    }
-}
-
-impl TransportClock for AheadClock {
-    fn now(&self) -> Instant {
-        SystemClock.now()
-    }
-}
-
-impl Clock for AheadClock {
-    fn wall(&self) -> Timestamp {
-        Timestamp(SystemClock.wall().0 + self.ahead_ms.load(Ordering::SeqCst))
-    }
-}
-
-/// A broker of a site that goes by this clock.
-///
-/// # Panics
-/// If it does not start.
-pub fn serve_by(clock: Arc<AheadClock>, site: &Site) -> Server {
-    let material = &site.material;
-    let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
-    let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-    let options = Options {
-        edges: EDGES,
-        clock,
-        ..Options::new(site.data().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
-    };
-    Server::start(options).expect("the broker starts")
 }

@@ -11,10 +11,11 @@ use carillon_client::{
     Client, Ding, DingId, DingPush, DingState, DingStatusReply, DingUpdate, ErrorCode, Event, Events, Limits,
     MessageKind, Recipients, Role, StatusList, UserId,
 };
+use carillon_tests::ahead::{AheadClock, serve_by};
 use carillon_tests::harness::{
     Broker, Process, Site, connect, group_of, next_message, next_that, patiently, refusal, say,
 };
-use carillon_tests::raw::{AheadClock, Dial, Session, hello, serve_by};
+use carillon_tests::raw::{Dial, Session, hello};
 
 fn to(users: &[UserId]) -> Ding {
     Ding::new(Recipients::Users(users.to_vec()), MessageKind::TEXT, "the house is on fire")

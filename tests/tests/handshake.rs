@@ -15,8 +15,9 @@ use carillon_protocol::kinds::Lane;
 use carillon_protocol::limits::{CURSORS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use carillon_protocol::receipt::MarkRead;
 use carillon_protocol::session::{Ack, Cursor, Hello, VERSION};
+use carillon_tests::ahead::{AheadClock, serve_by};
 use carillon_tests::harness::{Broker, Site};
-use carillon_tests::raw::{AheadClock, Dial, Raw, Session, hello, hello_of_producer, serve_by, text_to};
+use carillon_tests::raw::{Dial, Raw, Session, hello, hello_of_producer, text_to};
 use carillon_transport::{CloseReason, TransportConfig};
 
 /// Longer than a client may take for its Hello: `docs/PROTOCOL.md`, "Opening".

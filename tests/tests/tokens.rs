@@ -12,8 +12,9 @@ use carillon_protocol::control::UserFind;
 use carillon_protocol::error::{Error, ErrorCode};
 use carillon_protocol::limits::{ERROR_TEXT_BYTES_MAX, HANDLE_BYTES_MAX, TOKEN_BYTES_MAX};
 use carillon_protocol::session::{Hello, Refresh};
+use carillon_tests::ahead::{AheadClock, serve_by};
 use carillon_tests::harness::{Broker, Site, TENANT};
-use carillon_tests::raw::{AheadClock, Dial, Session, hello, serve_by};
+use carillon_tests::raw::{Dial, Session, hello};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
