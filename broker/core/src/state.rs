@@ -7,11 +7,14 @@
 //! ```text
 //! state         version u8 = 1, shard u16, head u64, last time u64, tenants, conversations, DINGs given out u64, DINGs
 //! tenant        name, users (by id)
-//! user          handle, personal conversation u64, devices (by id), producers (by id)
+//! user          handle, personal conversation u64, devices (by id), producers (by id), optional forgotten
+//! forgotten     conversations left through position u64, ranges (by conversation)
+//! range         conversation u64, first seq u64, last: seq u64, position u64
 //! device        id u64, cursor u64
 //! producer      id u64, low u64, outcomes (by number)
 //! outcome       number u64, fingerprint u64, conversation u64, seq u64, position u64, time u64
-//! conversation  tenant u32, kind u8, post policy u8, name (empty: none), last seq u64, last position u64, members (by user)
+//! conversation  tenant u32, kind u8, post policy u8, history policy u8, name (empty: none), last seq u64, last position u64,
+//!               members (by user)
 //! member        user u32, role u8, stints (by time)
 //! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64
 //! DING          id u64, tenant u32, sender u32, key u64, fingerprint u64, time u64, expires at u64, repeat ms u32,
@@ -34,8 +37,17 @@ use crate::shard::Shard;
 mod decode;
 mod link;
 
-/// The version of the layout above.
+/// The version of the layout above. Whoever changes the layout raises it, and goes on decoding the version before for as long as
+/// a snapshot of it may be all there is: once retention took the journal's begin, no other way leads to the state.
 const VERSION: u8 = 1;
+
+/// Who reads each version, from 1: what an operator needs whose only state this program cannot decode.
+const READERS: [&str; VERSION as usize] = ["carillon 0.1"];
+
+fn reader(version: u8) -> &'static str {
+    let known = version.checked_sub(1).and_then(|at| READERS.get(usize::from(at)));
+    known.copied().unwrap_or("a later carillon")
+}
 
 /// Why bytes are not a state. Nothing was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -47,7 +59,7 @@ pub enum StateError {
     #[error("{0} bytes follow the state")]
     Trailing(usize),
     /// Another version wrote them.
-    #[error("the state has version {0}, known is {VERSION}")]
+    #[error("the state has version {0}, which {reader} reads; this program reads version {VERSION}", reader = reader(*.0))]
     Version(u8),
     /// They are another shard's.
     #[error("the state is of shard {0}")]

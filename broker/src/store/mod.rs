@@ -111,7 +111,8 @@ pub enum StoreError {
     Snapshots(#[source] io::Error),
     /// The journal does not go back to its begin, and no snapshot reaches it. Needs an operator.
     #[error(
-        "the journal begins at position {first} and no usable snapshot reaches it{}; restore the data directory from a backup",
+        "the journal begins at position {first} and no usable snapshot reaches it{}; start the carillon that reads one of \
+         them, if one is named, or else restore the data directory from a backup",
         .tried.iter().map(|why| format!("; {why}")).collect::<String>()
     )]
     NoSnapshot {

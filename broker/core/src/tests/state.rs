@@ -62,6 +62,8 @@ fn a_state_cut_short_or_too_long_is_refused() {
     assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Trailing(1)));
     bytes[0] = 2;
     assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(2)));
+    assert!(alloc::format!("{}", StateError::Version(2)).contains("version 2, which a later carillon reads"));
+    assert!(alloc::format!("{}", StateError::Version(1)).contains("version 1, which carillon 0.1 reads"));
     bytes[0] = 1;
     assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
 }
