@@ -281,6 +281,7 @@ fn a_cursor_of_another_history_or_from_the_future_is_invalid() {
         ("with read updates from the far future", cursor(here, Position(0), Position(u64::MAX))),
         ("of another history", cursor(elsewhere, head, Position(0))),
         ("of another history with read updates alone", cursor(elsewhere, Position(0), head)),
+        ("of another history without a position", cursor(elsewhere, Position(0), Position(0))),
         ("of no history", cursor(Incarnation(0), Position(1), Position(0))),
     ] {
         dial.refused(&with(cursor)).check(ErrorCode::CURSOR_INVALID, what);
@@ -288,6 +289,7 @@ fn a_cursor_of_another_history_or_from_the_future_is_invalid() {
     for cursor in [
         cursor(here, head, Position(0)),
         cursor(here, Position(0), head),
+        cursor(here, Position(0), Position(0)),
         cursor(Incarnation(0), Position(0), Position(0)),
         // Another shard's is none of this one's business.
         Cursor { shard: ShardId(9), ..cursor(elsewhere, Position(u64::MAX), Position(u64::MAX)) },

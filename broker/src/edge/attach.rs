@@ -6,7 +6,7 @@ use carillon_core::effect::{Attached, Moment, Signal};
 use carillon_core::input::Attach;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Text;
-use carillon_protocol::ids::{Position, ProducerId, TenantId, UserId};
+use carillon_protocol::ids::{Incarnation, Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION, Welcome};
 use carillon_transport::{Link, LinkKey};
@@ -118,7 +118,8 @@ impl Edge {
         let start = cursor.map_or(Position(0), |cursor| cursor.position);
         if cursor.is_some_and(|c| {
             let furthest = c.position.max(c.receipts_through);
-            furthest > attached.as_of || (furthest > Position(0) && c.incarnation != incarnation)
+            let says_another = c.incarnation != incarnation && c.incarnation != Incarnation(0);
+            furthest > attached.as_of || says_another || (furthest > Position(0) && c.incarnation != incarnation)
         }) {
             let text = "the cursor is of another journal or from the future: start anew";
             self.close_for_cause(links, key, ErrorCode::CURSOR_INVALID, text);
