@@ -85,7 +85,7 @@ impl Client {
     /// sequenced in the order they were enqueued, refused ones apart.
     ///
     /// # Errors
-    /// `TooLarge`, `NoProducer` and `Closed`, at once.
+    /// `TooLarge`, `NoProducer`, `Reset` and `Closed`, at once.
     ///
     /// # Cancel safety
     /// Cancel safe: cancelled, nothing was enqueued.
@@ -111,9 +111,16 @@ impl Client {
     }
 
     /// The publishes that an earlier process left in the store without a result, for those who want to know what became of
-    /// them; they are sent again whether they are asked for or not. Empty the second time.
+    /// them; they are sent again whether they are asked for or not, unless the broker's journal is another than they are of:
+    /// then they end with [`PublishError::Reset`], also for a client without a producer, which sends none. Empty the second time.
     pub fn recovered(&self) -> Vec<PublishHandle> {
         std::mem::take(&mut *self.shared().recovered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that the application holds no id from before the last [`Event::Reset`](crate::Event::Reset), for one that takes no events, or wants to
+    /// publish before it takes the next one: what names ids is accepted again. Ids are looked up before or after this alike.
+    pub fn begin_anew(&self) {
+        self.shared().resets.begin_anew();
     }
 
     /// Acknowledges everything in this shard up to `position`, as [`Events::ack`] does.

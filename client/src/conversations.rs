@@ -105,7 +105,7 @@ impl Client {
     pub async fn find_conversation(&self, name: &str) -> Result<ConversationId, RequestError> {
         check_size("name", name.len(), NAME_BYTES_MAX)?;
         let request = ConversationFind { request: 0, name: name.into() };
-        let found: ConversationCreated = self.shared().call(&request, Repeat::Harmless).await?;
+        let found: ConversationCreated = self.shared().look_up(&request).await?;
         Ok(found.conversation)
     }
 
@@ -163,9 +163,18 @@ impl Client {
     pub async fn conversations(&self) -> Result<Vec<Conversation>, RequestError> {
         let mut conversations = Vec::new();
         let mut from = ConversationId(0);
+        let mut begun = self.shared().resets.count();
         while from != ConversationId(u64::MAX) {
             let request = ConversationList { request: 0, from, limit: PAGE };
-            let page: Conversations = self.shared().call(&request, Repeat::Harmless).await?;
+            let page: Conversations = self.shared().look_up(&request).await?;
+            let count = self.shared().resets.count();
+            if count != begun {
+                // Pages of two journals do not go together.
+                begun = count;
+                from = ConversationId(0);
+                conversations.clear();
+                continue;
+            }
             let mut names = page.names.as_str();
             for entry in page.entries {
                 let name = cut(&mut names, entry.name_bytes)

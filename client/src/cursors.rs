@@ -33,6 +33,8 @@ impl Mark {
 #[derive(Debug, Default)]
 struct ShardCursor {
     incarnation: Incarnation,
+    /// The incarnation that the store has; 0: no cursor.
+    saved_as: Incarnation,
     /// The last position with something addressed to the device that was handed out.
     addressed: Position,
     /// The last position handed out, progress included.
@@ -49,6 +51,7 @@ impl ShardCursor {
         let mark = Mark { inbox: cursor.position, receipts: cursor.receipts_through };
         Self {
             incarnation: cursor.incarnation,
+            saved_as: Incarnation(0),
             addressed: mark.inbox,
             through: mark,
             acked: mark,
@@ -88,8 +91,15 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
-    pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
-        let shards = cursors.into_iter().map(|cursor| (cursor.shard, ShardCursor::at(cursor))).collect();
+    /// The cursors to go on from; of a shard that is not among them, the incarnation of the `stored` one alone.
+    pub(crate) fn new(cursors: Vec<Cursor>, stored: &[Cursor]) -> Self {
+        let from_none =
+            stored.iter().map(|stored| ShardCursor { incarnation: stored.incarnation, ..Default::default() });
+        let mut shards: BTreeMap<_, _> = stored.iter().map(|stored| stored.shard).zip(from_none).collect();
+        shards.extend(cursors.into_iter().map(|cursor| (cursor.shard, ShardCursor::at(cursor))));
+        for stored in stored {
+            shards.entry(stored.shard).and_modify(|cursor| cursor.saved_as = stored.incarnation);
+        }
         Self { state: Mutex::new(State { shards, ..State::default() }), ..Self::default() }
     }
 
@@ -176,19 +186,20 @@ impl Cursors {
         });
     }
 
-    /// The cursors for a `Hello`.
+    /// The cursors for a `Hello`, with position 0 too: they say of which history this client's ids are.
     pub(crate) fn hello(&self) -> Vec<Cursor> {
         let state = self.state();
-        let known = state.shards.iter().filter(|(_, c)| c.incarnation != Incarnation(0) && c.acked != Mark::default());
+        let known = state.shards.iter().filter(|(_, cursor)| cursor.incarnation != Incarnation(0));
         known.map(|(shard, c)| c.cursor(*shard, c.acked)).collect()
     }
 
-    /// A session has begun, with this history, from the cursors of [`Cursors::hello`]. False if positions of another history are
-    /// held: then [`Cursors::reset`] must follow.
+    /// A session has begun, with this history, from the cursors of [`Cursors::hello`]. False if this client is of
+    /// another history: then [`Cursors::reset`] must follow.
     pub(crate) fn welcome(&self, shard: ShardId, incarnation: Incarnation, hello: &[Cursor]) -> bool {
         let mut state = self.state();
         let cursor = state.shards.entry(shard).or_default();
-        if cursor.incarnation != incarnation && cursor.through != Mark::default() {
+        let is_new = cursor.incarnation == Incarnation(0) && cursor.through == Mark::default();
+        if cursor.incarnation != incarnation && !is_new {
             return false;
         }
         cursor.incarnation = incarnation;
@@ -201,13 +212,19 @@ impl Cursors {
         true
     }
 
-    /// Forgets everything; acknowledgements do not count until [`Cursors::reset_seen`]. Returns the shards whose cursors the
-    /// store must drop.
-    pub(crate) fn reset(&self) -> Vec<ShardId> {
+    /// Forgets everything; acknowledgements do not count until [`Cursors::reset_seen`].
+    pub(crate) fn reset(&self) {
         let mut state = self.state();
         state.reset_unseen = true;
         state.unsaved = 0;
-        std::mem::take(&mut state.shards).into_keys().collect()
+        state.shards.clear();
+    }
+
+    /// The store drops its cursors: all must be saved again.
+    pub(crate) fn unsave(&self) {
+        for cursor in self.state().shards.values_mut() {
+            cursor.saved_as = Incarnation(0);
+        }
     }
 
     /// The application knows of the reset.
@@ -219,7 +236,8 @@ impl Cursors {
     pub(crate) fn unsaved(&self) -> Vec<Cursor> {
         let mut state = self.state();
         state.unsaved = 0;
-        let unsaved = state.shards.iter().filter(|(_, cursor)| cursor.acked != cursor.saved);
+        let known = state.shards.iter().filter(|(_, cursor)| cursor.incarnation != Incarnation(0));
+        let unsaved = known.filter(|(_, c)| c.acked != c.saved || c.saved_as != c.incarnation);
         unsaved.map(|(shard, cursor)| cursor.cursor(*shard, cursor.acked)).collect()
     }
 
@@ -230,6 +248,7 @@ impl Cursors {
             if let Some(cursor) = state.shards.get_mut(&saved.shard)
                 && cursor.incarnation == saved.incarnation
             {
+                cursor.saved_as = saved.incarnation;
                 cursor.saved.raise(Mark { inbox: saved.position, receipts: saved.receipts_through });
             }
         }
@@ -259,9 +278,13 @@ mod tests {
     const SHARD: ShardId = ShardId(0);
 
     fn opened(cursors: Vec<Cursor>) -> Cursors {
-        let opened = Cursors::new(cursors);
+        let opened = Cursors::new(cursors, &[]);
         let hello = opened.hello();
         assert!(opened.welcome(SHARD, Incarnation(7), &hello));
+        let unsaved = opened.unsaved();
+        assert_eq!(unsaved.iter().map(|cursor| cursor.incarnation.0).collect::<Vec<_>>(), [7]);
+        opened.save_done(&unsaved);
+        assert_eq!(opened.unsaved(), []);
         opened
     }
 
@@ -329,13 +352,35 @@ mod tests {
         let cursors = opened(Vec::new());
         deliver(&cursors, 9);
         assert!(!cursors.welcome(SHARD, Incarnation(8), &[]));
-        assert_eq!(cursors.reset(), [SHARD]);
+        cursors.reset();
+        assert_eq!((cursors.hello(), cursors.unsaved()), (Vec::new(), Vec::new()));
         assert!(cursors.welcome(SHARD, Incarnation(8), &[]));
+        assert_eq!(cursors.unsaved()[0].incarnation, Incarnation(8));
         deliver(&cursors, 1);
         cursors.ack(SHARD, Position(9));
         assert_eq!(flush(&cursors), [0; 0]);
         cursors.reset_seen();
         cursors.ack(SHARD, Position(1));
         assert_eq!(flush(&cursors), [1]);
+    }
+
+    #[test]
+    fn the_history_of_a_client_without_positions_is_said_and_compared_too() {
+        let at = |incarnation: u64, position: u64| {
+            let (incarnation, position) = (Incarnation(incarnation), Position(position));
+            Cursor { shard: SHARD, incarnation, position, receipts_through: Position(0) }
+        };
+        let publisher = opened(Vec::new());
+        assert_eq!(publisher.hello(), [at(7, 0)]);
+        assert!(!publisher.welcome(SHARD, Incarnation(8), &publisher.hello()));
+        // One that begins anew, or with cursors of its own, with a store that has one already.
+        let beginning = Cursors::new(Vec::new(), &[at(7, 40)]);
+        assert_eq!((beginning.hello(), beginning.unsaved()), (vec![at(7, 0)], Vec::new()));
+        assert!(!beginning.welcome(SHARD, Incarnation(8), &[at(7, 0)]));
+        let own = Cursors::new(vec![at(8, 5)], &[at(7, 40)]);
+        assert_eq!((own.hello(), own.unsaved()), (vec![at(8, 5)], vec![at(8, 5)]));
+        own.save_done(&own.unsaved());
+        own.unsave();
+        assert_eq!(own.unsaved(), [at(8, 5)], "the store has none any more");
     }
 }

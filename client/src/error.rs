@@ -72,6 +72,16 @@ pub enum PublishError {
     /// The configuration names no producer; nothing was sent.
     #[error("this client has no producer: set `Config::producer` to publish")]
     NoProducer,
+    /// The broker serves another journal than the one this message was meant for. If it was on its way, whether the old journal had
+    /// accepted it is not known; the new one will not, and the store has let go of it. Ids from before may belong to others:
+    /// look them up again, then publish anew. Everything fails so until the application was given
+    /// [`Event::Reset`](crate::Event::Reset) and asked for the next event, or called
+    /// [`Client::begin_anew`](crate::Client::begin_anew).
+    #[error(
+        "the broker was restored from a backup: whether this was published before is not known, and the ids it names may belong \
+         to others now; look them up again and publish anew"
+    )]
+    Reset,
     /// The client was closed or ended first. If the message was on its way, whether it was accepted is not known; with a
     /// store, the next client that uses it sends it again under the same number.
     #[error("the client was closed before the message was settled")]
@@ -102,6 +112,12 @@ pub enum RequestError {
     /// The connection was lost after the request was sent, and repeating it could do it twice: the outcome is not known.
     #[error("the connection was lost before the answer came; whether the request was done is not known")]
     Interrupted,
+    /// The request names ids, and the broker serves another journal than the one they are of. If it was on its way, whether the
+    /// old journal had it done is not known. As [`PublishError::Reset`].
+    #[error(
+        "the broker was restored from a backup, and the ids that this request names may belong to others now; look them up again"
+    )]
+    Reset,
     /// The token source failed; nothing was sent.
     #[error("no token: {0}")]
     Token(#[source] Cause),

@@ -83,8 +83,11 @@ pub enum Event {
     /// [`Config::newest`](crate::Config::newest) leaves these out; [`Client::history`](crate::Client::history) has them. May be told
     /// again after a reconnect.
     Skipped(Skipped),
-    /// The broker's journal is another than the cursors are of: they were dropped, and everything starts anew from the
-    /// beginning. Positions and seqs seen before mean nothing any more.
+    /// The broker's journal is another than the one this client is of: it was restored from a backup, say. The cursors were dropped,
+    /// and everything starts anew from the beginning. Positions, seqs and all ids (users, conversations, DINGs) seen before mean
+    /// nothing any more, or something else. Publishes without a result have ended with
+    /// [`PublishError::Reset`](crate::PublishError), and nothing that names an id is accepted until the next event is asked for: by
+    /// then, drop every id, everywhere in the application. To go on before, call [`Client::begin_anew`](crate::Client::begin_anew).
     Reset,
     /// A session is open.
     Connected(Welcome),
@@ -160,14 +163,15 @@ pub struct Events {
     pub(crate) signals: mpsc::Receiver<Event>,
     pub(crate) auto_ack: bool,
     given: Option<Acknowledgement>,
+    is_reset_given: bool,
 }
 
 impl Events {
     pub(crate) fn new(handle: Arc<Handle>, [urgent, notices, inbox, signals]: [mpsc::Receiver<Event>; 4]) -> Self {
-        Self { handle, urgent, notices, inbox, signals, auto_ack: false, given: None }
+        Self { handle, urgent, notices, inbox, signals, auto_ack: false, given: None, is_reset_given: false }
     }
 
-    /// The next event, DINGs first; `None` after the client was closed, or has ended and said so. What was not given
+    /// The next event, DINGs first (but none of another journal before its [`Event::Reset`]); `None` after the client was closed, or has ended and said so. What was not given
     /// by then comes again to the next client.
     ///
     /// # Cancel safety
@@ -177,6 +181,9 @@ impl Events {
             && let Some(given) = self.given.take()
         {
             given.give(&self.handle.shared);
+        }
+        if std::mem::take(&mut self.is_reset_given) {
+            self.handle.shared.resets.settle();
         }
         let event = tokio::select! {
             biased;
@@ -188,6 +195,8 @@ impl Events {
         };
         if matches!(event, Event::Reset) {
             self.handle.shared.cursors.reset_seen();
+            self.handle.shared.resets.give();
+            self.is_reset_given = true;
         }
         self.given = event.acknowledgement();
         Some(event)

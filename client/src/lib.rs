@@ -35,6 +35,10 @@
 //! given back by [`Start::From`]. With a [`Store`] the cursor follows the acknowledgement by up to 200 ms, so after a
 //! crash of the process the last messages come again.
 //!
+//! **Restored.** When the broker serves a journal that was restored from a backup, ids given out since then may belong to others. The
+//! SDK then ends every publish without a result with [`PublishError::Reset`], gives [`Event::Reset`], and accepts nothing that
+//! names an id until the application asks for the next event, or calls [`Client::begin_anew`].
+//!
 //! **Bounded.** Every queue has a limit, in [`Limits`]; while events are not taken, the broker waits, and DINGs and replies keep coming.
 //!
 //! **One task** a client owns the connection. It ends with [`Client::close`], or when the client's clones and its events are dropped.
@@ -53,6 +57,7 @@ mod publish;
 mod random;
 mod reply;
 mod requests;
+mod resets;
 mod sessions;
 mod shared;
 mod signals;

@@ -1,18 +1,19 @@
 //! Publishes without a result: their numbers, their order and their repeats.
 //!
 //! Invariants: numbers rise by one; `low` is the lowest number without a result; within a session numbers are sent in
-//! order; after `BUSY` nothing is sent until everything from the refused number on is sent again.
+//! order; after `BUSY` nothing is sent until everything from the refused number on is sent again; all that are here are of the
+//! history they are bound to.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{ConversationId, UserId};
+use carillon_protocol::ids::{ConversationId, Incarnation, ShardId, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::limits::PRODUCER_WINDOW;
 use carillon_protocol::publish::{Publish, PublishRefused, Published};
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::error::PublishError;
 use crate::limits::PUBLISH_BATCH_BYTES_MAX;
+use crate::resets::Resets;
 use crate::store::{Saved, Unsettled};
 
 /// What a message is addressed to.
@@ -70,6 +72,14 @@ impl PublishHandle {
     pub fn number(&self) -> u64 {
         self.number
     }
+
+    /// Of a publish that ended because the journal is another.
+    pub(crate) fn void(number: u64) -> Self {
+        let (waiter, result) = oneshot::channel();
+        // The receiver is here.
+        let _ = waiter.send(Err(PublishError::Reset));
+        Self { number, result }
+    }
 }
 
 impl Future for PublishHandle {
@@ -104,6 +114,8 @@ struct State {
     busy: Option<u64>,
     /// Rewinds since a publish was accepted.
     refusals: u32,
+    /// Which history the publishes are of, as far as it is known.
+    bound: BTreeMap<ShardId, Incarnation>,
     closed: bool,
 }
 
@@ -135,6 +147,7 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Publishes {
     state: Mutex<State>,
+    resets: Arc<Resets>,
     /// Numbers that may be given.
     room: Semaphore,
     /// The writer may have something to do.
@@ -143,8 +156,14 @@ pub(crate) struct Publishes {
 
 impl Publishes {
     /// Those of an earlier process come first; their handles are returned too.
-    pub(crate) fn new(saved: Saved, unsettled_max: usize, has_store: bool) -> (Self, Vec<PublishHandle>) {
+    pub(crate) fn new(
+        saved: Saved,
+        unsettled_max: usize,
+        has_store: bool,
+        resets: Arc<Resets>,
+    ) -> (Self, Vec<PublishHandle>) {
         let mut state = State { next: saved.next.max(1), ..State::default() };
+        state.bound = saved.cursors.iter().map(|cursor| (cursor.shard, cursor.incarnation)).collect();
         let mut handles = Vec::new();
         for publish in saved.unsettled {
             let (waiter, result) = oneshot::channel();
@@ -156,7 +175,7 @@ impl Publishes {
         state.saved_below = if has_store { state.next } else { u64::MAX };
         let taken = usize::try_from(state.next - state.low()).unwrap_or(usize::MAX);
         let room = Semaphore::new(unsettled_max.saturating_sub(taken));
-        (Self { state: Mutex::new(state), room, wake: Notify::new() }, handles)
+        (Self { state: Mutex::new(state), resets, room, wake: Notify::new() }, handles)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,11 +189,16 @@ impl Publishes {
         kind: MessageKind,
         payload: Bytes,
     ) -> Result<PublishHandle, PublishError> {
+        let begun = self.resets.count();
         let room = self.room.acquire().await.map_err(|_| PublishError::Closed)?;
         let (waiter, result) = oneshot::channel();
         let mut state = self.state();
         if state.closed {
             return Err(PublishError::Closed);
+        }
+        // Under the lock: what is let in before a reset is found by it.
+        if self.resets.voids(begun) {
+            return Err(PublishError::Reset);
         }
         room.forget();
         let number = state.next;
@@ -183,6 +207,24 @@ impl Publishes {
         drop(state);
         self.wake.notify_one();
         Ok(PublishHandle { number, result })
+    }
+
+    /// The publishes are of this history, unless they are known to be of another: then false, and [`Publishes::let_go`] must follow.
+    pub(crate) fn bind(&self, shard: ShardId, incarnation: Incarnation) -> bool {
+        *self.state().bound.entry(shard).or_insert(incarnation) == incarnation
+    }
+
+    /// Forgets everything without a result, and which history it was of. Those who wait are to be told once the store has let go
+    /// of it too.
+    pub(crate) fn let_go(&self) -> Vec<Waiter> {
+        let mut state = self.state();
+        let freed = state.next - state.low();
+        let open = std::mem::take(&mut state.open);
+        state.bound.clear();
+        state.busy = None;
+        state.outstanding = 0;
+        self.room.add_permits(usize::try_from(freed).unwrap_or(0).min(Semaphore::MAX_PERMITS / 2));
+        open.into_values().map(|open| open.waiter).collect()
     }
 
     /// A session begins: everything without a result is sent (again), and numbers up to `highest` are not given.
@@ -311,6 +353,10 @@ mod tests {
         Saved { cursors: Vec::new(), next, unsettled }
     }
 
+    fn new(saved: Saved, unsettled_max: usize, has_store: bool) -> (Publishes, Vec<PublishHandle>) {
+        Publishes::new(saved, unsettled_max, has_store, Arc::default())
+    }
+
     fn publish(number: u64) -> Unsettled {
         Unsettled { number, to: To::User(UserId(1)), kind: MessageKind::TEXT, payload: Bytes::new() }
     }
@@ -346,7 +392,7 @@ mod tests {
 
     #[tokio::test]
     async fn numbers_go_on_after_the_highest_and_low_follows_the_results() {
-        let (publishes, _) = Publishes::new(Saved::default(), 1024, false);
+        let (publishes, _) = new(Saved::default(), 1024, false);
         publishes.begin_session(41);
         let _handles = enqueue(&publishes, 3).await;
         assert_eq!(sent(&publishes), [(42, 42), (43, 42), (44, 42)]);
@@ -360,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_counted_from_low() {
-        let (publishes, _) = Publishes::new(Saved::default(), 2, false);
+        let (publishes, _) = new(Saved::default(), 2, false);
         publishes.begin_session(0);
         let _handles = enqueue(&publishes, 2).await;
         publishes.published(ok(2));
@@ -371,7 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_busy_everything_from_there_is_sent_again() {
-        let (publishes, _) = Publishes::new(Saved::default(), 1024, false);
+        let (publishes, _) = new(Saved::default(), 1024, false);
         publishes.begin_session(0);
         let _handles = enqueue(&publishes, 4).await;
         assert_eq!(sent(&publishes).len(), 4);
@@ -387,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_a_store_nothing_is_sent_that_is_not_saved() {
-        let (publishes, recovered) = Publishes::new(saved(&[5, 7], 9), 1024, true);
+        let (publishes, recovered) = new(saved(&[5, 7], 9), 1024, true);
         assert_eq!(recovered.iter().map(PublishHandle::number).collect::<Vec<_>>(), [5, 7]);
         publishes.begin_session(6);
         assert_eq!(sent(&publishes), [(5, 5), (7, 5)]);
@@ -401,11 +447,54 @@ mod tests {
 
     #[tokio::test]
     async fn closing_ends_those_who_wait() {
-        let (publishes, _) = Publishes::new(Saved::default(), 1, false);
+        let (publishes, _) = new(Saved::default(), 1, false);
         let handle = enqueue(&publishes, 1).await.remove(0);
         publishes.close();
         assert!(matches!(handle.await, Err(PublishError::Closed)));
         let more = publishes.enqueue(To::User(UserId(1)), MessageKind::TEXT, Bytes::new()).await;
         assert!(matches!(more, Err(PublishError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn of_another_history_nothing_is_left_and_numbers_go_on() {
+        let (publishes, mut handles) = new(saved(&[5, 7], 9), 6, true);
+        let (shard, other) = (ShardId(0), ShardId(1));
+        assert!(publishes.bind(shard, Incarnation(1)) && publishes.bind(shard, Incarnation(1)));
+        publishes.begin_session(0);
+        assert_eq!(sent(&publishes), [(5, 5), (7, 5)]);
+        handles.extend(enqueue(&publishes, 1).await);
+        assert!(!publishes.bind(shard, Incarnation(2)) && publishes.bind(other, Incarnation(2)));
+        publishes.resets.begin();
+        let waiters = publishes.let_go();
+        assert_eq!((waiters.len(), publishes.room.available_permits()), (3, 6));
+        assert!(publishes.bind(shard, Incarnation(2)));
+        publishes.begin_session(3);
+        assert!(matches!(publishes.work(), Work::Wait), "nothing is sent, nothing saved");
+        for waiter in waiters {
+            waiter.send(Err(PublishError::Reset)).unwrap();
+        }
+        for handle in handles {
+            assert!(matches!(handle.await, Err(PublishError::Reset)));
+        }
+        publishes.resets.begin_anew();
+        assert_eq!(enqueue(&publishes, 1).await[0].number(), 10);
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_room_during_a_reset_is_not_let_in_after_it() {
+        let (publishes, _) = new(Saved::default(), 1, false);
+        publishes.begin_session(0);
+        let _open = enqueue(&publishes, 1).await;
+        let waits = publishes.enqueue(To::User(UserId(1)), MessageKind::TEXT, Bytes::new());
+        tokio::pin!(waits);
+        tokio::select! {
+            biased;
+            done = &mut waits => panic!("there is no room: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        publishes.resets.begin();
+        drop(publishes.let_go());
+        publishes.resets.begin_anew();
+        assert!(matches!(waits.await, Err(PublishError::Reset)));
     }
 }

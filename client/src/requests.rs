@@ -73,7 +73,7 @@ impl Shared {
     pub(crate) async fn refresh(&self) -> Result<String, RequestError> {
         let token = self.config.token.token().await.map_err(RequestError::Token)?;
         check_size("token", token.len(), TOKEN_BYTES_MAX)?;
-        self.call::<Done>(&Refresh { request: 0, token: token.as_str().into() }, Repeat::Harmless).await?;
+        self.look_up::<Done>(&Refresh { request: 0, token: token.as_str().into() }).await?;
         Ok(token)
     }
 }
@@ -225,7 +225,7 @@ impl Client {
     async fn user_find(&self, handle: &str, create: u8) -> Result<UserId, RequestError> {
         check_size("handle", handle.len(), HANDLE_BYTES_MAX)?;
         let request = UserFind { request: 0, create, handle: handle.into() };
-        let found: UserFound = self.shared().call(&request, Repeat::Harmless).await?;
+        let found: UserFound = self.shared().look_up(&request).await?;
         Ok(found.user)
     }
 
@@ -259,7 +259,7 @@ impl Client {
     /// # Cancel safety
     /// As all requests.
     pub async fn retire_device(&self, device: DeviceId) -> Result<(), RequestError> {
-        self.done(Retire { request: 0, what: Retired::DEVICE, id: device.0 }).await
+        self.retire(Retired::DEVICE, device.0).await
     }
 
     /// Gives up a producer of one's own, with its results. Its session, which may be this one, ends.
@@ -270,7 +270,12 @@ impl Client {
     /// # Cancel safety
     /// As all requests.
     pub async fn retire_producer(&self, producer: ProducerId) -> Result<(), RequestError> {
-        self.done(Retire { request: 0, what: Retired::PRODUCER, id: producer.0 }).await
+        self.retire(Retired::PRODUCER, producer.0).await
+    }
+
+    /// These ids were chosen by clients, and mean the same in every history.
+    async fn retire(&self, what: Retired, id: u64) -> Result<(), RequestError> {
+        self.shared().look_up::<Done>(&Retire { request: 0, what, id }).await.map(drop)
     }
 
     /// Gets a token from [`Config::token`](crate::Config) and gives it to the broker. A callback is asked by itself in time; this is for those who know

@@ -13,6 +13,7 @@ use crate::cursors::Cursors;
 use crate::error::{ConnectError, RequestError};
 use crate::publish::{PublishHandle, Publishes};
 use crate::reply::{Answer, Reply};
+use crate::resets::Resets;
 use crate::signals::Signals;
 
 /// Whether a request may be sent again when its connection was lost before the answer.
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     /// The frame, its request id still 0.
     pub(crate) frame: BytesMut,
     pub(crate) repeat: Repeat,
+    /// How many resets there were when it was asked, if it names ids.
+    pub(crate) names_ids_of: Option<u64>,
     pub(crate) answer: oneshot::Sender<Result<Answer, RequestError>>,
 }
 
@@ -39,10 +42,11 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) publishes: Publishes,
     pub(crate) cursors: Cursors,
+    pub(crate) resets: Arc<Resets>,
     pub(crate) signals: Signals,
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) recovered: Mutex<Vec<PublishHandle>>,
-    /// Held while cursors are saved; a tokio mutex, because saving waits for a thread that blocks.
+    /// Held while cursors and publishes are saved, and while all are let go of; a tokio mutex, because saving waits for a thread that blocks.
     pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
     welcome: Mutex<Option<Welcome>>,
     failure: Mutex<Option<ConnectError>>,
@@ -55,6 +59,7 @@ impl Shared {
         config: Config,
         publishes: Publishes,
         cursors: Cursors,
+        resets: Arc<Resets>,
         calls: mpsc::Sender<Call>,
         recovered: Vec<PublishHandle>,
     ) -> Self {
@@ -62,6 +67,7 @@ impl Shared {
             config,
             publishes,
             cursors,
+            resets,
             signals: Signals::default(),
             calls,
             recovered: Mutex::new(recovered),
@@ -83,15 +89,33 @@ impl Shared {
         *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request that names ids and waits for its answer. It fails if they are of another history.
     pub(crate) async fn call<R: Reply>(&self, request: &impl Body, repeat: Repeat) -> Result<R, RequestError> {
+        let begun = self.resets.count();
+        if self.resets.voids(begun) {
+            return Err(RequestError::Reset);
+        }
+        self.send(request, repeat, Some(begun)).await
+    }
+
+    /// Sends a request that names no ids, and so means the same in every history, and waits for its answer.
+    pub(crate) async fn look_up<R: Reply>(&self, request: &impl Body) -> Result<R, RequestError> {
+        self.send(request, Repeat::Harmless, None).await
+    }
+
+    async fn send<R: Reply>(
+        &self,
+        request: &impl Body,
+        repeat: Repeat,
+        names_ids_of: Option<u64>,
+    ) -> Result<R, RequestError> {
         let mut frame = BytesMut::new();
         request.encode(&mut frame);
         if frame.len() > FRAME_BYTES_MAX {
             return Err(RequestError::TooLarge { what: "frame", have: frame.len(), max: FRAME_BYTES_MAX });
         }
         let (answer, answered) = oneshot::channel();
-        self.calls.send(Call { frame, repeat, answer }).await.map_err(|_| RequestError::Closed)?;
+        self.calls.send(Call { frame, repeat, names_ids_of, answer }).await.map_err(|_| RequestError::Closed)?;
         let answer = answered.await.map_err(|_| RequestError::Closed)??;
         let frame = answer.name();
         R::from_answer(answer).ok_or(RequestError::UnexpectedReply { frame })

@@ -52,6 +52,11 @@ impl Signals {
         self.due.notify_one();
     }
 
+    /// Forgets where this client is present.
+    pub(crate) fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// The next signal to send.
     pub(crate) fn pop(&self) -> Option<Signal> {
         self.state().queued.pop_front()
@@ -83,7 +88,10 @@ impl Client {
     /// Signals, if there is a session; returns at once, and nobody ever learns whether it arrived. Of more than 10 a second the
     /// broker lets go. `PRESENT`, in at most 8 conversations at a time, is said again in each new session until `AWAY`.
     pub fn signal(&self, conversation: ConversationId, kind: SignalKind) {
-        self.shared().signals.push(Signal { conversation, kind });
+        // As with all that names an id; a signal may be lost anyhow.
+        if !self.shared().resets.is_void() {
+            self.shared().signals.push(Signal { conversation, kind });
+        }
     }
 }
 
@@ -102,6 +110,9 @@ mod tests {
         signals.begin_session();
         let due: Vec<_> = std::iter::from_fn(|| signals.pop()).collect();
         assert_eq!(due, [Signal { conversation: ConversationId(2), kind: SignalKind::PRESENT }]);
+        signals.forget();
+        signals.begin_session();
+        assert_eq!(signals.pop(), None);
     }
 
     #[test]

@@ -327,6 +327,11 @@ impl Store for Dying {
         self.die_if(self.at_settle)?;
         self.inner.settle(numbers)
     }
+
+    fn reset(&self) -> io::Result<()> {
+        self.die_if(false)?;
+        self.inner.reset()
+    }
 }
 
 /// A client whose process dies with unsettled publishes; the broker is killed too. What the store held is settled by the next
@@ -432,6 +437,7 @@ async fn another_history_is_said_and_everything_starts_anew() {
 
     // One that was connected, and one that comes with a cursor of the old history.
     patiently(alice.conversations()).await.unwrap();
+    alice.begin_anew();
     let (bob, mut bob_events) = connect(offline.clone().store(open_store(directory.path()).await)).await;
     assert_ne!(bob.welcome().incarnation, old.incarnation);
     let group = group_of(&alice, &[bob.user()]).await;

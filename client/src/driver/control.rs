@@ -19,6 +19,7 @@ use super::keeper;
 use super::reader::FrameReader;
 use crate::error::RequestError;
 use crate::reply::{Answer, answer_of};
+use crate::resets::Resets;
 use crate::shared::{Call, Repeat, Shared};
 
 type Waiter = oneshot::Sender<Result<Answer, RequestError>>;
@@ -29,6 +30,7 @@ struct Numbered {
     id: u32,
     frame: Bytes,
     repeat: Repeat,
+    names_ids_of: Option<u64>,
     answer: Waiter,
 }
 
@@ -54,7 +56,7 @@ impl Pending {
     }
 
     /// The bytes of the next request to send. Cancel safe.
-    async fn next(&self, calls: &mut mpsc::Receiver<Call>) -> Bytes {
+    async fn next(&self, calls: &mut mpsc::Receiver<Call>, resets: &Resets) -> Bytes {
         loop {
             if self.requests().waiting.len() >= REQUESTS_PENDING_MAX {
                 self.room.notified().await;
@@ -73,6 +75,10 @@ impl Pending {
             if request.answer.is_closed() {
                 continue;
             }
+            if request.names_ids_of.is_some_and(|begun| begun != resets.count()) {
+                let _ = request.answer.send(Err(RequestError::Reset));
+                continue;
+            }
             let frame = request.frame.clone();
             self.requests().waiting.insert(request.id, request);
             return frame;
@@ -82,10 +88,10 @@ impl Pending {
     fn number(&self, call: Call) -> Numbered {
         let mut requests = self.requests();
         let id = next_id(&mut requests);
-        let Call { mut frame, repeat, answer } = call;
+        let Call { mut frame, repeat, names_ids_of, answer } = call;
         // `request` is the first field of every request's body.
         frame[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&id.to_le_bytes());
-        Numbered { id, frame: frame.freeze(), repeat, answer }
+        Numbered { id, frame: frame.freeze(), repeat, names_ids_of, answer }
     }
 
     pub(super) fn answer(&self, id: u32, answer: Result<Answer, Error>) -> Result<(), End> {
@@ -160,7 +166,7 @@ pub(super) async fn write(
             biased;
             () = shared.shutting_down() => break,
             () = shared.cursors.saved.notified() => acks(shared),
-            frame = pending.next(calls) => frame,
+            frame = pending.next(calls, &shared.resets) => frame,
         };
         if !bytes.is_empty() {
             stream.write_chunk(bytes).await?;
@@ -189,7 +195,7 @@ async fn round_trip(mut stream: SendStream, pending: &Pending, shared: &Shared) 
     let (answer, answered) = oneshot::channel();
     let mut frame = BytesMut::new();
     UserLookup { request: 0, users: vec![shared.welcome().user] }.encode(&mut frame);
-    let request = pending.number(Call { frame, repeat: Repeat::Harmless, answer });
+    let request = pending.number(Call { frame, repeat: Repeat::Harmless, names_ids_of: None, answer });
     let frame = request.frame.clone();
     pending.requests().waiting.insert(request.id, request);
     stream.write_chunk(frame).await?;

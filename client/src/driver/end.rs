@@ -107,6 +107,17 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
+    /// What a broker says whose journal is another than the cursors are of, found out by this side.
+    pub(crate) fn of_another_history() -> Self {
+        let text = "the broker serves another journal than this client is of".to_owned();
+        Self::End(End::Closed { code: ErrorCode::CURSOR_INVALID, text })
+    }
+
+    /// Whether the broker serves another journal than this client is of.
+    pub(crate) fn is_of_another_history(&self) -> bool {
+        matches!(self, Self::End(End::Closed { code: ErrorCode::CURSOR_INVALID, .. }))
+    }
+
     /// The error that ends the client, if trying again would end alike; else the cause, for the last attempt's error.
     ///
     /// During the first connect a name that does not resolve, a certificate that does not verify and a refused token are taken

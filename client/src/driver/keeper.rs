@@ -1,14 +1,17 @@
 //! What goes to the store: cursors, a little after they were acknowledged, and the thread that blocks for it.
+//!
+//! Invariant: the store's cursor says which history its unsettled publishes are of. It is saved before the first of them, and goes
+//! after the last.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_protocol::ids::{Incarnation, Position};
 use carillon_protocol::session::Cursor;
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::error::PublishError;
 use crate::limits::ACK_DELAY_MS;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -36,12 +39,41 @@ pub(super) async fn flush(shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// Drops all cursors, in the store too.
+/// Drops all cursors and publishes, in the store too.
 pub(super) async fn reset(shared: &Shared) -> io::Result<()> {
     let alone = Arc::clone(&shared.saving).lock_owned().await;
-    let (incarnation, position) = (Incarnation(0), Position(0));
-    let none = |shard| Cursor { shard, incarnation, position, receipts_through: position };
-    save(shared, alone, shared.cursors.reset().into_iter().map(none).collect()).await
+    shared.cursors.reset();
+    let_go(shared, alone).await
+}
+
+/// Drops all publishes; the cursors are to be saved anew.
+pub(super) async fn end_publishes(shared: &Shared) -> io::Result<()> {
+    let alone = Arc::clone(&shared.saving).lock_owned().await;
+    shared.cursors.unsave();
+    let_go(shared, alone).await
+}
+
+/// The store lets go of everything before those who wait hear of it. Runs to its end even if the caller is cancelled.
+async fn let_go(shared: &Shared, alone: OwnedMutexGuard<()>) -> io::Result<()> {
+    let waiters = shared.publishes.let_go();
+    tracing::warn!(publishes = waiters.len(), "what was not settled is of another journal: it is let go of");
+    let tell = move || {
+        for waiter in waiters {
+            // Whoever does not wait for the result does not want it.
+            let _ = waiter.send(Err(PublishError::Reset));
+        }
+    };
+    let Some(store) = &shared.config.store else {
+        tell();
+        return Ok(());
+    };
+    blocking(store, move |store| {
+        let _alone = alone;
+        store.reset()?;
+        tell();
+        Ok(())
+    })
+    .await
 }
 
 /// `alone` is held until the store is done, even if the caller is cancelled: of two savings at once the older could win.

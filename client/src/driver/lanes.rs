@@ -4,7 +4,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::Frame;
@@ -21,6 +20,8 @@ use crate::event::Event;
 use crate::history::Received;
 use crate::limits::DINGS_SHOWN_MAX;
 use crate::reply::Answer;
+use crate::resets::Resets;
+use crate::shared::Shared;
 
 /// The queues to the application, and what must be known to fill them over sessions.
 #[derive(Debug)]
@@ -29,8 +30,6 @@ pub(super) struct Outlets {
     pub(super) notices: mpsc::Sender<Event>,
     pub(super) inbox: mpsc::Sender<Event>,
     pub(super) signals: mpsc::Sender<Event>,
-    /// The application must hear of a reset before anything else of the inbox.
-    pub(super) reset_due: AtomicBool,
     shown: Mutex<Shown>,
 }
 
@@ -57,7 +56,7 @@ impl Shown {
 
 impl Outlets {
     pub(super) fn new([urgent, notices, inbox, signals]: [mpsc::Sender<Event>; 4]) -> Self {
-        Self { urgent, notices, inbox, signals, reset_due: AtomicBool::new(false), shown: Mutex::default() }
+        Self { urgent, notices, inbox, signals, shown: Mutex::default() }
     }
 
     /// Says what became of the session. Never waits.
@@ -65,6 +64,11 @@ impl Outlets {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.notices.try_send(event) {
             tracing::warn!(?event, "the application takes no events: this one is dropped");
         }
+    }
+
+    /// Of another journal, a DING may have the id of one that was shown.
+    pub(super) fn forget_shown(&self) {
+        *self.shown() = Shown::default();
     }
 
     // A std mutex: held for a lookup.
@@ -78,6 +82,7 @@ pub(super) struct Lanes<'a> {
     connection: &'a quinn::Connection,
     outlets: &'a Outlets,
     cursors: &'a Cursors,
+    resets: &'a Resets,
     pending: &'a Pending,
     opened: Mutex<HashSet<Lane>>,
     reset_said: Notify,
@@ -94,10 +99,12 @@ impl<'a> Lanes<'a> {
     pub(super) fn new(
         connection: &'a quinn::Connection,
         outlets: &'a Outlets,
-        cursors: &'a Cursors,
+        shared: &'a Shared,
         pending: &'a Pending,
     ) -> Self {
-        Self { connection, outlets, cursors, pending, opened: Mutex::default(), reset_said: Notify::new() }
+        let (cursors, resets) = (&shared.cursors, &*shared.resets);
+        let (opened, reset_said) = (Mutex::default(), Notify::new());
+        Self { connection, outlets, cursors, resets, pending, opened, reset_said }
     }
 
     /// Takes one stream after the other that the broker opens, and reads it to its end. Run once a lane.
@@ -124,20 +131,25 @@ impl<'a> Lanes<'a> {
 
     /// Tells the application of a reset, if one is due, as soon as there is room.
     pub(super) async fn say_reset(&self) -> Result<Infallible, End> {
-        if self.outlets.reset_due.load(Ordering::Relaxed) {
+        if self.resets.is_due() {
             match self.outlets.inbox.reserve().await {
-                Ok(room) => room.send(Event::Reset),
-                // Nobody will ever be told, so nobody acknowledges positions from before.
-                Err(_) => self.cursors.reset_seen(),
+                Ok(room) => {
+                    self.resets.say();
+                    room.send(Event::Reset);
+                }
+                Err(_) => {
+                    self.resets.say_to_nobody();
+                    // Nobody will ever be told, so nobody acknowledges positions from before.
+                    self.cursors.reset_seen();
+                }
             }
-            self.outlets.reset_due.store(false, Ordering::Relaxed);
             self.reset_said.notify_one();
         }
         std::future::pending().await
     }
 
     async fn inbox(&self, mut reader: FrameReader) -> Result<(), End> {
-        while self.outlets.reset_due.load(Ordering::Relaxed) {
+        while self.resets.is_due() {
             self.reset_said.notified().await;
         }
         loop {
@@ -207,6 +219,11 @@ impl<'a> Lanes<'a> {
     }
 
     async fn urgent(&self, mut reader: FrameReader) -> Result<(), End> {
+        tokio::select! {
+            () = self.resets.told() => {}
+            // Nobody will be told, and nobody takes DINGs.
+            () = self.outlets.urgent.closed() => {}
+        }
         loop {
             let (ding, event) = match reader.next().await? {
                 Frame::DingPush(push) if self.outlets.shown().known.contains(&push.ding) => continue,

@@ -14,11 +14,13 @@ mod signals;
 mod token;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use carillon_protocol::error::ErrorCode;
+use carillon_protocol::ids::Incarnation;
+use carillon_protocol::session::{Cursor, Welcome};
 use tokio::sync::mpsc;
 
 use self::control::Pending;
@@ -31,7 +33,8 @@ use crate::cursors::Cursors;
 use crate::error::ConnectError;
 use crate::event::{Event, Events};
 use crate::limits::{CLOSE_TIMEOUT_MS, NOTICES_QUEUED_MAX, SESSION_SETTLED_MS, SIGNALS_QUEUED_MAX};
-use crate::publish::Publishes;
+use crate::publish::{PublishHandle, Publishes};
+use crate::resets::Resets;
 use crate::shared::{Call, Handle, Shared};
 use crate::store::Saved;
 use crate::{clock, random};
@@ -42,22 +45,13 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
     let roots = config.roots.clone();
     let dialer = tokio::task::spawn_blocking(move || Dialer::new(&roots)).await;
     let dialer = dialer.map_err(|error| ConnectError::Config(error.to_string()))??;
-    let mut saved = match &config.store {
+    let saved = match &config.store {
         Some(store) => keeper::blocking(store, |store| store.load()).await.map_err(ConnectError::Store)?,
         None => Saved::default(),
     };
-    let cursors = match &config.start {
-        Start::FromStore => std::mem::take(&mut saved.cursors),
-        Start::Beginning => Vec::new(),
-        Start::From(cursors) => cursors.clone(),
-    };
-    if config.producer.is_none() {
-        saved.unsettled.clear();
-    }
     let limits = config.limits;
-    let (publishes, recovered) = Publishes::new(saved, limits.publishes_unsettled, config.store.is_some());
     let (calls_in, calls) = mpsc::channel(limits.requests_queued);
-    let shared = Arc::new(Shared::new(config, publishes, Cursors::new(cursors), calls_in, recovered));
+    let (shared, unsent) = share(config, saved, calls_in);
     let (urgent_in, urgent) = mpsc::channel(limits.urgent_queued);
     let (notices_in, notices) = mpsc::channel(NOTICES_QUEUED_MAX);
     let (inbox_in, inbox) = mpsc::channel(limits.events_queued);
@@ -73,9 +67,32 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
         failure: None,
     };
     let link = driver.dial(true).await?;
+    if shared.resets.count() > 0 {
+        shared
+            .recovered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(unsent.into_iter().map(PublishHandle::void));
+    }
     tokio::spawn(driver.run(link));
     let handle = Arc::new(Handle { shared });
     Ok((Client::new(Arc::clone(&handle)), Events::new(handle, [urgent, notices, inbox, signals])))
+}
+
+/// What handles and driver share, from what was saved; and the publishes that a client without a producer leaves in its store.
+fn share(config: Config, mut saved: Saved, calls: mpsc::Sender<Call>) -> (Arc<Shared>, Vec<u64>) {
+    let cursors = match &config.start {
+        Start::FromStore => saved.cursors.clone(),
+        Start::Beginning => Vec::new(),
+        Start::From(cursors) => cursors.clone(),
+    };
+    let cursors = Cursors::new(cursors, &saved.cursors);
+    let unsent = if config.producer.is_none() { std::mem::take(&mut saved.unsettled) } else { Vec::new() };
+    let unsent = unsent.into_iter().map(|publish| publish.number).collect();
+    let resets = Arc::new(Resets::default());
+    let unsettled_max = config.limits.publishes_unsettled;
+    let (publishes, recovered) = Publishes::new(saved, unsettled_max, config.store.is_some(), Arc::clone(&resets));
+    (Arc::new(Shared::new(config, publishes, cursors, resets, calls, recovered)), unsent)
 }
 
 struct Driver {
@@ -161,7 +178,8 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
         // What an application made of its own cursors must go before they do.
-        let may_reset = !first || !matches!(config.start, Start::From(_));
+        let is_own = |cursors: &[Cursor]| cursors.iter().any(|cursor| cursor.incarnation != Incarnation(0));
+        let may_reset = !first || !matches!(&config.start, Start::From(cursors) if is_own(cursors));
         let mut failed = 0u32;
         let mut at_once = first;
         loop {
@@ -171,29 +189,17 @@ impl Driver {
             at_once = false;
             let hello = shared.cursors.hello();
             let attempt = match self.dialer.dial(config, &hello).await {
-                Ok(link) if shared.cursors.welcome(link.welcome.shard, link.welcome.incarnation, &hello) => {
-                    // Before anybody can enqueue: a first publish gets the number after the highest.
-                    shared.publishes.begin_session(link.welcome.producer_highest);
-                    shared.set_welcome(link.welcome.clone());
-                    return Ok(link);
-                }
-                // The broker was asked for the beginning of a history that is another than this client knows.
-                Ok(link) => {
-                    dial::close(&link.connection, &End::Asked);
-                    None
-                }
-                Err(Attempt::End(End::Closed { code: ErrorCode::CURSOR_INVALID, .. }))
-                    if !hello.is_empty() && may_reset =>
-                {
-                    None
-                }
-                Err(attempt) => Some(attempt),
+                Ok(link) => match self.begin(link, &hello).await? {
+                    Ok(link) => return Ok(link),
+                    Err(attempt) => attempt,
+                },
+                Err(attempt) => attempt,
             };
-            let Some(attempt) = attempt else {
+            if attempt.is_of_another_history() && !hello.is_empty() && may_reset {
                 self.reset().await?;
                 at_once = true;
                 continue;
-            };
+            }
             let cause = attempt.judge(first, &config.address, &config.token)?;
             failed = failed.saturating_add(1);
             tracing::warn!(%cause, failed, "no session");
@@ -203,6 +209,27 @@ impl Driver {
         }
     }
 
+    /// Begins a session that was welcomed, if it is of the history that this client is of. The broker has looked at the cursors of
+    /// `hello` for that; this is the second look, and the first for publishes of a store whose cursors are not used.
+    async fn begin(&self, link: Link, hello: &[Cursor]) -> Result<Result<Link, Attempt>, ConnectError> {
+        let shared = &self.shared;
+        let Welcome { shard, incarnation, producer_highest, .. } = link.welcome;
+        if !shared.cursors.welcome(shard, incarnation, hello) {
+            dial::close(&link.connection, &End::Asked);
+            return Ok(Err(Attempt::of_another_history()));
+        }
+        if !shared.publishes.bind(shard, incarnation) {
+            keeper::end_publishes(shared).await.map_err(ConnectError::Store)?;
+            shared.publishes.bind(shard, incarnation);
+        }
+        // The store knows of which history publishes are before it has any.
+        keeper::flush(shared).await.map_err(ConnectError::Store)?;
+        // Before anybody can enqueue: a first publish gets the number after the highest.
+        shared.publishes.begin_session(producer_highest);
+        shared.set_welcome(link.welcome.clone());
+        Ok(Ok(link))
+    }
+
     async fn back_off(&self, failed: u32) {
         let in_a_row = failed.saturating_add(self.short_sessions.saturating_sub(1));
         let delay_ms = self.shared.config.reconnect.delay_ms(in_a_row, random::fraction());
@@ -210,10 +237,13 @@ impl Driver {
         tokio::time::sleep(Duration::from_millis(delay_ms.max(asked_ms))).await;
     }
 
-    /// Forgets the cursors; the application will be told.
+    /// Forgets cursors, publishes and everything that names ids; the application will be told. In this order: from the first line on
+    /// nothing is accepted that the second could miss.
     async fn reset(&self) -> Result<(), ConnectError> {
-        tracing::warn!("the broker's journal is another than the cursors are of: starting anew");
-        self.outlets.reset_due.store(true, Ordering::Relaxed);
+        tracing::warn!("the broker's journal is another than this client is of: starting anew");
+        self.shared.resets.begin();
+        self.shared.signals.forget();
+        self.outlets.forget_shown();
         keeper::reset(&self.shared).await.map_err(ConnectError::Store)
     }
 
@@ -224,7 +254,7 @@ impl Driver {
         let shared: &Shared = shared;
         tracing::info!(user = %welcome.user, head = %welcome.head, "the session is open");
         outlets.notice(Event::Connected(welcome.clone()));
-        let lanes = Lanes::new(&connection, outlets, &shared.cursors, pending);
+        let lanes = Lanes::new(&connection, outlets, shared, pending);
         let (control_send, control_recv) = control;
         let (publish_send, publish_recv) = publish.unzip();
         let ended = tokio::try_join!(

@@ -26,7 +26,13 @@ pub(super) async fn write(mut stream: SendStream, shared: &Shared) -> Result<Inf
             Work::Save(unsaved) => {
                 let last = unsaved.last().map_or(0, |publish| publish.number);
                 if let Some(store) = &shared.config.store {
-                    blocking(store, move |store| store.save_unsettled(&unsaved)).await.map_err(End::Store)?;
+                    // Held until the store is done, even if this session is not: a reset must find what it saves.
+                    let alone = Arc::clone(&shared.saving).lock_owned().await;
+                    let save = move |store: &dyn Store| {
+                        let _alone = alone;
+                        store.save_unsettled(&unsaved)
+                    };
+                    blocking(store, save).await.map_err(End::Store)?;
                 }
                 publishes.save_done(last);
             }

@@ -42,6 +42,10 @@ pub(super) async fn read(
         if own && signalled.kind == SignalKind::AWAY && shared.signals.is_present(signalled.conversation) {
             shared.signals.say_present(signalled.conversation);
         }
+        // The application would take it for one of the journal it knows.
+        if shared.resets.is_void() {
+            continue;
+        }
         // An application that takes no events needs no signals either.
         let _full = outlets.signals.try_send(Event::Signal(signalled));
     }

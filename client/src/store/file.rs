@@ -3,7 +3,8 @@
 //! ```text
 //! lock            held while the store is open: one process a directory
 //! identity.json   {"device": u64, "producer": u64}, written once
-//! cursors.json    [{"shard", "incarnation", "position", "receipts_through"}], replaced atomically
+//! cursors.json    [{"shard", "incarnation", "position", "receipts_through"}], replaced atomically; from the first connection on,
+//!                 because `incarnation` is that of the ids in `publishes` too (older versions: from the first acknowledgement on)
 //! publishes       a log: records back to back, appended, rewritten with what is unsettled when it has grown
 //!
 //! record of `publishes`, little-endian
@@ -125,14 +126,7 @@ impl Store for FileStore {
         } else {
             cursors.insert(cursor.shard, cursor);
         }
-        let file = cursors.values().map(|c| CursorFile {
-            shard: c.shard.0,
-            incarnation: c.incarnation.0,
-            position: c.position.0,
-            receipts_through: c.receipts_through.0,
-        });
-        let files: Vec<_> = file.collect();
-        replace(&self.directory, "cursors.json", &serde_json::to_vec(&files)?)?;
+        write_cursors(&self.directory, &cursors)?;
         held.cursors = cursors;
         Ok(())
     }
@@ -169,6 +163,18 @@ impl Store for FileStore {
         }
         Ok(())
     }
+
+    fn reset(&self) -> io::Result<()> {
+        let mut held = self.held();
+        // In this order: publishes without a cursor would be taken for those of the next journal.
+        let (log, log_bytes) = rewrite(&self.directory, held.next, &BTreeMap::new())?;
+        held.log = log;
+        held.log_bytes = log_bytes;
+        held.unsettled.clear();
+        write_cursors(&self.directory, &BTreeMap::new())?;
+        held.cursors.clear();
+        Ok(())
+    }
 }
 
 impl Held {
@@ -201,6 +207,17 @@ fn read_cursors(directory: &Path) -> io::Result<BTreeMap<ShardId, Cursor>> {
         receipts_through: Position(file.receipts_through),
     });
     Ok(cursors.map(|cursor| (cursor.shard, cursor)).collect())
+}
+
+fn write_cursors(directory: &Path, cursors: &BTreeMap<ShardId, Cursor>) -> io::Result<()> {
+    let file = cursors.values().map(|c| CursorFile {
+        shard: c.shard.0,
+        incarnation: c.incarnation.0,
+        position: c.position.0,
+        receipts_through: c.receipts_through.0,
+    });
+    let files: Vec<_> = file.collect();
+    replace(directory, "cursors.json", &serde_json::to_vec(&files)?).map(drop)
 }
 
 fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -330,6 +347,43 @@ mod tests {
         let none = Cursor { incarnation: Incarnation(0), position: Position(0), ..cursor(0) };
         store.save_cursor(none).unwrap();
         assert_eq!(store.load().unwrap().cursors, []);
+    }
+
+    #[test]
+    fn a_reset_leaves_only_who_it_is_and_the_next_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        let identity = store.identity();
+        store.save_cursor(cursor(40)).unwrap();
+        store.save_unsettled(&[publish(1), publish(2)]).unwrap();
+        store.reset().unwrap();
+        let saved = Saved { cursors: Vec::new(), next: 3, unsettled: Vec::new() };
+        assert_eq!(store.load().unwrap(), saved);
+        drop(store);
+        let store = FileStore::open(directory.path()).unwrap();
+        assert_eq!((store.load().unwrap(), store.identity()), (saved, identity));
+        store.save_unsettled(&[publish(3)]).unwrap();
+        drop(store);
+        assert_eq!(FileStore::open(directory.path()).unwrap().load().unwrap().unsettled, [publish(3)]);
+    }
+
+    #[test]
+    fn a_reset_that_stops_half_way_leaves_no_publish_without_its_cursor() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = |stops_at: &str| {
+            let store = FileStore::open(directory.path()).unwrap();
+            store.save_cursor(cursor(40)).unwrap();
+            store.save_unsettled(&[publish(1), publish(2)]).unwrap();
+            // A directory in the place of the temporary file: what would replace it fails.
+            fs::create_dir(directory.path().join(stops_at)).unwrap();
+            store.reset().unwrap_err();
+            drop(store);
+            fs::remove_dir(directory.path().join(stops_at)).unwrap();
+            let Saved { cursors, unsettled, .. } = FileStore::open(directory.path()).unwrap().load().unwrap();
+            (cursors, unsettled.len())
+        };
+        assert_eq!(held("publishes.new"), (vec![cursor(40)], 2), "nothing was done");
+        assert_eq!(held("cursors.json.new"), (vec![cursor(40)], 0), "the publishes go first");
     }
 
     #[test]

@@ -82,4 +82,11 @@ impl Store for MemoryStore {
         }
         Ok(())
     }
+
+    fn reset(&self) -> io::Result<()> {
+        let mut held = self.held();
+        held.unsettled.clear();
+        held.cursors.clear();
+        Ok(())
+    }
 }

@@ -1,7 +1,14 @@
 //! What a client keeps over restarts: cursors, so that it goes on where it was, and unsettled publishes, so that a
 //! message whose fate was unknown is repeated under its own number and never published twice.
 //!
-//! The SDK calls a store from threads that may block, one call of each kind at a time.
+//! Ids, and so the publishes that name them, are of one *incarnation* of the broker's journal: after a restore from a backup they may
+//! belong to others. The cursor says which. It is there before the first unsettled publish is, with position 0 if the
+//! application has acknowledged nothing, and publishes are let go of before it is. So a store that holds unsettled publishes and
+//! no cursor was written by a version that did not keep it, for a client that acknowledged nothing: they are taken for those
+//! of the first incarnation that this client meets.
+//!
+//! The SDK calls a store from threads that may block, one call of each kind at a time, and [`Store::reset`] never beside another
+//! that adds something.
 
 mod file;
 mod memory;
@@ -43,7 +50,7 @@ pub struct Unsettled {
 /// What a store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// At most one a shard.
+    /// At most one a shard; its incarnation is the one that the publishes are of as well.
     pub cursors: Vec<Cursor>,
     /// Above every number ever given to [`Store::save_unsettled`]; 0 or 1 when there was none.
     pub next: u64,
@@ -64,7 +71,7 @@ pub trait Store: Send + Sync + 'static {
     /// The store cannot be read, or does not hold what was saved.
     fn load(&self) -> io::Result<Saved>;
 
-    /// Replaces the cursor of one shard, atomically. One with incarnation 0 and position 0 takes it away.
+    /// Replaces the cursor of one shard, atomically and durably. One with incarnation 0 and position 0 takes it away.
     ///
     /// # Errors
     /// The old or the new cursor is held; which is not known.
@@ -83,4 +90,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Any of them may still be held.
     fn settle(&self, numbers: &[u64]) -> io::Result<()>;
+
+    /// Lets go of all unsettled publishes and then of all cursors, durably: the broker's journal is another than they are of.
+    /// [`Saved::next`] stays. Whatever stops it half-way, a publish must never be left without its cursor: the next client would
+    /// take it for one of the new journal, and send it to whom its ids belong to there.
+    ///
+    /// # Errors
+    /// All publishes and cursors are held, or the cursors alone, or none of them.
+    fn reset(&self) -> io::Result<()>;
 }

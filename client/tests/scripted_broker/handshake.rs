@@ -135,7 +135,7 @@ async fn an_invalid_cursor_is_dropped_and_everything_starts_anew() {
     let (connected, session) = tokio::join!(soon(connect), refuse_then_welcome);
     let (_client, mut events) = connected.unwrap();
     assert_eq!(session.hello.cursors, []);
-    assert_eq!(store.load().unwrap().cursors, []);
+    assert_eq!(store.load().unwrap().cursors, [cursor(0)], "of the new history, before anything else");
     let _inbox = session.deliver([1]).await;
     assert!(matches!(next(&mut events).await, Event::Reset));
     assert_eq!(position(&mut events).await, 1);

@@ -5,3 +5,4 @@ mod handshake;
 mod publishing;
 mod reading;
 mod requests;
+mod restored;
