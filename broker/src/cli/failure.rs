@@ -96,6 +96,13 @@ impl Failure {
         }
     }
 
+    /// Whether the broker's journal is another than the one the command's ids are of: what follows would fail alike.
+    pub(crate) fn is_reset(&self) -> bool {
+        let Self::Told { cause: Some(cause), .. } = self else { return false };
+        matches!(cause.downcast_ref(), Some(PublishError::Reset))
+            || matches!(cause.downcast_ref(), Some(RequestError::Reset))
+    }
+
     /// The line for people, without a newline; with `verbose` one more for each cause. `None` when there is nobody to tell.
     pub(crate) fn report(&self, verbose: bool) -> Option<String> {
         let Self::Told { text, cause, .. } = self else { return None };
@@ -134,7 +141,7 @@ impl From<RequestError> for Failure {
             RequestError::Token(_) => (Exit::NotAllowed, error.to_string()),
             RequestError::Interrupted | RequestError::Closed => (Exit::Unreachable, error.to_string()),
             RequestError::TooLarge { .. } => (Exit::Usage, error.to_string()),
-            RequestError::UnexpectedReply { .. } => (Exit::Failed, error.to_string()),
+            RequestError::Reset | RequestError::UnexpectedReply { .. } => (Exit::Failed, error.to_string()),
         };
         Self::caused(exit, text, error)
     }
@@ -145,7 +152,7 @@ impl From<PublishError> for Failure {
         let (exit, text) = match &error {
             PublishError::Refused { code, text } => (exit_of(*code), format!("{text} ({code})")),
             PublishError::TooLarge { .. } => (Exit::Usage, error.to_string()),
-            PublishError::NoProducer => (Exit::Failed, error.to_string()),
+            PublishError::NoProducer | PublishError::Reset => (Exit::Failed, error.to_string()),
             PublishError::Closed => (Exit::Unreachable, error.to_string()),
         };
         Self::caused(exit, text, error)

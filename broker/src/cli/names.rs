@@ -32,6 +32,12 @@ impl Names {
         Self { client, handles: HashMap::new(), conversations: HashMap::new() }
     }
 
+    /// Forgets everything: the broker has another journal, and ids mean something else there.
+    pub(crate) fn forget(&mut self) {
+        self.handles.clear();
+        self.conversations.clear();
+    }
+
     /// The users with these handles.
     pub(crate) async fn users(&self, handles: &[String]) -> Result<Vec<UserId>, Failure> {
         let mut users = Vec::with_capacity(handles.len());
@@ -61,10 +67,12 @@ impl Names {
                 self.handles.clear();
             }
             let wanted = if self.handles.is_empty() { users.to_vec() } else { unknown };
-            let found = patiently(async || self.client.handles(&wanted).await)
-                .await
-                .map_err(|error| Failure::request("looking up users", error))?;
-            self.handles.extend(wanted.into_iter().zip(found));
+            match patiently(async || self.client.handles(&wanted).await).await {
+                Ok(found) => self.handles.extend(wanted.into_iter().zip(found)),
+                // Nobody knows any more whom they meant; what was delivered before the restore is shown all the same.
+                Err(RequestError::Reset) => {}
+                Err(error) => return Err(Failure::request("looking up users", error)),
+            }
         }
         let handle =
             |user: &UserId| self.handles.get(user).cloned().flatten().unwrap_or_else(|| format!("user {user}"));

@@ -13,6 +13,7 @@ use super::context::{Context, Credential, claims};
 use super::failure::{Exit, Failure};
 use super::names::Names;
 use super::out::note;
+use super::publish::left_void;
 use super::slots::{self, Purpose};
 use super::time::parse_duration;
 use super::token::{Role, check_name, sign};
@@ -137,6 +138,14 @@ impl As {
         if kind == Purpose::Asker {
             store.save_cursor(head(&client.welcome())).map_err(ConnectError::Store)?;
         }
+        // No id is known yet.
+        client.begin_anew();
+        if purpose != Use::Publish {
+            let left = client.recovered().len() as u64;
+            if left > 0 {
+                note(format_args!("carillon: {}", left_void(left)));
+            }
+        }
         let names = Names::new(client.clone());
         Ok((Session { client, user, names, address: context.address, timeout: self.timeout }, events))
     }
@@ -251,10 +260,16 @@ impl Asking {
     fn new(session: Session, mut events: Events) -> Self {
         let ended = Arc::new(Mutex::new(None));
         let told = Arc::clone(&ended);
+        let began = session.client.welcome().incarnation;
+        let client = session.client.clone();
         let dropping = tokio::spawn(async move {
             let mut connection = Connection::default();
             while let Some(event) = events.next().await {
                 connection.note(&event);
+                // The command has looked ids up: as no other event is taken, everything that names one fails from here on.
+                if matches!(event, Event::Reset) && client.welcome().incarnation != began {
+                    break;
+                }
                 if let Event::Ended(error) = event {
                     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }

@@ -107,6 +107,9 @@ impl Subscriber {
                 continue;
             };
             connection.note(&event);
+            if matches!(event, Event::Reset) {
+                self.session.names.forget();
+            }
             self.print(&event).await?;
             let is_message = matches!(event, Event::Message(_));
             printed.push(event);

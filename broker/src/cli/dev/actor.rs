@@ -59,6 +59,8 @@ impl Actor {
             Some(error) => error.into(),
             None => Failure::new(Exit::Failed, format!("{handle} did not get a session within {STEP_TIMEOUT:?}")),
         })?;
+        // The tour looks everything up, and its ledger is of one journal.
+        client.begin_anew();
         let Welcome { user, incarnation, .. } = client.welcome();
         let position =
             saved.filter(|cursor| cursor.incarnation == incarnation).map_or(Position(0), |cursor| cursor.position);

@@ -7,7 +7,7 @@ mod pipeline;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carillon_client::{MessageKind, Published, To};
+use carillon_client::{MessageKind, PublishError, Published, To};
 use clap::{ArgGroup, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ Of lines only the count is printed, unless --json asks for each: then an object 
 
 A line that cannot be sent ends the command: exit code 2 if the line is wrong, else that of the broker's refusal. Up to 1,024 lines are on their way at once, so some after a refused one may have been published. With --keep-going such lines are named and the others sent; then the exit code is 1 if there were any.
 
-Interrupted or killed, nothing is published twice: what was on its way is kept, and the next `pub` of the user sends it first. --lines and --ndjson wait for a broker that is away for as long as it takes."
+Interrupted or killed, nothing is published twice: what was on its way is kept, and the next `pub` of the user sends it first. If the broker was restored from a backup since, that is not sent, because users and conversations may have other numbers now: the command says so, publishes nothing and ends with exit code 1; so does one that is at work when it happens. --lines and --ndjson wait for a broker that is away for as long as it takes."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -135,7 +135,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let asking = who.ask(Use::Publish).await?;
     let mut out = Out::new();
-    settle_earlier(&asking.session).await;
+    if let Err(failure) = settle_earlier(&asking.session).await {
+        return asking.close(Err(failure)).await;
+    }
     let patience = asking.session.patience();
     let to = match &target {
         Some(target) => match patience.wait(resolve(&asking.session.names, target)).await {
@@ -166,18 +168,40 @@ async fn resolve(names: &Names, target: &Target) -> Result<To, Failure> {
     }
 }
 
-/// What an interrupted run left is sent first, by the SDK; here it is only told.
-async fn settle_earlier(session: &Session) {
+/// What an interrupted run left is sent first, by the SDK; here it is only told. What can never be sent, because the broker was
+/// restored since, ends the command before anything else is sent: a script must not take it for done.
+async fn settle_earlier(session: &Session) -> Result<(), Failure> {
     let earlier = session.client.recovered();
     if earlier.is_empty() {
-        return;
+        return Ok(());
     }
     let count = earlier.len();
-    let mut refused = 0;
+    let (mut refused, mut void) = (0u64, 0u64);
     for publish in earlier {
-        refused += u64::from(publish.await.is_err());
+        match publish.await {
+            Ok(_) => {}
+            Err(PublishError::Reset) => void += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    if void > 0 {
+        let text = format!(
+            "{}; nothing else was published: run this again to publish it, and look at what the interrupted run was to send",
+            left_void(void)
+        );
+        return Err(Failure::caused(Exit::Failed, text, PublishError::Reset));
     }
     note(format_args!("carillon: sent what an interrupted run had left: {count} messages, {refused} of them refused"));
+    Ok(())
+}
+
+/// What became of messages that an interrupted run left, after a restore.
+pub(super) fn left_void(count: u64) -> String {
+    let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    format!(
+        "the broker was restored from a backup: {messages} that an interrupted `pub` had left will not be sent; whether any was \
+         published before is not known"
+    )
 }
 
 async fn publish_one(asking: &Asking, to: To, defaults: &Defaults, text: String, out: &mut Out) -> Result<(), Failure> {

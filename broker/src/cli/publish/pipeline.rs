@@ -189,7 +189,8 @@ impl<'a> Pipeline<'a> {
 
     fn settle_bad(&mut self, number: u64, id: Option<Value>, failure: Failure) -> io::Result<()> {
         self.failed += 1;
-        let (is_final, code) = (failure.exit() == Some(Exit::Unreachable), failure.refusal());
+        let is_final = failure.exit() == Some(Exit::Unreachable) || failure.is_reset();
+        let code = failure.refusal();
         let failure = failure.about(&format!("line {number}"));
         let report = failure.report(false).unwrap_or_default();
         if is_final || self.on_bad == OnBad::Stop {
