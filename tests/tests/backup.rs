@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use carillon_client::{Event, FileStore};
+use carillon_client::{Cursor, Event, FileStore, MessageKind, Position, PublishError, Store, Unsettled};
 use carillon_tests::harness::{Process, binary, connect, group_of, next_message, next_that, patiently, say};
 
 /// Messages before the backup begins, and after it has ended.
@@ -107,6 +107,63 @@ async fn what_was_acknowledged_before_a_backup_is_there_after_its_restore() {
     assert!((before..=all).contains(&found), "{before} were acknowledged before, {all} at all, {found} are there");
     patiently(bob.close()).await;
     patiently(alice.close()).await;
+    broker.terminate();
+}
+
+/// Publishes that nobody has settled when the broker is restored to a time at which their recipient did not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsettled_publish_does_not_reach_who_has_the_id_of_its_recipient_after_a_restore() {
+    let mut broker = Process::start();
+    let stores = tempfile::tempdir().unwrap();
+    let daves = broker.site.config(broker.address, "dave");
+    let (alice, mut alice_events) = connect(broker.site.config(broker.address, "alice")).await;
+    let (dave, dave_events) = connect(daves.clone().store(open_store(stores.path()).await)).await;
+    patiently(dave.close()).await;
+    drop((dave, dave_events));
+    let (data, to) = (broker.site.data().to_owned(), stores.path().join("backup"));
+    json(&carillon(&["backup", "--json", "--data", text(&data), "--to", text(&to)]).await);
+    let (carol, _carol_events) = connect(broker.site.config(broker.address, "carol")).await;
+    let id = patiently(alice.find_user("carol")).await.unwrap();
+    assert_eq!(id, carol.user());
+    patiently(carol.close()).await;
+    broker.kill();
+    // One publisher runs on, another one was killed after it had saved a publish, and before it had a position.
+    let waiting = alice.enqueue(id, MessageKind::TEXT, "for carol alone").await.unwrap();
+    {
+        let store = open_store(stores.path()).await;
+        let saved = store.load().unwrap();
+        let [cursor] = saved.cursors[..] else { panic!("{:?}", saved.cursors) };
+        store.save_cursor(Cursor { position: Position(0), receipts_through: Position(0), ..cursor }).unwrap();
+        let (number, kind) = (saved.next.max(1), MessageKind::TEXT);
+        store.save_unsettled(&[Unsettled { number, to: id.into(), kind, payload: "for carol alone".into() }]).unwrap();
+    }
+    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    json(&carillon(&["restore", "--json", "--from", text(&to), "--data", text(&data)]).await);
+    broker.start_again();
+
+    let (mallory, mut mallory_events) = connect(broker.site.config(broker.address, "mallory")).await;
+    assert_eq!(mallory.user(), id, "the id is given out anew");
+    assert!(matches!(patiently(waiting).await, Err(PublishError::Reset)));
+    let (dave, mut dave_events) = connect(daves.store(open_store(stores.path()).await)).await;
+    let recovered = dave.recovered();
+    assert_eq!(recovered.len(), 1);
+    for publish in recovered {
+        assert!(matches!(patiently(publish).await, Err(PublishError::Reset)));
+    }
+    for (publisher, events) in [(&alice, &mut alice_events), (&dave, &mut dave_events)] {
+        let early = publisher.publish(id, MessageKind::TEXT, "for carol alone").await;
+        assert!(matches!(early, Err(PublishError::Reset)), "the application was not told yet");
+        next_that(events, |event| matches!(event, Event::Reset).then_some(())).await;
+        publisher.begin_anew();
+        let mallory = patiently(publisher.find_user("mallory")).await.unwrap();
+        say(publisher, mallory, "for mallory").await;
+    }
+    for _ in 0..2 {
+        assert_eq!(next_message(&mut mallory_events).await.payload, "for mallory", "and nothing else");
+    }
+    for client in [alice, dave, mallory] {
+        patiently(client.close()).await;
+    }
     broker.terminate();
 }
 
