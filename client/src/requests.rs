@@ -98,7 +98,8 @@ impl Client {
     }
 
     /// Who has read a message: one page of those who have or have not, from this user id on, at most `limit` ≤ 1,000. The reply's `next`
-    /// is where the next page starts, `u32::MAX` after the last.
+    /// is where the next page starts, `u32::MAX` after the last. A page looks at a bounded number of members: it may hold few entries or
+    /// none and not be the last.
     ///
     /// # Errors
     /// As [`RequestError`] says.

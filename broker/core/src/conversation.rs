@@ -1,7 +1,8 @@
 //! Conversations: kinds, seqs, memberships.
 //!
-//! Invariants: ordinals are dense from 1; `present` and `owners` count what `members` holds; seqs are gap-free.
+//! Invariants: ordinals are dense from 1; `present`, `owners` and `ranks` tell what `members` holds; seqs are gap-free.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carillon_protocol::deliver::AUTHOR_BROKER;
@@ -14,6 +15,7 @@ use crate::error::{Applied, Contradiction};
 use crate::limits::PAST_CONVERSATIONS_A_USER_MAX;
 use crate::membership::{Member, Members, Stint};
 use crate::producer::Outcome;
+use crate::receipt::StintRanks;
 use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
 use crate::shard::Shard;
 
@@ -35,6 +37,8 @@ pub(crate) struct Conversation {
     pub(crate) present: u32,
     /// How many of these are owners.
     pub(crate) owners: u32,
+    /// The stints of all members in order, kept when there are more than `STINTS_SCANNED_MAX`.
+    pub(crate) ranks: Option<Box<StintRanks>>,
 }
 
 impl Conversation {
@@ -52,7 +56,8 @@ impl Conversation {
             owners += u32::from(member.owns());
         }
         let (last_seq, last_position) = (Seq(0), Position(0));
-        Self { tenant, kind, post_policy, history, name, last_seq, last_position, members, present, owners }
+        let ranks = StintRanks::of(&members);
+        Self { tenant, kind, post_policy, history, name, last_seq, last_position, members, present, owners, ranks }
     }
 
     /// The user's membership, if it goes on.
@@ -79,12 +84,14 @@ impl Conversation {
             self.members.insert(grant.user, Member::new(grant.role, stint));
             self.present += 1;
             self.owners += owner;
+            self.rank_begun(&stint, None);
             return Granted::Began { forgotten: None };
         };
         if member.present().is_none() {
             let forgotten = member.rejoin(grant.role, stint);
             self.present += 1;
             self.owners += owner;
+            self.rank_begun(&stint, forgotten.as_ref());
             return Granted::Began { forgotten };
         }
         self.owners -= u32::from(member.role == Role::OWNER);
@@ -95,13 +102,21 @@ impl Conversation {
 
     /// Ends the user's stint.
     fn end_stint(&mut self, position: Position, user: UserId) -> Applied {
-        let left = Some(self.moment(position));
+        let left = self.moment(position);
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
         let member = self.members.get_mut(user).ok_or(unknown)?;
-        member.present_mut().ok_or(unknown)?.left = left;
+        member.present_mut().ok_or(unknown)?.left = Some(left);
         self.owners -= u32::from(member.role == Role::OWNER);
         self.present -= 1;
+        self.rank_ended(left.seq);
         Ok(())
+    }
+
+    /// Lets go of a member who has left, and of all its stints.
+    pub(crate) fn forget(&mut self, user: UserId) -> Option<Member> {
+        let member = self.members.remove(user)?;
+        self.rank_forgotten(&member.stints);
+        Some(member)
     }
 }
 
@@ -295,7 +310,7 @@ impl Shard {
             left.leave(id);
             if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
                 let forgotten = left.past.remove(0);
-                let member = self.conversations.known(forgotten)?.members.remove(user);
+                let member = self.conversations.known(forgotten)?.forget(user);
                 let last = member.and_then(|member| member.stints.last().and_then(|stint| stint.left));
                 left.forget_conversation(forgotten, last.map_or(Position(0), |last| last.position));
             }

@@ -22,6 +22,7 @@ pub mod input;
 pub mod limits;
 mod membership;
 mod producer;
+mod ranks;
 mod receipt;
 pub mod record;
 mod shard;

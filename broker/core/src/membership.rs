@@ -54,7 +54,8 @@ impl Member {
 
     /// The stint that covers the message with this seq.
     pub(crate) fn covering(&self, seq: Seq) -> Option<&Stint> {
-        self.stints.iter().find(|stint| stint.covers(seq))
+        let first = self.stints.partition_point(|stint| stint.left.is_some_and(|left| left.seq < seq));
+        self.stints.get(first).filter(|stint| stint.covers(seq))
     }
 
     /// Begins another stint; returns the oldest when there are too many.

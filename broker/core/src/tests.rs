@@ -23,6 +23,7 @@ mod ding;
 mod membership;
 mod publish;
 mod random;
+mod ranks;
 mod receipt;
 mod state;
 

@@ -10,7 +10,7 @@ use crate::conversation::Conversation;
 use crate::effect::Effects;
 use crate::error::Refusal;
 use crate::input::Principal;
-use crate::receipt::{Page, readers};
+use crate::receipt::{Page, ReadCounts};
 use crate::record::ReadMarked;
 use crate::shard::Shard;
 
@@ -52,15 +52,9 @@ impl Shard {
             return Err(Refusal::invalid("the list must be counts, done or open"));
         }
         let page = Page { list, from: request.from, limit: page_limit(request.limit) };
-        let readers = readers(found, request.seq, author, page);
-        Ok(ReadStatusReply {
-            request: request.request,
-            read: readers.read,
-            unread: readers.unread,
-            next: readers.next,
-            entries: readers.entries,
-        }
-        .into())
+        let ReadCounts { read, unread } = found.read_counts(request.seq, author);
+        let (entries, next) = found.read_page(request.seq, author, page);
+        Ok(ReadStatusReply { request: request.request, read, unread, next, entries }.into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::input::CursorMove;
+use crate::limits::STINTS_SCANNED_MAX;
 use carillon_protocol::control::{
     ConversationFind, ConversationList, Leave, MemberList, MembersAdd, MembersRemove, UserFind, UserLookup,
 };
@@ -267,6 +268,7 @@ fn run(steps: &[Step], reloads: bool) -> World {
         world.handle(attach(user, 4));
         world.handle(attach(user, 6));
     }
+    make_restless_group(&mut world);
     for (number, step) in steps.iter().enumerate() {
         world.now.0 += u64::from(step.2) * u64::from(step.3) / 64;
         if number % 50 == 49 {
@@ -278,8 +280,23 @@ fn run(steps: &[Step], reloads: bool) -> World {
         if reloads && number % 16 == 7 {
             world.reload();
         }
+        world.shard.conversations.iter().for_each(|(_, conversation)| receipt::check_ranks(conversation));
     }
     world
+}
+
+/// A group in which two users were so often that its stints are kept ordered.
+fn make_restless_group(world: &mut World) {
+    let who = Principal { tenant: TenantId(0), user: UserId(0), authority: Authority::Admin };
+    let conversation = world.group(who, &[]);
+    let members = Vec::from([UserId(1), UserId(2)]);
+    for _ in 0..=STINTS_SCANNED_MAX / members.len() {
+        let (request, role, members) = (9, Role::MEMBER, members.clone());
+        let add = MembersAdd { request, conversation, role, members: members.clone() };
+        world.request(who, Request::MembersAdd(add));
+        world.request(who, Request::MembersRemove(MembersRemove { request, conversation, members }));
+    }
+    assert!(world.shard.conversations.get(conversation).unwrap().ranks.is_some());
 }
 
 proptest! {

@@ -1,9 +1,37 @@
 //! Marks and read statuses.
 
 use super::*;
-use carillon_protocol::control::{Leave, MembersAdd};
+use crate::conversation::Conversation;
+use crate::effect::Moment;
+use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_MAX, STINTS_SCANNED_MAX};
+use crate::membership::{Member, Members, Stint};
+use crate::ranks::Ranks;
+use crate::receipt::Page;
+use carillon_protocol::control::{Leave, MembersAdd, MembersRemove};
 use carillon_protocol::kinds::{Role, StatusList};
 use carillon_protocol::receipt::{MarkRead, ReadStatus};
+use proptest::prelude::*;
+
+/// What is kept to count from says what a look at every member says, of every message and whoever wrote it.
+pub(crate) fn check_ranks(conversation: &Conversation) {
+    let stints = || conversation.members.iter().flat_map(|(_, member)| &member.stints);
+    let Some(ranks) = &conversation.ranks else {
+        assert!(stints().count() <= STINTS_SCANNED_MAX, "so many stints are looked at one by one");
+        return;
+    };
+    assert!(stints().count() > STINTS_SCANNED_MAX, "so few stints are kept ordered");
+    [&ranks.joined, &ranks.watermarks, &ranks.left].into_iter().for_each(Ranks::check);
+    assert_eq!([ranks.joined.len(), ranks.watermarks.len()], [stints().count() as u64; 2]);
+    assert_eq!(ranks.left.len(), stints().filter(|stint| stint.left.is_some()).count() as u64);
+    let authors = conversation.members.iter().map(|(user, _)| user).take(3).chain([NOBODY]);
+    for author in authors {
+        for seq in (1..=conversation.last_seq.0).map(Seq) {
+            let (counted, scanned) =
+                (conversation.read_counts(seq, author), conversation.read_counts_scanned(seq, author));
+            assert_eq!(counted, scanned, "{seq} of {author}");
+        }
+    }
+}
 
 fn mark(conversation: ConversationId, up_to: u64) -> Request {
     Request::MarkRead(MarkRead { request: 9, conversation, up_to: Seq(up_to) })
@@ -85,4 +113,116 @@ fn those_entitled_to_a_message_have_read_it_or_not() {
     refused(ann, status(group, 3, StatusList::COUNTS, author), ErrorCode::NOT_FOUND);
     refused(ann, status(group, 1, StatusList::COUNTS, None), ErrorCode::NOT_FOUND);
     refused(ann, status(group, 1, StatusList(7), author), ErrorCode::INVALID);
+}
+
+/// One group that users join, leave, read and write, many times over.
+fn live(world: &mut World, group: ConversationId, owner: Principal, users: &[Principal], (what, a, b): (u8, u8, u8)) {
+    let who = users[usize::from(a) % users.len()];
+    let (request, conversation, members) = (9, group, Vec::from([who.user]));
+    let last_seq = world.shard.conversations.get(group).unwrap().last_seq;
+    match what {
+        0 | 1 => _ = world.post(owner, group),
+        2..=4 => {
+            let add = MembersAdd { request, conversation, role: Role::MEMBER, members };
+            world.request(owner, Request::MembersAdd(add));
+        }
+        5..=7 => _ = world.request(owner, Request::MembersRemove(MembersRemove { request, conversation, members })),
+        _ => _ = world.request(who, mark(group, last_seq.0.saturating_sub(u64::from(b % 8)))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn counts_follow_every_change_of_the_stints(
+        steps in proptest::collection::vec((0u8..12, any::<u8>(), any::<u8>()), 1..400),
+        restless in 0usize..2 * STINTS_MAX,
+    ) {
+        let mut world = World::new();
+        let [owner, a, b, c] = world.users();
+        let group = world.group(owner, &[]);
+        // Some begin when one user's stints are already as many as are kept.
+        for _ in 0..restless {
+            for what in [2, 0, 5] {
+                live(&mut world, group, owner, &[a], (what, 0, 0));
+            }
+            check_ranks(world.shard.conversations.get(group).unwrap());
+        }
+        for (number, step) in steps.into_iter().enumerate() {
+            live(&mut world, group, owner, &[a, b, c], step);
+            if number % 32 == 31 {
+                world.reload();
+            }
+            check_ranks(world.shard.conversations.get(group).unwrap());
+        }
+        world.restart();
+        check_ranks(world.shard.conversations.get(group).unwrap());
+    }
+}
+
+/// A group whose members are the first so many users, all of whom joined at the beginning and have read up to some seq.
+fn group_of(members: u32, last_seq: u64, read_up_to: impl Fn(u32) -> u64) -> Conversation {
+    let mut list = Members::with_capacity(members as usize);
+    for user in 0..members {
+        let stint = Stint { read_up_to: Seq(read_up_to(user)), ..Stint::begin(Seq(0), FIRST) };
+        assert!(list.insert(UserId(user), Member::new(Role::MEMBER, stint)));
+    }
+    let policies = (PostPolicy::MEMBERS, HistoryPolicy::JOINED);
+    let mut group = Conversation::new(TenantId(0), ConversationKind::GROUP, policies, None, list);
+    group.last_seq = Seq(last_seq);
+    group
+}
+
+#[test]
+fn a_page_looks_at_so_many_members_and_names_where_to_go_on() {
+    let scanned = u32::try_from(MEMBERS_A_PAGE_SCANNED_MAX).unwrap();
+    let members = 2 * scanned + 100;
+    let late = members - 10;
+    let group = group_of(members, 5, |user| if user < late { 5 } else { 4 });
+    let seq = Seq(5);
+    let check = |list, from, limit, expected: (core::ops::Range<u32>, u32)| {
+        let (entries, next) = group.read_page(seq, UserId(3), Page { list, from: UserId(from), limit });
+        let users: Vec<_> = entries.iter().map(|entry| entry.user.0).collect();
+        assert_eq!((users, next.0), (expected.0.collect(), expected.1), "{list:?} from {from}");
+    };
+    // Nobody is found in two pages, and yet they are not the last.
+    check(StatusList::OPEN, 0, 100, (0..0, scanned));
+    check(StatusList::OPEN, scanned, 100, (0..0, 2 * scanned));
+    check(StatusList::OPEN, 2 * scanned, 100, (late..members, u32::MAX));
+    check(StatusList::OPEN, late - scanned + 4, 4, (late..late + 4, late + 4));
+    check(StatusList::OPEN, late + 4, 6, (late + 4..members, u32::MAX));
+    check(StatusList::DONE, 4, 3, (4..7, 7));
+    check(StatusList::DONE, late - 1, 3, (late - 1..late, u32::MAX));
+    check(StatusList::DONE, late, 3, (0..0, u32::MAX));
+    check(StatusList::COUNTS, 0, 3, (0..0, u32::MAX));
+    let (author, reader) = (UserId(3), UserId(members - 1));
+    let counts = |author| group.read_counts(seq, author);
+    assert_eq!((counts(author).read, counts(author).unread), (late - 1, 10));
+    assert_eq!((counts(reader).read, counts(reader).unread), (late, 9));
+    assert_eq!((counts(NOBODY), counts(author)), (counts(NOBODY), group.read_counts_scanned(seq, author)));
+}
+
+#[test]
+fn who_is_forgotten_is_counted_no_longer() {
+    let limit = u32::try_from(STINTS_SCANNED_MAX).unwrap();
+    let mut group = group_of(limit + 3, 5, |user| u64::from(user % 6));
+    let left = Moment { seq: Seq(5), position: Position(9) };
+    for user in 0..limit {
+        group.members.get_mut(UserId(user)).unwrap().present_mut().unwrap().left = Some(left);
+        group.rank_ended(left.seq);
+        check_ranks(&group);
+    }
+    for user in 0..4 {
+        assert_eq!(group.ranks.is_some(), user < 3);
+        assert!(group.forget(UserId(user)).is_some() && group.forget(UserId(user)).is_none());
+        check_ranks(&group);
+    }
+    assert_eq!(group.read_counts(Seq(3), NOBODY), group.read_counts_scanned(Seq(3), NOBODY));
+}
+
+#[test]
+fn a_small_conversation_pays_one_pointer() {
+    let conversation = group_of(u32::try_from(STINTS_SCANNED_MAX).unwrap(), 0, |_| 0);
+    assert!(conversation.ranks.is_none());
+    assert_eq!(size_of_val(&conversation.ranks), size_of::<usize>());
 }
