@@ -105,7 +105,9 @@ impl Conversation {
         let left = self.moment(position);
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
         let member = self.members.get_mut(user).ok_or(unknown)?;
-        member.present_mut().ok_or(unknown)?.left = Some(left);
+        if !member.leave(left) {
+            return Err(unknown);
+        }
         self.owners -= u32::from(member.role == Role::OWNER);
         self.present -= 1;
         self.rank_ended(left.seq);
@@ -211,6 +213,10 @@ impl Shard {
                 time: deliver.time,
             };
             user.producers[at].apply(outcome, meta.low)?;
+            let author = conversation.members.get_mut(deliver.author);
+            if let Some(author) = author.filter(|author| author.present().is_some()) {
+                author.own.publish(deliver.seq);
+            }
         } else if meta.producer != ProducerId(0) || meta.number != 0 {
             return Err(Contradiction::Range { what: "producer of the broker", id: meta.producer.0 });
         }

@@ -21,6 +21,7 @@ mod handle;
 pub mod input;
 pub mod limits;
 mod membership;
+mod own;
 mod producer;
 mod ranks;
 mod receipt;

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::effect::Moment;
 use crate::limits::STINTS_MAX;
+use crate::own::OwnMessages;
 
 /// One interval of membership: entitled to what lies in `(joined, left]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +37,13 @@ pub(crate) struct Member {
     pub(crate) role: Role,
     /// Ascending in time, never empty.
     pub(crate) stints: SmallVec<[Stint; 1]>,
+    /// What the user wrote in the open stint and has not marked as read; empty without one.
+    pub(crate) own: OwnMessages,
 }
 
 impl Member {
     pub(crate) fn new(role: Role, stint: Stint) -> Self {
-        Self { role, stints: SmallVec::from_buf([stint]) }
+        Self { role, stints: SmallVec::from_buf([stint]), own: OwnMessages::default() }
     }
 
     /// The open stint, if the user is a member now.
@@ -66,6 +69,14 @@ impl Member {
         oldest
     }
 
+    /// Ends the open stint; false if there is none.
+    pub(crate) fn leave(&mut self, left: Moment) -> bool {
+        let Some(stint) = self.present_mut() else { return false };
+        stint.left = Some(left);
+        self.own.leave();
+        true
+    }
+
     /// Whether the user may add and remove others.
     pub(crate) fn manages(&self) -> bool {
         self.present().is_some() && (self.role == Role::OWNER || self.role == Role::ADMIN)
@@ -84,7 +95,7 @@ pub(crate) struct Members {
     chunks: Vec<Vec<(UserId, Member)>>,
 }
 
-/// A full chunk is split in two, or followed by a new one: 512 entries are 36 KB.
+/// A full chunk is split in two, or followed by a new one: 512 entries are 45 KB.
 const CHUNK_ENTRIES_MAX: usize = 512;
 
 impl Members {

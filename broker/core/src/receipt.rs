@@ -1,4 +1,4 @@
-//! Watermarks, and who has read a message.
+//! Watermarks, who has read a message, and what a user has not.
 //!
 //! How many have read follows from the order of the stints, whatever their number. Of each stint `joined ≤ watermark ≤ left`
 //! in seq, so of a message s
@@ -14,7 +14,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use carillon_protocol::ids::{Position, Seq, UserId};
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_protocol::kinds::StatusList;
 use carillon_protocol::receipt::ReadEntry;
 
@@ -178,18 +178,28 @@ impl Conversation {
         members.map(move |(user, member)| (user, member.covering(seq).filter(|_| user != author)))
     }
 
+    /// How many messages the user has not read, not counting what it wrote itself; `None` if it is no member now.
+    ///
+    /// A lookup of the member and a look at `OWN_SPANS_MAX` spans at most. Exact, but where `own` says.
+    pub(crate) fn unread(&self, user: UserId) -> Option<u64> {
+        let (member, stint) = self.present_member(user)?;
+        Some(self.last_seq.0 - stint.read_up_to.0 - member.own.after(stint.read_up_to))
+    }
+
     /// Moves the watermark of a present member to this seq; returns where it was.
     fn mark(&mut self, user: UserId, up_to: Seq) -> Result<Seq, Contradiction> {
         if up_to > self.last_seq {
             return Err(Contradiction::Range { what: "watermark", id: up_to.0 });
         }
-        let stint = self.members.get_mut(user).and_then(|member| member.present_mut());
-        let stint = stint.ok_or(Contradiction::Unknown { what: "member", id: u64::from(user.0) })?;
+        let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
+        let member = self.members.get_mut(user).ok_or(unknown)?;
+        let stint = member.present_mut().ok_or(unknown)?;
         let from = stint.read_up_to;
         if up_to <= from {
             return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
         }
         stint.read_up_to = up_to;
+        member.own.mark(up_to);
         if let Some(ranks) = &mut self.ranks {
             ranks.watermarks.remove(from);
             ranks.watermarks.insert(up_to);
@@ -199,6 +209,18 @@ impl Conversation {
 }
 
 impl Shard {
+    /// How many messages of each conversation the user has not read, not counting its own: of those it is a member of now, the
+    /// personal one included, ascending.
+    ///
+    /// O(log n) a conversation in the number of its members, whatever the number of messages.
+    pub fn unread(&self, tenant: TenantId, user: UserId) -> impl Iterator<Item = (ConversationId, u64)> {
+        let present = self.directory.user(tenant, user).map_or(&[][..], |user| &user.present);
+        present.iter().map(move |&id| {
+            let unread = self.conversations.get(id).and_then(|conversation| conversation.unread(user));
+            (id, unread.expect("the user's list holds present memberships"))
+        })
+    }
+
     pub(crate) fn apply_read_marked(
         &mut self,
         position: Position,

@@ -5,7 +5,7 @@
 //! user, timers) is left out.
 //!
 //! ```text
-//! state         version u8 = 1, shard u16, head u64, last time u64, tenants, conversations, DINGs given out u64, DINGs
+//! state         version u8 = 2, shard u16, head u64, last time u64, tenants, conversations, DINGs given out u64, DINGs
 //! tenant        name, users (by id)
 //! user          handle, personal conversation u64, devices (by id), producers (by id), optional forgotten
 //! forgotten     conversations left through position u64, ranges (by conversation)
@@ -15,12 +15,16 @@
 //! outcome       number u64, fingerprint u64, conversation u64, seq u64, position u64, time u64
 //! conversation  tenant u32, kind u8, post policy u8, history policy u8, name (empty: none), last seq u64, last position u64,
 //!               members (by user)
-//! member        user u32, role u8, stints (by time)
+//! member        user u32, role u8, stints (by time), own spans (by seq)
 //! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64
+//! own span      first seq u64, last seq u64, own messages from the one to the other u64
 //! DING          id u64, tenant u32, sender u32, key u64, fingerprint u64, time u64, expires at u64, repeat ms u32,
 //!               pushed at u64, push frame (empty once ended), recipients (by user), optional ended: state u8, time u64
 //! recipient     user u32, optional confirmed at u64
 //! ```
+//!
+//! Version 1 had no own spans. It is read as if there were none: what a member wrote before and had not marked as read counts
+//! as unread to it until it marks it.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::ShardId;
@@ -39,10 +43,13 @@ mod link;
 
 /// The version of the layout above. Whoever changes the layout raises it, and goes on decoding the version before for as long as
 /// a snapshot of it may be all there is: once retention took the journal's begin, no other way leads to the state.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The oldest version that is read.
+const VERSION_MIN: u8 = 1;
 
 /// Who reads each version, from 1: what an operator needs whose only state this program cannot decode.
-const READERS: [&str; VERSION as usize] = ["carillon 0.1"];
+const READERS: [&str; VERSION as usize] = ["carillon 0.1", "carillon 0.1"];
 
 fn reader(version: u8) -> &'static str {
     let known = version.checked_sub(1).and_then(|at| READERS.get(usize::from(at)));
@@ -59,7 +66,10 @@ pub enum StateError {
     #[error("{0} bytes follow the state")]
     Trailing(usize),
     /// Another version wrote them.
-    #[error("the state has version {0}, which {reader} reads; this program reads version {VERSION}", reader = reader(*.0))]
+    #[error(
+        "the state has version {0}, which {reader} reads; this program reads {VERSION_MIN} to {VERSION}",
+        reader = reader(*.0)
+    )]
     Version(u8),
     /// They are another shard's.
     #[error("the state is of shard {0}")]
@@ -85,7 +95,7 @@ impl Shard {
         });
     }
 
-    /// Builds a shard from what [`Shard::encode_state`] wrote.
+    /// Builds a shard from what [`Shard::encode_state`] wrote, of this version or the one before.
     ///
     /// # Errors
     /// [`StateError`] for anything else: nothing in the bytes is trusted.
@@ -185,6 +195,11 @@ fn put_member(out: &mut Vec<u8>, member: &Member) {
         put_moment(out, stint.joined);
         put_u64(out, stint.read_up_to.0);
         put_option(out, stint.left, put_moment);
+    });
+    put_list(out, member.own.spans().iter(), |out, span| {
+        put_u64(out, span.first.0);
+        put_u64(out, span.last.0);
+        put_u64(out, span.own);
     });
 }
 

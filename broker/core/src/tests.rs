@@ -21,6 +21,7 @@ mod attach;
 mod conversation;
 mod ding;
 mod membership;
+mod own;
 mod publish;
 mod random;
 mod ranks;

@@ -11,26 +11,30 @@ use carillon_protocol::kinds::{ConversationKind, DingState, HistoryPolicy, PostP
 use carillon_protocol::limits::PRODUCER_WINDOW;
 use smallvec::SmallVec;
 
-use super::{StateError, VERSION, link};
+use super::{StateError, VERSION, VERSION_MIN, link};
 use crate::conversation::Conversation;
 use crate::ding::{Ding, Ended, Recipient};
 use crate::directory::{Device, ForgottenStints, Tenant, User};
 use crate::effect::{Forgotten, Moment};
-use crate::limits::STINTS_MAX;
+use crate::limits::{OWN_SPANS_MAX, STINTS_MAX};
 use crate::membership::{Member, Members, Stint};
+use crate::own::{OwnMessages, Span};
 use crate::producer::{Outcome, Producer};
 use crate::shard::Shard;
 
 type Decoded<T> = Result<T, StateError>;
 
-/// Positions, seqs and ordinals stay below this, so that counting on never overflows.
-const COUNT_MAX: u64 = 1 << 48;
+/// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
+const COUNT_MAX: u64 = 1 << 47;
+
+/// The first version that has spans of own messages.
+const WITH_OWN_SPANS: u8 = 2;
 
 pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
-    let mut input = Input { bytes, part: "header" };
-    let version = input.u8()?;
-    if version != VERSION {
-        return Err(StateError::Version(version));
+    let mut input = Input { bytes, part: "header", version: 0 };
+    input.version = input.u8()?;
+    if !(VERSION_MIN..=VERSION).contains(&input.version) {
+        return Err(StateError::Version(input.version));
     }
     let found = ShardId(u16::from_le_bytes(input.array()?));
     if found != id {
@@ -61,6 +65,7 @@ struct Input<'a> {
     bytes: &'a [u8],
     /// What is being read, for errors.
     part: &'static str,
+    version: u8,
 }
 
 impl Input<'_> {
@@ -199,7 +204,29 @@ fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
         stint.joined.seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
     };
     check(stints.iter().all(within), "a watermark is outside its stint")?;
-    Ok(Member { role, stints })
+    let mut member = Member { role, stints, own: OwnMessages::default() };
+    if input.version >= WITH_OWN_SPANS {
+        let spans = input.list(own_span)?;
+        check_own(&spans, member.present(), last_seq)?;
+        member.own = OwnMessages::from_spans(&spans);
+    }
+    Ok(member)
+}
+
+fn own_span(input: &mut Input<'_>) -> Decoded<Span> {
+    Ok(Span { first: Seq(input.count()?), last: Seq(input.count()?), own: input.count()? })
+}
+
+/// What a member wrote and has not marked as read lies in its open stint, beyond the watermark.
+fn check_own(spans: &[Span], present: Option<&Stint>, last_seq: Seq) -> Decoded<()> {
+    let (Some(oldest), Some(newest)) = (spans.first(), spans.last()) else { return Ok(()) };
+    let stint = present.ok_or(StateError::Damaged("who is no member has own messages"))?;
+    check(spans.len() <= OWN_SPANS_MAX, "a member has too many spans of own messages")?;
+    let sound = |span: &Span| span.first <= span.last && (1..=span.len()).contains(&span.own);
+    check(spans.iter().all(sound), "a span has no own messages or too many")?;
+    check(spans.is_sorted_by(|a, b| a.last.next() < b.first), "spans of own messages touch")?;
+    let within = stint.joined.seq < oldest.first && stint.read_up_to < oldest.last && newest.last <= last_seq;
+    check(within, "own messages are outside their stint or before its watermark")
 }
 
 fn stint(input: &mut Input<'_>) -> Decoded<Stint> {

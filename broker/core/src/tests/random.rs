@@ -166,6 +166,8 @@ struct ModelStint {
 struct Model {
     tenants: BTreeMap<ConversationId, TenantId>,
     last: BTreeMap<ConversationId, Seq>,
+    /// Who wrote each message, by seq.
+    authors: BTreeMap<ConversationId, Vec<UserId>>,
     stints: BTreeMap<(TenantId, UserId, ConversationId), Vec<ModelStint>>,
 }
 
@@ -174,7 +176,10 @@ impl Model {
         let mut model = Self::default();
         for (position, record) in (1..).map(Position).zip(records) {
             match record {
-                Record::Message(message) => _ = model.last.insert(message.deliver.conversation, message.deliver.seq),
+                Record::Message(message) => {
+                    model.last.insert(message.deliver.conversation, message.deliver.seq);
+                    model.authors.entry(message.deliver.conversation).or_default().push(message.deliver.author);
+                }
                 Record::UserAdded(added) => {
                     model.tenants.insert(added.personal, added.tenant);
                     model.join(position, added.personal, added.user);
@@ -240,6 +245,21 @@ impl Model {
                     assert_eq!(views.collect::<Vec<_>>(), known, "{tenant} {user}");
                 }
             }
+        }
+    }
+
+    /// What each member has not read is what others wrote after the member's watermark.
+    fn check_unread(&self, shard: &Shard) {
+        let mut unread = BTreeMap::new();
+        for (&(tenant, user, conversation), stints) in &self.stints {
+            let expected = unread.entry((tenant, user)).or_insert_with(Vec::new);
+            let Some(stint) = stints.last().filter(|stint| stint.left.is_none()) else { continue };
+            let authors = self.authors.get(&conversation).map_or(&[][..], |authors| authors);
+            let after = &authors[usize::try_from(stint.read_up_to.0).unwrap()..];
+            expected.push((conversation, after.iter().filter(|author| **author != user).count() as u64));
+        }
+        for ((tenant, user), expected) in unread {
+            assert_eq!(shard.unread(tenant, user).collect::<Vec<_>>(), expected, "{tenant:?} {user}");
         }
     }
 
@@ -321,6 +341,7 @@ proptest! {
         for deliver in messages {
             model.check_readers(&mut world, deliver.conversation, deliver.seq, deliver.author);
         }
+        model.check_unread(&world.shard);
         model.check_stints(&mut world);
     }
 

@@ -1,6 +1,7 @@
 //! Canonical bytes, damaged bytes, foreign records.
 
 use super::*;
+use crate::own::{OwnMessages, Span};
 use crate::record::{DingForgotten, DingRepeated, MembersRemoved, ReadMarked, TenantAdded, UserAdded};
 use crate::{ApplyError, Contradiction, StateError};
 use carillon_protocol::control::Leave;
@@ -60,12 +61,67 @@ fn a_state_cut_short_or_too_long_is_refused() {
     }
     bytes.push(0);
     assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Trailing(1)));
+    for version in [0, 3] {
+        bytes[0] = version;
+        assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(version)));
+    }
     bytes[0] = 2;
-    assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(2)));
-    assert!(alloc::format!("{}", StateError::Version(2)).contains("version 2, which a later carillon reads"));
+    assert!(alloc::format!("{}", StateError::Version(3)).contains("version 3, which a later carillon reads"));
     assert!(alloc::format!("{}", StateError::Version(1)).contains("version 1, which carillon 0.1 reads"));
-    bytes[0] = 1;
     assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
+}
+
+/// What version 1 wrote of three users and a robot: a state that can no longer be made.
+const STATE_V1: &[u8] = include_bytes!("state_v1.bin");
+
+#[test]
+fn a_state_of_the_former_version_is_read() {
+    let mut world = World { shard: Shard::decode_state(SHARD, STATE_V1).unwrap(), ..World::new() };
+    let [ann, bob, eve] = [0, 1, 2].map(|user| (TenantId(0), UserId(user)));
+    let group = ConversationId::new(SHARD, 6);
+    let unread = |world: &World, (tenant, user)| {
+        world.shard.unread(tenant, user).find(|(id, _)| *id == group).map(|(_, unread)| unread)
+    };
+    // Ann wrote the first of the two messages and marked neither; eve has left.
+    assert_eq!([ann, bob, eve].map(|who| unread(&world, who)), [Some(2), Some(0), None]);
+    world.reload();
+    assert_eq!(bytes_of(&world.shard)[0], 2);
+    assert!(bytes_of(&world.shard).len() > STATE_V1.len(), "each member has its spans, if none");
+    assert_eq!([ann, bob, eve].map(|who| unread(&world, who)), [Some(2), Some(0), None]);
+    for end in 0..STATE_V1.len() {
+        assert!(matches!(Shard::decode_state(SHARD, &STATE_V1[..end]), Err(StateError::Short(_))), "cut at {end}");
+    }
+    // Not even as the present version.
+    assert!(Shard::decode_state(SHARD, &[&[2], &STATE_V1[1..]].concat()).is_err());
+}
+
+#[test]
+fn own_messages_that_cannot_be_are_refused() {
+    let mut world = World::new();
+    let [ann, bob] = world.users();
+    let group = world.group(ann, &[bob]);
+    for who in [ann, bob, ann, ann, bob] {
+        world.post(who, group);
+    }
+    world.request(ann, Request::MarkRead(MarkRead { request: 9, conversation: group, up_to: Seq(1) }));
+    let check = |spans: &[(u64, u64, u64)], expected: &'static str| {
+        let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
+        let member = shard.conversations.get_mut(group).unwrap().members.get_mut(ann.user).unwrap();
+        let span = |&(first, last, own): &(u64, u64, u64)| Span { first: Seq(first), last: Seq(last), own };
+        member.own = OwnMessages::from_spans(&spans.iter().map(span).collect::<Vec<_>>());
+        let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
+        assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)), "{spans:?}");
+    };
+    check(&[(3, 4, 2)], "");
+    check(&[(1, 2, 1), (4, 4, 1)], "");
+    check(&[(3, 5, 2)], "");
+    check(&[(3, 4, 3)], "a span has no own messages or too many");
+    check(&[(3, 4, 0)], "a span has no own messages or too many");
+    check(&[(4, 3, 1)], "a span has no own messages or too many");
+    check(&[(2, 2, 1), (3, 3, 1)], "spans of own messages touch");
+    check(&[(1, 1, 1)], "own messages are outside their stint or before its watermark");
+    check(&[(0, 4, 1)], "own messages are outside their stint or before its watermark");
+    check(&[(4, 6, 1)], "own messages are outside their stint or before its watermark");
 }
 
 /// What is accepted is whole: it is written again as it was read, and goes on working.
