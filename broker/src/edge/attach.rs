@@ -29,6 +29,26 @@ enum Missed {
     Gone,
 }
 
+/// What came to be after a user's attach, in the batches that the edge processed before it learnt of the attach.
+struct Since<'a> {
+    batches: &'a [Arc<Committed>],
+    tenant: TenantId,
+    user: UserId,
+    as_of: Position,
+}
+
+impl<'a> Since<'a> {
+    /// Those of the batch that holds the attach's position may be older than it.
+    fn signals(&self) -> impl Iterator<Item = &'a Signal> + use<'a> {
+        self.batches.iter().flat_map(|committed| &committed.signals)
+    }
+
+    /// Whether a signal of this position to these users is later than the attach, and the user's.
+    fn concerns(&self, position: Position, tenant: TenantId, users: &[UserId]) -> bool {
+        tenant == self.tenant && position > self.as_of && users.contains(&self.user)
+    }
+}
+
 impl Session {
     /// What the sequencer is asked; `None` before `Hello`.
     pub(super) fn attach(&self) -> Option<Attach> {
@@ -74,14 +94,15 @@ impl Edge {
         };
         let as_of = attached.as_of;
         let known = Known { stints: attached.stints, forgotten: attached.forgotten };
+        let since = Since { batches: &missed, tenant, user, as_of };
         if self.interest.add_session(tenant, user, key.index, known, as_of) {
-            self.apply_missed_stints(&missed, tenant, user, as_of);
+            self.apply_missed_stints(&since);
         }
         for ding in dings {
             self.push_urgent(links, key, ding, Weight::Shared);
         }
-        self.push_missed_urgent(links, key, &missed, (tenant, user), as_of);
-        self.close_missed_retired(links, key, &missed, (tenant, user), as_of);
+        self.push_missed_urgent(links, key, &since);
+        self.close_missed_retired(links, key, &since);
         self.schedule_catch_up(key);
         self.serve_history(links, key);
         self.resume(key);
@@ -181,17 +202,18 @@ impl Edge {
     }
 
     /// Stints as of the attach become stints as of `seen`.
-    fn apply_missed_stints(&mut self, missed: &[Arc<Committed>], tenant: TenantId, user: UserId, as_of: Position) {
-        for signal in missed.iter().flat_map(|committed| &committed.signals) {
+    fn apply_missed_stints(&mut self, since: &Since<'_>) {
+        let (tenant, user) = (since.tenant, since.user);
+        for signal in since.signals() {
             match signal {
                 Signal::MembersAdded { position, tenant: of, conversation, seq, history, users }
-                    if *of == tenant && *position > as_of && users.contains(&user) =>
+                    if since.concerns(*position, *of, users) =>
                 {
                     let joined = Moment { seq: *seq, position: *position };
                     self.interest.begin_stint(tenant, user, (*conversation, *history), joined);
                 }
                 Signal::MembersRemoved { position, tenant: of, conversation, seq, users }
-                    if *of == tenant && *position > as_of && users.contains(&user) =>
+                    if since.concerns(*position, *of, users) =>
                 {
                     let left = Moment { seq: *seq, position: *position };
                     self.interest.end_stint(tenant, user, *conversation, left);
@@ -208,15 +230,9 @@ impl Edge {
     }
 
     /// A device or producer that was retired between the attach and `seen` has no session.
-    fn close_missed_retired<L: Links>(
-        &mut self,
-        links: &mut L,
-        key: LinkKey,
-        missed: &[Arc<Committed>],
-        (tenant, user): (TenantId, UserId),
-        as_of: Position,
-    ) {
-        let after = missed.iter().filter(|committed| committed.batch.last() > as_of);
+    fn close_missed_retired<L: Links>(&mut self, links: &mut L, key: LinkKey, since: &Since<'_>) {
+        let Since { batches, tenant, user, as_of } = *since;
+        let after = batches.iter().filter(|committed| committed.batch.last() > as_of);
         for signal in after.flat_map(|committed| &committed.signals) {
             let Some(identity) = self.sessions.at_key(key).and_then(|session| session.identity()) else { return };
             let retired = match signal {
@@ -235,19 +251,10 @@ impl Edge {
     }
 
     /// Urgent frames between the attach and `seen` went out before this session was known here.
-    fn push_missed_urgent<L: Links>(
-        &mut self,
-        links: &mut L,
-        key: LinkKey,
-        missed: &[Arc<Committed>],
-        (tenant, user): (TenantId, UserId),
-        as_of: Position,
-    ) {
-        for signal in missed.iter().flat_map(|committed| &committed.signals) {
-            if let Signal::Urgent { position, tenant: of, users, frame } = signal
-                && *of == tenant
-                && *position > as_of
-                && users.contains(&user)
+    fn push_missed_urgent<L: Links>(&mut self, links: &mut L, key: LinkKey, since: &Since<'_>) {
+        for signal in since.signals() {
+            if let Signal::Urgent { position, tenant, users, frame } = signal
+                && since.concerns(*position, *tenant, users)
             {
                 self.push_urgent(links, key, frame.clone(), Weight::Own);
             }
