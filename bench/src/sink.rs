@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use carillon::edge::Links;
-use carillon_transport::{DatagramRefused, Link, LinkKey, Read, Room, StreamClosed, StreamId};
+use carillon_transport::{DatagramRefused, Link, LinkKey, Read, Room, StreamClosed, StreamId, Unacknowledged};
 
 /// The client's first and second bidirectional stream.
 pub const CONTROL: StreamId = StreamId(0);
@@ -107,7 +106,7 @@ impl Link for SinkLink<'_> {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn unacknowledged_since(&self) -> Option<Instant> {
+    fn unacknowledged(&self) -> Option<Unacknowledged> {
         None
     }
 }

@@ -60,9 +60,14 @@ async fn those_who_owe_acknowledgements_for_longest_are_closed_and_resume() {
     let (alice, alice_events) = broker.client("alice").await;
     drop(alice_events);
     let (reader, mut reader_events) = broker.client("reader").await;
-    let mut sessions: Vec<Session> = (0..DEAF_SESSIONS).map(|nth| deaf(&broker, nth)).collect();
-    let mut groups = vec![];
-    for session in &sessions {
+    // It owes for longest, and so little that nobody is helped if it goes.
+    let mut vanished = deaf(&broker, DEAF_SESSIONS);
+    let aside = group_of(&alice, &[vanished.welcome.user]).await;
+    say(&alice, aside, "are you there?").await;
+    let (mut sessions, mut groups) = (vec![], vec![]);
+    for nth in 0..DEAF_SESSIONS {
+        // It owes an acknowledgement from now on: of the little that it gets at first.
+        let session = deaf(&broker, nth);
         let group = group_of(&alice, &[session.welcome.user, reader.user()]).await;
         groups.push(group);
         for nth in 1..=MESSAGES {
@@ -71,12 +76,15 @@ async fn those_who_owe_acknowledgements_for_longest_are_closed_and_resume() {
             let message = next_message(&mut reader_events).await;
             assert_eq!((message.conversation, message.seq.0), (group, nth));
         }
+        sessions.push(session);
     }
+    assert!(is_alive(&mut vanished));
     // The last one had no time to become the worst: it goes on where it was.
     let mut last = sessions.pop().expect("there are some");
     assert!(is_alive(&mut last));
     read_all(&mut last, groups[DEAF_SESSIONS - 1]);
     last.raw.close();
+    vanished.raw.close();
     // Of two edges one has four of the sessions at least, and room for three at most.
     let alive: Vec<bool> = sessions.iter_mut().map(is_alive).collect();
     assert!(alive.contains(&false), "none was closed");

@@ -50,7 +50,7 @@ impl Edge {
             return;
         }
         let keys = self.sessions.iter().filter(|session| session.has_nothing_waiting()).map(|session| session.key);
-        let delivered = |key: &LinkKey| links.link(*key).is_none_or(|link| link.unacknowledged_since().is_none());
+        let delivered = |key: &LinkKey| links.link(*key).is_none_or(|link| link.unacknowledged().is_none());
         let delivered: Vec<LinkKey> = keys.filter(delivered).collect();
         self.close_as_draining(links, delivered);
     }

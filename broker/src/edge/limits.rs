@@ -88,6 +88,10 @@ pub const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// memory anyway.
 pub const PINNED_BYTES_MIN: usize = RING_BYTES_MAX;
 
+/// Sessions that owe less than this are closed for what is pinned only when nobody is left who owes more: a sixteenth of a
+/// full window, so that of all that the bound can be exceeded by, few sessions free most.
+pub const OWES_BYTES_MUCH: u64 = 16 * 1024;
+
 /// A session that owes acknowledgements for less than this is not closed for what is pinned: what went out within the last
 /// second is in flight, to the healthy as well.
 pub const OWES_MS_MIN: u64 = 1_000;

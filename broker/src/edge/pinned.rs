@@ -13,6 +13,7 @@ use bytes::Bytes;
 use carillon_protocol::error::ErrorCode;
 use carillon_transport::{Link, LinkKey};
 
+use super::limits::OWES_BYTES_MUCH;
 use super::{Edge, Links};
 
 /// The buffers that slices of one edge's sessions keep alive.
@@ -61,19 +62,22 @@ impl Edge {
     }
 
     /// Closes the sessions that have not acknowledged for longest until what is pinned is within its bound, or nobody is left
-    /// who owes for more than a second. They lose nothing: they resume from their cursors.
+    /// who owes for more than a second: first those that owe so much that it helps, since a phone that vanished with one message
+    /// on its way is neither the cause nor the cure. They lose nothing: they resume from their cursors.
     pub(super) fn relieve<L: Links>(&mut self, links: &mut L) {
         let bytes_max = self.limits.pinned_bytes_max;
         if self.pinned.bytes() <= bytes_max {
             return;
         }
         let before_long = self.instant().checked_sub(Duration::from_millis(self.limits.owes_ms_min));
-        let since = |key: LinkKey| links.link(key)?.unacknowledged_since().map(|since| (since, key));
-        let debtors = self.sessions.iter().map(|session| session.key).filter_map(since);
-        let mut debtors: Vec<(Instant, LinkKey)> = debtors.filter(|(since, _)| Some(*since) <= before_long).collect();
+        let owed = |key: LinkKey| links.link(key)?.unacknowledged().map(|owed| (owed, key));
+        let debtors = self.sessions.iter().map(|session| session.key).filter_map(owed);
+        let debtors = debtors.filter(|(owed, _)| Some(owed.since) <= before_long);
+        let mut debtors: Vec<(bool, Instant, LinkKey)> =
+            debtors.map(|(owed, key)| (owed.bytes < OWES_BYTES_MUCH, owed.since, key)).collect();
         debtors.sort_unstable();
         let (before, mut closed) = (self.pinned.bytes(), 0);
-        for (_, key) in debtors {
+        for (_, _, key) in debtors {
             if self.pinned.bytes() <= bytes_max {
                 break;
             }

@@ -12,7 +12,7 @@ use crate::config::TransportConfig;
 use crate::congestion;
 use crate::event::{CloseReason, Event};
 use crate::limits::{CLOSE_REASON_BYTES_MAX, HANDSHAKE_TIMEOUT};
-use crate::link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId};
+use crate::link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId, Unacknowledged};
 use crate::timers::Armed;
 use crate::unacked::Unacked;
 
@@ -491,7 +491,7 @@ impl Link for ConnectionLink<'_> {
         self.connection.quic.remote_address()
     }
 
-    fn unacknowledged_since(&self) -> Option<Instant> {
-        self.connection.unacked.since()
+    fn unacknowledged(&self) -> Option<Unacknowledged> {
+        self.connection.unacked.sum()
     }
 }

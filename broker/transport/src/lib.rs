@@ -40,7 +40,7 @@ pub use config::{AckFrequency, ConfigRefused, INCOMING_MAX, TransportConfig};
 pub use connection::ConnectionLink;
 pub use endpoint::{ConnectError, Endpoint};
 pub use event::{CloseReason, Event};
-pub use link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId};
+pub use link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId, Unacknowledged};
 pub use socket::SocketBuffers;
 pub use stats::Stats;
 pub use waker::{Clock, Waker};

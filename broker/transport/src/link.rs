@@ -185,7 +185,15 @@ pub trait Link {
     /// The peer's present address; it changes when the peer moves.
     fn remote_address(&self) -> SocketAddr;
 
-    /// When the oldest of what was written to streams and is not acknowledged was written, give or take a round trip; `None`
-    /// when all is.
-    fn unacknowledged_since(&self) -> Option<Instant>;
+    /// What was written to streams and is not acknowledged; `None` when all is.
+    fn unacknowledged(&self) -> Option<Unacknowledged>;
+}
+
+/// What a peer has not acknowledged of what was written to streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacknowledged {
+    /// When the oldest of it was written, give or take a round trip.
+    pub since: Instant,
+    /// How much it is: the chunks that were written and are not wholly acknowledged.
+    pub bytes: u64,
 }

@@ -4,12 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use carillon::edge::Links;
 use carillon_transport::{
-    CloseReason, DatagramRefused, Direction, Event, Link, LinkKey, Read, Room, StreamClosed, StreamId,
+    CloseReason, DatagramRefused, Direction, Event, Link, LinkKey, Read, Room, StreamClosed, StreamId, Unacknowledged,
 };
 
 use super::rng::Rng;
@@ -272,7 +271,7 @@ impl Link for SimLink<'_> {
     }
 
     /// Nothing that was written is kept here.
-    fn unacknowledged_since(&self) -> Option<Instant> {
+    fn unacknowledged(&self) -> Option<Unacknowledged> {
         None
     }
 }

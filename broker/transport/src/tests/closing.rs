@@ -309,12 +309,12 @@ fn what_is_not_acknowledged_tells_since_when_and_is_let_go_by_a_close() {
     let (client, server) = world.connected();
     let mut link = world.server.endpoint.link(server).unwrap();
     let stream = link.open_uni(0).unwrap();
-    assert_eq!(link.unacknowledged_since(), None);
+    assert_eq!(link.unacknowledged(), None);
     let said = Bytes::from(vec![7; 1_000]);
     assert_eq!(link.write(stream, &mut said.clone(), Room::Shared), Ok(1_000));
-    assert!(link.unacknowledged_since().is_some());
+    assert_eq!(link.unacknowledged().map(|owed| owed.bytes), Some(1_000));
     world.until(|world| world.client.received(client, stream).len() == 1_000);
-    world.until(|world| world.server.endpoint.link(server).unwrap().unacknowledged_since().is_none());
+    world.until(|world| world.server.endpoint.link(server).unwrap().unacknowledged().is_none());
     assert!(said.is_unique());
     // More than the window, to a client that does nothing any more.
     let mut link = world.server.endpoint.link(server).unwrap();
@@ -322,12 +322,12 @@ fn what_is_not_acknowledged_tells_since_when_and_is_let_go_by_a_close() {
     let mut rest = unheard.clone();
     assert!(link.write(stream, &mut rest, Room::Shared).unwrap() > 0 && !rest.is_empty());
     drop(rest);
-    let since = link.unacknowledged_since();
-    assert!(since.is_some() && !unheard.is_unique());
+    let owed = link.unacknowledged();
+    assert!(owed.is_some() && !unheard.is_unique());
     world.clock.advance(Duration::from_secs(1));
     world.server.turn(Some(Duration::ZERO));
     let mut link = world.server.endpoint.link(server).unwrap();
-    assert_eq!(link.unacknowledged_since(), since);
+    assert_eq!(link.unacknowledged(), owed);
     link.close(1, "slow, resume");
     assert!(unheard.is_unique(), "nothing of it is kept until the connection is forgotten");
     // The congestion window is full, and still the peer learns why: by the packet that lies in its socket.
