@@ -13,6 +13,8 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     publish(&mut criterion);
     mark_read(&mut criterion);
+    read_counts(&mut criterion);
+    readers(&mut criterion);
     attach(&mut criterion);
     criterion.final_summary();
 }
@@ -27,7 +29,7 @@ fn publish(criterion: &mut Criterion) {
 }
 
 /// Every member reads the newest message in turn, so that each mark moves a watermark. When all have, another message is
-/// published: one in as many iterations as there are members, a tenth of the figure in the small group.
+/// published: one in as many iterations as there are members beside the service, a ninth of a publish in the small group.
 fn mark_read(criterion: &mut Criterion) {
     let mut benches = criterion.benchmark_group("mark_read_in_group_of");
     for members in GROUPS {
@@ -44,6 +46,31 @@ fn mark_read(criterion: &mut Criterion) {
         });
     }
     benches.finish();
+}
+
+/// How many have read a message, in a group of which each four members have read up to another one.
+fn read_counts(criterion: &mut Criterion) {
+    let mut benches = criterion.benchmark_group("read_counts_in_group_of");
+    for members in GROUPS {
+        let mut group = Group::of(members);
+        let messages = group.read_apart(4);
+        let mut seq = 0;
+        benches.bench_function(BenchmarkId::from_parameter(members), |bencher| {
+            bencher.iter(|| {
+                // A prime step, so that each question follows another path.
+                seq = (seq + 7_919) % messages;
+                group.read_counts(seq + 1)
+            });
+        });
+    }
+    benches.finish();
+}
+
+/// A page that finds nobody: it looks at as many members as a page may.
+fn readers(criterion: &mut Criterion) {
+    let mut group = Group::of(GROUPS[2]);
+    group.publish();
+    criterion.bench_function("page_of_no_readers", |bencher| bencher.iter(|| group.page_of_readers()));
 }
 
 /// A device that was here before comes back.

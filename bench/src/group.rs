@@ -7,15 +7,15 @@ use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
 use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role, StatusList};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
-use carillon_protocol::receipt::MarkRead;
+use carillon_protocol::receipt::{MarkRead, ReadStatus, ReadStatusReply};
 
 use crate::{NOW, SHARD, publish};
 
 const PRODUCER: ProducerId = ProducerId(1);
 
-/// A shard, a service that publishes, and a group of so many members beside it.
+/// A shard, a service that publishes, and a group of so many members, of whom the service is one.
 pub struct Group {
     shard: Shard,
     effects: Effects,
@@ -27,7 +27,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A fresh shard with a group of `members` users and the service that owns it.
+    /// A fresh shard with a group of `members`: the service that owns it, and users.
     ///
     /// # Panics
     /// If the shard refuses something.
@@ -45,8 +45,8 @@ impl Group {
             panic!("the service attaches");
         };
         (group.service.tenant, group.service.user) = (attached.tenant, attached.user);
-        for index in 0..members {
-            let find = UserFind { request: 1, create: 1, handle: handle(index).as_str().into() };
+        for index in 1..members {
+            let find = UserFind { request: 1, create: 1, handle: handle(index - 1).as_str().into() };
             let Frame::UserFound(found) = group.ask(Request::UserFind(find)) else { panic!("a service makes users") };
             group.members.push(found.user);
         }
@@ -109,6 +109,47 @@ impl Group {
         let mark = MarkRead { request: 1, conversation: self.conversation, up_to: Seq(self.published) };
         let reply = self.handle(Input::Request { who, request: Request::MarkRead(mark) });
         assert!(matches!(reply, Some(Reply::Frame(Frame::Marked(_)))), "{reply:?}");
+    }
+
+    /// So many members at a time read up to another message, each published for them: seqs that the group's watermarks are at.
+    /// Returns how many there are.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn read_apart(&mut self, members_a_seq: usize) -> u64 {
+        for first in (0..self.members()).step_by(members_a_seq) {
+            self.publish();
+            for member in first..self.members().min(first + members_a_seq) {
+                self.mark_read(member);
+            }
+        }
+        self.published
+    }
+
+    /// How many have read a message, and how many have not, the service apart.
+    ///
+    /// # Panics
+    /// If there is no such message.
+    pub fn read_counts(&mut self, seq: u64) -> (u32, u32) {
+        let reply = self.read_status(seq, StatusList::COUNTS);
+        (reply.read, reply.unread)
+    }
+
+    /// The first page of those who have read the newest message.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn page_of_readers(&mut self) -> ReadStatusReply {
+        self.read_status(self.published, StatusList::DONE)
+    }
+
+    fn read_status(&mut self, seq: u64, list: StatusList) -> ReadStatusReply {
+        let (conversation, seq, from) = (self.conversation, Seq(seq), UserId(0));
+        let status = ReadStatus { request: 1, conversation, seq, list, from, limit: 1_000 };
+        match self.ask(Request::ReadStatus(status, Some(self.service.user))) {
+            Frame::ReadStatusReply(reply) => reply,
+            other => panic!("the author may ask: {other:?}"),
+        }
     }
 
     /// A member's device attaches: for the first time, if it has not before.
