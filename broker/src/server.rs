@@ -34,7 +34,7 @@ use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
 use crate::sequencer::{self, EdgeId, Mail, Mailbox, Sequencer, Submit, mailbox, submissions};
 use crate::startup;
-use crate::store::{self, Store, StoreError, StoreOptions};
+use crate::store::{self, ShowReplay, Store, StoreError, StoreOptions};
 use crate::tls::{self, Renewing, Tickets};
 
 /// Time for what sessions are owed to leave, unless told otherwise: five round trips of a bad mobile network.
@@ -68,6 +68,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// When snapshots are taken, and what is kept.
     pub keeper: KeeperOptions,
+    /// Who is shown how far the start has read the journal; `None`: the log says it.
+    pub progress: Option<ShowReplay>,
 }
 
 impl Options {
@@ -92,6 +94,7 @@ impl Options {
             http: None,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             keeper: KeeperOptions::default(),
+            progress: None,
         }
     }
 
@@ -234,6 +237,7 @@ impl Server {
             };
             parts.push((part, endpoint));
         }
+        let weak_index = Arc::downgrade(&index);
         let parts_of_sequencer = sequencer::Parts {
             shard,
             journal: opened.journal,
@@ -244,7 +248,7 @@ impl Server {
             edges: mailboxes.clone(),
         };
         let (bodies, storage) = (Arc::downgrade(&bodies), Arc::downgrade(&storage));
-        let running = Running::new(&metrics, (&submit, &mailboxes, ring), bodies, storage);
+        let running = Running::new(&metrics, (&submit, &mailboxes, ring), (bodies, storage, weak_index));
         let sequencer = start_sequencer(parts_of_sequencer, running.sequencer.clone(), failed.clone())
             .map_err(StartError::Thread)?;
         let edges = start_edges((parts, options.limits), &running, &control, &failed).map_err(StartError::Thread)?;
@@ -394,7 +398,7 @@ fn open_store(
     index: &Arc<Index>,
 ) -> Result<(Store, (Preparing, Keeping, index::Writer)), StartError> {
     let journal = JournalOptions { segment_bytes: options.segment_bytes, ..JournalOptions::new(SHARD) };
-    let store = StoreOptions { journal, clock: options.clock.clone() };
+    let store = StoreOptions { journal, clock: options.clock.clone(), progress: options.progress.clone() };
     let store = store::open(storage.clone(), &store, &mut &**index)?;
     let opened = &store.opened;
     log_recovery(&opened.report);

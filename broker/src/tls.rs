@@ -46,6 +46,11 @@ pub enum TlsError {
         /// What is wrong.
         why: String,
     },
+    /// The certificate is one of an authority: clients refuse a broker that presents it (RFC 5280 section 4.2.1.9).
+    #[error(
+        "{0} is a certificate of an authority (CA:TRUE), which clients refuse of a broker; give one that it signed"
+    )]
+    Authority(PathBuf),
     /// Certificate and key do not go together, or the key's kind is not supported.
     #[error("certificate {certificate} cannot be used with key {key}: {source}; both must be of one issue")]
     Unfit {
@@ -92,11 +97,6 @@ impl Presented {
     pub fn ends_at_s(&self) -> Option<i64> {
         validity::ends_at_s(self.0.load().end_entity_cert().ok()?)
     }
-
-    /// Whether the broker's own certificate is one of an authority, which clients refuse.
-    pub fn is_authority(&self) -> bool {
-        self.0.load().end_entity_cert().is_ok_and(|certificate| validity::is_authority(certificate))
-    }
 }
 
 impl fmt::Debug for Presented {
@@ -118,6 +118,9 @@ fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         .map_err(|error| pem(certificate, "a certificate chain", error.to_string()))?;
     if chain.is_empty() {
         return Err(pem(certificate, "a certificate chain", "there is none".into()));
+    }
+    if validity::is_authority(&chain[0]) {
+        return Err(TlsError::Authority(certificate.to_owned()));
     }
     let private =
         PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| pem(key, "a private key", error.to_string()))?;

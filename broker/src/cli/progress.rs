@@ -49,6 +49,11 @@ impl Progress {
         Self { bar: ProgressBar::hidden() }
     }
 
+    /// Whether anybody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// So much is done, of all. Cheap: the screen is drawn some times a second.
     pub(crate) fn at(&self, done: u64) {
         self.bar.set_position(done);

@@ -1,16 +1,19 @@
 //! A broker in this process: until somebody ends it, or it fails.
 
 use std::io;
+use std::sync::Arc;
 
 use carillon::journal::StorageError;
 use carillon::report::Causes;
 use carillon::server::{Options, Server, StartError};
+use carillon::store::ShowReplay;
 use crossbeam::channel::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::failure::{Exit, Failure};
 use super::out::note;
+use super::progress::{Progress, Unit};
 
 /// What ends a broker.
 pub(crate) struct Ends {
@@ -77,9 +80,11 @@ fn broker_failed(failure: carillon::server::Failure) -> Failure {
     Failure::caused(Exit::Broker, text, failure)
 }
 
-/// Starts a broker. Blocks for as long as recovery takes.
+/// Starts a broker. Blocks for as long as recovery takes, and shows how far it is to who looks on.
 pub(super) fn start(options: Options, choose: &Choose) -> Result<Server, Failure> {
-    Server::start(options).map_err(|error| not_started(error, choose))
+    let progress = Progress::new("reading the journal", Some(0), Unit::Bytes);
+    let progress = progress.is_shown().then(|| -> ShowReplay { Arc::new(move |done, all| progress.at_of(done, all)) });
+    Server::start(Options { progress, ..options }).map_err(|error| not_started(error, choose))
 }
 
 /// Why a broker did not start, and what to do. `choose` says how another data directory or address is given.

@@ -14,10 +14,6 @@ use crate::tls::{self, Presented};
 /// A certificate that ends sooner is warned of.
 const EXPIRES_SOON_S: i64 = 14 * 86_400;
 
-/// RFC 5280 section 4.2.1.9: what signs others is not what proves to be a broker; clients refuse it.
-const AUTHORITY: &str = "the certificate is one of an authority (CA:TRUE), which clients refuse of a broker: \
-    present one that the authority signed";
-
 /// How a thing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -48,7 +44,6 @@ fn found(key: &'static str, verdict: Verdict, text: impl Into<String>) -> Findin
 pub fn check(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = vec![data(&config.data), udp(config.listen)];
     findings.push(match Presented::load(&config.tls.certificate, &config.tls.key) {
-        Ok(presented) if presented.is_authority() => found("tls", Verdict::Bad, AUTHORITY),
         Ok(presented) => expiry(&presented, clock),
         Err(error) => found("tls", Verdict::Bad, error.to_string()),
     });

@@ -40,7 +40,7 @@ fn errors_name_the_line_and_the_remedy() {
     check(&format!("listen = \"nowhere\"\n{GOOD}"), 1, "\"nowhere\" is no address: give IP and port");
     check(&format!("{GOOD}[http]\nlisten = \":80\"\n"), 8, "give IP and port");
     check(&format!("{GOOD}[http]\nport = 80\n"), 8, "unknown field `port`, expected `listen`");
-    for level in ["a=b=c", "debugg", "", "warn,", "carillon=debug,warm"] {
+    for level in ["a=b=c", "debugg", "", "warn,", "carillon=debug,warm", "info, debugg"] {
         check(&format!("{GOOD}[log]\nlevel = \"{level}\"\n"), 8, "is no log level");
     }
     check(&format!("{GOOD}[log]\nformat = \"xml\"\n"), 8, "expected `text` or `json`");
@@ -128,4 +128,14 @@ fn the_reference_has_every_key_with_its_default() {
         })
         .collect();
     assert_eq!(documented, keys());
+}
+
+#[test]
+fn blanks_around_log_levels_mean_nothing() {
+    for (level, means) in
+        [("info, sled=warn", "info,sled=warn"), (" info ", "info"), ("carillon=debug, warn", "carillon=debug,warn")]
+    {
+        let parts = |text: &str| text.split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(parts(&log_filter(level).unwrap().to_string()), parts(means), "{level:?}");
+    }
 }

@@ -80,7 +80,9 @@ pub(super) fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
 pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
     // An empty text would mean `error` to the parser of levels.
     let level = |part: &str| part.contains(['=', '[']) || !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-    let filter = text.split(',').map(str::trim).all(level).then(|| EnvFilter::try_new(text).ok()).flatten();
+    // Trimmed: to the parser of directives a blank is a part of the name before or behind it.
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let filter = parts.iter().all(|part| level(part)).then(|| EnvFilter::try_new(parts.join(",")).ok()).flatten();
     filter.ok_or_else(|| {
         format!(
             "{text:?} is no log level: give error, warn, info, debug or trace, or parts as in \"carillon=debug,warn\""

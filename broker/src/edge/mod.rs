@@ -200,6 +200,8 @@ pub struct Edge {
     next_tick: Instant,
     scratch: BytesMut,
     pinned: Pinned,
+    /// When to look again for sessions that pin too much.
+    relieve_again_at: Option<Instant>,
     signals: Signals,
     stats: Stats,
     meter: Arc<EdgeMeter>,
@@ -240,6 +242,7 @@ impl Edge {
             next_tick,
             scratch: BytesMut::new(),
             pinned: Pinned::default(),
+            relieve_again_at: None,
             signals: Signals::default(),
             stats: Stats::default(),
             meter: Arc::default(),

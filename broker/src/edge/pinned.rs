@@ -66,10 +66,13 @@ impl Edge {
     /// on its way is neither the cause nor the cure. They lose nothing: they resume from their cursors.
     pub(super) fn relieve<L: Links>(&mut self, links: &mut L) {
         let bytes_max = self.limits.pinned_bytes_max;
-        if self.pinned.bytes() <= bytes_max {
+        let (now, patience) = (self.instant(), Duration::from_millis(self.limits.owes_ms_min));
+        if self.pinned.bytes() <= bytes_max || self.relieve_again_at.is_some_and(|at| now < at) {
             return;
         }
-        let before_long = self.instant().checked_sub(Duration::from_millis(self.limits.owes_ms_min));
+        // A look at every session: not each turn, in which those who are about to acknowledge would wait for it.
+        self.relieve_again_at = Some(now + patience / 10);
+        let before_long = now.checked_sub(patience);
         let owed = |key: LinkKey| links.link(key)?.unacknowledged().map(|owed| (owed, key));
         let debtors = self.sessions.iter().map(|session| session.key).filter_map(owed);
         let debtors = debtors.filter(|(owed, _)| Some(owed.since) <= before_long);

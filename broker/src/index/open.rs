@@ -26,6 +26,11 @@ impl Follow for &Index {
         if let Some(directory) = &self.options.directory
             && let Err(doubt) = self.believe(&mut work, directory, journal)
         {
+            if doubt.is_of_disk() {
+                // What lies there is as good as before: it is not set aside for want of room or rights.
+                work.unwritable = Some(doubt.into());
+                return Position(journal.first.0 - 1);
+            }
             tracing::warn!(%doubt, "the index on disk is not believed; it is set aside and built anew from the journal");
             self.begin_anew(&mut work, directory);
         }

@@ -187,6 +187,7 @@ impl Collector for Metrics {
             sequencer(&running.sequencer, &mut writer)?;
             queues(running, &mut writer)?;
             journal(running, &mut writer)?;
+            index(running, &mut writer)?;
         }
         self.process(&mut writer)
     }
@@ -278,4 +279,27 @@ fn journal(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     let usage = usage.unwrap_or_default();
     writer.gauge("carillon_journal_segments", "Segment files", float(usage.segments))?;
     writer.gauge("carillon_journal_bytes", "Bytes of the segment files, zero-filled ends included", float(usage.bytes))
+}
+
+fn index(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
+    let stats = running.index.upgrade().map(|index| index.stats()).unwrap_or_default();
+    let bytes = [
+        ("messages", stats.messages_bytes as u64),
+        ("conversations", stats.conversations_bytes as u64),
+        ("disk", stats.disk_bytes),
+    ];
+    let bytes = bytes.map(|(part, bytes)| (vec![("part", part.to_owned())], float(bytes)));
+    let help = "Bytes of the index: messages and conversations in memory, and its files on disk";
+    writer.write(("carillon_index_bytes", help, MetricType::Gauge), bytes)?;
+    writer.counter(
+        "carillon_index_flushes",
+        "Times that recent messages were brought to disk",
+        float(stats.flushes),
+    )?;
+    let help = "Times that the disk did not keep up and memory went over its budget";
+    writer.counter("carillon_index_over_budget", help, float(stats.over_budget))?;
+    let help = "Times that the index was found damaged and built anew while serving";
+    writer.counter("carillon_index_rebuilds", help, float(stats.rebuilds))?;
+    let rebuilding = f64::from(u8::from(stats.rebuilding));
+    writer.gauge("carillon_index_rebuilding", "1 while the index is being built anew", rebuilding)
 }

@@ -17,6 +17,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::clock::Clock;
+use crate::index::Index;
 use crate::journal::{ReaderPool, Storage};
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{Mailbox, Submit};
@@ -65,6 +66,8 @@ pub struct Running {
     pub bodies: Weak<ReaderPool>,
     /// The journal's files.
     pub storage: Weak<dyn Storage>,
+    /// Where messages lie in it.
+    pub index: Weak<Index>,
 }
 
 impl Running {
@@ -72,8 +75,7 @@ impl Running {
     pub fn new(
         metrics: &Metrics,
         (submit, mailboxes, ring): (&Submit, &[Mailbox], Arc<Ring>),
-        bodies: Weak<ReaderPool>,
-        storage: Weak<dyn Storage>,
+        (bodies, storage, index): (Weak<ReaderPool>, Weak<dyn Storage>, Weak<Index>),
     ) -> Self {
         let edge = |_| Arc::new(EdgeMeter { heartbeat: metrics.heartbeat(), ..EdgeMeter::default() });
         Self {
@@ -84,6 +86,7 @@ impl Running {
             ring,
             bodies,
             storage,
+            index,
         }
     }
 }

@@ -26,6 +26,7 @@ fn metrics() -> (Arc<Metrics>, Held) {
         ring: ring(4, 1_024).1,
         bodies: Arc::downgrade(&bodies),
         storage: Arc::downgrade(&storage) as Weak<dyn Storage>,
+        index: Weak::new(),
     });
     (metrics, (bodies, storage))
 }
@@ -130,6 +131,7 @@ fn a_thread_that_takes_no_turn_is_named_until_the_broker_drains() {
         ring: running.ring.clone(),
         bodies: running.bodies.clone(),
         storage: running.storage.clone(),
+        index: Weak::new(),
     });
     clock.advance(STUCK_AFTER_MS);
     assert_eq!(metrics.stuck(), Vec::<String>::new());

@@ -33,7 +33,12 @@ pub struct StoreOptions {
     pub journal: JournalOptions,
     /// Tells when to say how far the replay is.
     pub clock: Arc<dyn Clock>,
+    /// Who is shown how far it is, instead of the log.
+    pub progress: Option<ShowReplay>,
 }
+
+/// Is told after each batch how many bytes of the journal were read, and of how many.
+pub type ShowReplay = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// The journal that a follower will follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +152,8 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     let snapshot = shard.head();
     let followed = follower.begin(begin).max(Position(begin.first.0 - 1));
     let from = followed.min(shard.head());
-    let mut pace = Pace::new(options.clock.clone(), survey.bytes_after(from)?);
+    let mut pace = Pace::new(options, survey.bytes_after(from)?);
+    let bytes_all = survey.bytes_after(Position(begin.first.0 - 1))?;
     let effects = Effects::default();
     let mut replayed = Replayed { shard: &mut shard, followed, follower, effects, uncovered_bytes: 0 };
     let opened = survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
@@ -157,7 +163,7 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     let uncovered_bytes = replayed.uncovered_bytes;
     // A follower that is ahead of the journal was not made from it.
     if followed > opened.reader.head() || follower.end(&shard)? == Verdict::Again {
-        again(&opened, begin, &shard, follower)?;
+        again(&opened, begin, &shard, follower, Pace::new(options, bytes_all))?;
     }
     Ok(Store { shard, opened, snapshot, uncovered_bytes })
 }
@@ -197,13 +203,20 @@ fn newest_state(storage: &dyn Storage, survey: &Survey, shard: ShardId) -> Resul
 }
 
 /// A second reading, for a follower that was not in step.
-fn again(opened: &Opened, begin: Begin, shard: &Shard, follower: &mut dyn Follow) -> Result<(), StoreError> {
+fn again(
+    opened: &Opened,
+    begin: Begin,
+    shard: &Shard,
+    follower: &mut dyn Follow,
+    mut pace: Pace,
+) -> Result<(), StoreError> {
     tracing::warn!("the index does not fit the journal; it is built anew");
     follower.reset(begin);
     let from = Position(begin.first.0 - 1);
     let head = opened.reader.head();
     let mut failed = Ok(());
     let flow = opened.reader.replay(from, head, |batch| {
+        pace.pass(&batch);
         for entry in batch.entries() {
             match Record::decode(entry.private, entry.frame) {
                 Ok(record) => follower.follow(entry.position, &record),
@@ -255,21 +268,26 @@ impl Replayed<'_> {
     }
 }
 
-/// Says about once a second how far a replay is.
+/// Says how far a replay is: in the log about once a second, or to who looks on.
 struct Pace {
     clock: Arc<dyn Clock>,
+    show: Option<ShowReplay>,
     next: Instant,
     bytes: u64,
     bytes_all: u64,
 }
 
 impl Pace {
-    fn new(clock: Arc<dyn Clock>, bytes_all: u64) -> Self {
-        Self { next: clock.now() + PROGRESS_EVERY, clock, bytes: 0, bytes_all }
+    fn new(options: &StoreOptions, bytes_all: u64) -> Self {
+        let (clock, show) = (options.clock.clone(), options.progress.clone());
+        Self { next: clock.now() + PROGRESS_EVERY, clock, show, bytes: 0, bytes_all }
     }
 
     fn pass(&mut self, batch: &Batch) {
         self.bytes += batch.bytes() as u64;
+        if let Some(show) = &self.show {
+            return show(self.bytes, self.bytes_all);
+        }
         let now = self.clock.now();
         if now >= self.next {
             self.next = now + PROGRESS_EVERY;

@@ -22,7 +22,7 @@ pub(crate) fn options() -> StoreOptions {
     let identity = Identity { incarnation: Incarnation(0x77), salt: 0x99 };
     let journal =
         JournalOptions { shard: SHARD, epoch: Epoch(1), segment_bytes: SEGMENT_BYTES, identity: Some(identity) };
-    StoreOptions { journal, clock: Arc::new(SystemClock) }
+    StoreOptions { journal, clock: Arc::new(SystemClock), progress: None }
 }
 
 /// A follower that remembers what it was given.
