@@ -42,6 +42,12 @@ pub(super) enum Doubt {
     /// The record of a conversation is damaged.
     #[error("the record of conversation {0} is damaged")]
     Row(ConversationId),
+    /// There is no tree of marks.
+    #[error("it has no marks")]
+    NoMarks,
+    /// A mark is damaged, or the one before it is lost.
+    #[error("a mark of conversation {0} is damaged or lost")]
+    ReadMark(ConversationId),
     /// A block is not what it should be.
     #[error("the block of conversation {conversation} with seq {seq}: {fault}")]
     Block {

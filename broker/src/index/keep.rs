@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq};
 
 use super::doubt::{Doubt, RebuildError};
-use super::limits::{BLOCKS_A_HOLD, MESSAGES_SHARE};
+use super::limits::{BLOCKS_A_HOLD, MARKS_SWEPT_A_STEP, MESSAGES_SHARE};
 use super::store::{Mark, Row, Store};
 use super::table::Table;
 use super::tail::{End, Entry, Unflushed};
@@ -18,7 +18,7 @@ use super::{Index, LookupError};
 pub(super) struct Work {
     /// Which history the index follows.
     pub(super) incarnation: Incarnation,
-    /// Every message up to here is on disk.
+    /// Every message and mark up to here is on disk.
     pub(super) flushed_through: Position,
     /// Every message beyond this is in memory.
     pub(super) kept_after: Position,
@@ -30,8 +30,21 @@ pub(super) struct Work {
     pub(super) is_fresh: bool,
     /// What is to be written cannot be, told at the end of the replay.
     pub(super) unwritable: Option<RebuildError>,
+    /// The marks that retention took up to here are gone from the store.
+    pub(super) swept_through: Position,
+    /// The pass over the marks that is under way.
+    pub(super) sweep: Option<Sweep>,
     /// Whether it was said that memory is over its budget.
     pub(super) over: bool,
+}
+
+/// A pass over the marks in the store that removes what retention took.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// Up to this position.
+    through: Position,
+    /// It goes on behind this key.
+    after: Vec<u8>,
 }
 
 /// Writes what is in a table and not on disk up to a position, and perhaps some of what is beyond.
@@ -60,13 +73,18 @@ pub(super) fn write_out(table: &Table, store: &Store, through: Position) -> Resu
 }
 
 impl Index {
-    /// Bytes of memory that messages may have: what the conversations leave of the budget, and always a share of it.
+    /// Bytes of memory that messages and marks have.
+    pub(super) fn held(&self) -> usize {
+        self.table.messages_bytes() + self.marks.bytes()
+    }
+
+    /// Bytes of memory that messages and marks may have: what the conversations leave of the budget, and always a share of it.
     pub(super) fn room(&self) -> usize {
         let budget = usize::try_from(self.options.memory_bytes_max).unwrap_or(usize::MAX);
         budget.saturating_sub(self.table.entries_bytes()).max(budget / MESSAGES_SHARE)
     }
 
-    /// Above this many bytes for messages it is time to flush and to evict.
+    /// Above this many bytes for messages and marks it is time to flush and to evict.
     pub(super) fn high_water(&self) -> usize {
         self.room() / 8 * 7
     }
@@ -81,7 +99,7 @@ impl Index {
             self.note_budget(work);
             return Ok(());
         };
-        let flushed = self.flush(work, &store);
+        let flushed = self.flush(work, &store).and_then(|()| self.sweep(work, &store));
         match &flushed {
             Ok(()) => self.evict(work),
             Err(doubt) => self.doubt(&store, doubt),
@@ -99,9 +117,24 @@ impl Index {
             return Ok(());
         }
         write_out(&self.table, store, through)?;
+        self.marks.write_out(store, work.flushed_through, through)?;
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;
         self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Goes on removing the marks that retention took, a bounded step a time: nothing asks for them, so there is no hurry.
+    fn sweep(&self, work: &mut Work, store: &Store) -> Result<(), Doubt> {
+        let truncated = self.truncated_through();
+        if work.swept_through >= truncated {
+            return Ok(());
+        }
+        let sweep = work.sweep.take().unwrap_or(Sweep { through: truncated, after: Vec::new() });
+        match store.sweep_marks(&sweep.after, sweep.through, MARKS_SWEPT_A_STEP)? {
+            Some(after) => work.sweep = Some(Sweep { after, ..sweep }),
+            None => work.swept_through = sweep.through,
+        }
         Ok(())
     }
 
@@ -110,29 +143,30 @@ impl Index {
         Mark { shard: self.options.shard, incarnation: work.incarnation, flushed_through, truncated_through }
     }
 
-    /// Forgets the oldest messages, when memory is about to be full, until it is three quarters full.
+    /// Forgets the oldest messages and marks, when memory is about to be full, until it is three quarters full.
     fn evict(&self, work: &mut Work) {
         self.stuck.store(false, Ordering::Relaxed);
-        if self.table.messages_bytes() > self.high_water() {
+        if self.held() > self.high_water() {
             self.evict_to(work, self.room() / 4 * 3);
         }
     }
 
-    /// Forgets the oldest messages that are on disk until the rest takes so many bytes.
+    /// Forgets the oldest messages and marks that are on disk until the rest takes so many bytes.
     pub(super) fn evict_to(&self, work: &mut Work, bytes_max: usize) {
-        while self.table.messages_bytes() > bytes_max && work.kept_after < work.flushed_through {
+        while self.held() > bytes_max && work.kept_after < work.flushed_through {
             // An eighth of the positions is about an eighth of the messages.
             let step = (work.flushed_through.0 - work.kept_after.0).div_ceil(8);
             work.kept_after.0 += step;
             for chunk in self.table.chunks() {
                 chunk.for_each_mut(|_, entry| entry.drop_through(work.kept_after));
             }
+            self.marks.drop_through(work.kept_after);
         }
     }
 
     /// Says once when memory goes over its budget, and once when it is back.
     fn note_budget(&self, work: &mut Work) {
-        let (bytes, room) = (self.table.messages_bytes(), self.room());
+        let (bytes, room) = (self.held(), self.room());
         let over = bytes > room;
         if over && !work.over {
             self.over_budget.fetch_add(1, Ordering::Relaxed);
@@ -180,6 +214,7 @@ impl Index {
         }
         self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
         self.floors_version.fetch_add(1, Ordering::AcqRel);
+        self.marks.drop_through(through);
         let Some(store) = store else { return Ok(()) };
         self.write_floors(work, &store, &raised).map_err(|doubt| self.rebuilding_for(&store, &doubt))
     }
@@ -194,7 +229,7 @@ impl Index {
         raised.iter().try_for_each(|(conversation, old, floor)| store.remove_blocks(*conversation, *old, floor.0))
     }
 
-    fn rebuilding_for(&self, store: &std::sync::Arc<Store>, doubt: &Doubt) -> LookupError {
+    pub(super) fn rebuilding_for(&self, store: &std::sync::Arc<Store>, doubt: &Doubt) -> LookupError {
         self.doubt(store, doubt);
         LookupError::Rebuilding
     }

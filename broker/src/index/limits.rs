@@ -19,6 +19,13 @@ pub(super) const UNFLUSHED_MAX: u64 = 1_000_000;
 /// less.
 pub(super) const FLUSH_EVERY_S: u64 = 30;
 
+/// What a mark takes in memory, 64 bytes: 40 for key and value, in nodes of a tree that are two thirds full.
+pub(super) const MARK_BYTES: usize = 64;
+
+/// Marks that the writer looks at in one go to remove what retention took, 65,536: some 50 ms of its thread each half minute,
+/// so that a hundred million marks are gone through in half a day.
+pub(super) const MARKS_SWEPT_A_STEP: usize = 65_536;
+
 /// Blocks that are copied while a chunk's lock is held, 256: some 180 KB and a tenth of a millisecond, which the sequencer
 /// may have to wait.
 pub(super) const BLOCKS_A_HOLD: usize = 256;

@@ -1,6 +1,6 @@
 //! What readers may ask the index, and why they may get no answer.
 
-use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
+use carillon_protocol::ids::{ConversationId, Position, Seq, Timestamp, UserId};
 use thiserror::Error;
 
 /// Where one message lies.
@@ -14,6 +14,17 @@ pub struct Place {
     pub author: UserId,
 }
 
+/// A message that is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageAt {
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Its number there.
+    pub seq: Seq,
+    /// Its record in the journal.
+    pub position: Position,
+}
+
 /// Why a lookup has no answer. Nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LookupError {
@@ -25,7 +36,7 @@ pub enum LookupError {
     Rebuilding,
 }
 
-/// Read access to the messages above the floor: those that retention has not taken.
+/// Read access to the messages above the floor, those that retention has not taken, and to the marks that passed them.
 pub trait Lookup {
     /// Appends the positions in `(after, through]`, ascending, at most `limit`.
     ///
@@ -57,4 +68,11 @@ pub trait Lookup {
         limit: usize,
         out: &mut Vec<Place>,
     ) -> Result<(), LookupError>;
+
+    /// When each of these users read a message: the time of the mark that passed it. 0 of who has not, and of all once
+    /// retention has taken the message.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    fn read_times(&self, message: &MessageAt, users: &[UserId]) -> Result<Vec<Timestamp>, LookupError>;
 }

@@ -1,6 +1,7 @@
-//! The conversation index: where in the journal each message of a conversation lies, and who wrote it.
+//! The conversation index: where in the journal each message of a conversation lies, who wrote it, and when who had read how
+//! far.
 //!
-//! Owns nothing that cannot be rebuilt from the journal. Recent messages are in memory, older ones in blocks in sled. The
+//! Owns nothing that cannot be rebuilt from the journal. Recent messages and marks are in memory, older ones in sled. The
 //! sequencer appends after a batch is durable and before the ring shows it, so an edge that has seen a position finds it
 //! here. It waits for no file: a thread of the index's own, the writer, brings messages to disk, and only then does memory let
 //! go of them, oldest first. If the writer does not keep up, memory grows beyond its budget, which is counted and logged.
@@ -12,7 +13,7 @@
 //!
 //! # The map
 //!
-//! `block` the coding of messages · `tail` a conversation in memory · `table` all of them · `store` the trees on disk, `doubt` why
+//! `block` the coding of messages · `marks` who read when · `tail` a conversation in memory · `table` all of them · `store` the trees on disk, `doubt` why
 //! they are not believed · `view` lookups · `keep` flush, eviction, truncation · `open` the start · `rebuild` while serving ·
 //! `writer` the thread.
 
@@ -29,6 +30,7 @@ mod doubt;
 mod keep;
 mod limits;
 mod lookup;
+mod marks;
 mod open;
 mod rebuild;
 mod store;
@@ -43,7 +45,9 @@ use doubt::Doubt;
 use keep::Work;
 use limits::UNFLUSHED_MAX;
 pub use limits::{AUTHORS_WALK_MAX, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN};
-pub use lookup::{Lookup, LookupError, Place};
+pub use lookup::{Lookup, LookupError, MessageAt, Place};
+use marks::Marks;
+pub use marks::ReadMark;
 use store::Store;
 use table::Table;
 use view::View;
@@ -65,6 +69,8 @@ pub struct IndexOptions {
 pub struct Stats {
     /// Bytes held for messages in memory.
     pub messages_bytes: usize,
+    /// Bytes held for marks in memory.
+    pub marks_bytes: usize,
     /// Bytes held for conversations, beside their messages.
     pub conversations_bytes: usize,
     /// Bytes on disk.
@@ -83,7 +89,8 @@ pub struct Stats {
 pub struct Index {
     options: IndexOptions,
     table: Table,
-    /// Every message up to this position is in the table.
+    marks: Marks,
+    /// Every message and mark up to this position is in the table.
     reached: AtomicU64,
     truncated_through: AtomicU64,
     /// Odd while floors rise.
@@ -91,7 +98,7 @@ pub struct Index {
     /// `None` while it is rebuilt, and for an index in memory alone.
     store: ArcSwapOption<Store>,
     rebuilding: AtomicBool,
-    /// Messages since the last flush began.
+    /// Messages and marks since the last flush began.
     unflushed: AtomicU64,
     /// The writer has no store to bring anything to: it is not woken for more.
     stuck: AtomicBool,
@@ -119,6 +126,7 @@ impl Index {
         options.memory_bytes_max = options.memory_bytes_max.max(MEMORY_BYTES_MIN);
         Self {
             table: Table::new(options.shard),
+            marks: Marks::new(),
             options,
             reached: AtomicU64::new(0),
             truncated_through: AtomicU64::new(0),
@@ -144,14 +152,26 @@ impl Index {
     pub fn append(&self, conversation: ConversationId, seq: Seq, position: Position, author: UserId) {
         let appended = open::append(&self.table, self.truncated_through(), (conversation, seq, position, author));
         appended.expect("the shard numbers the messages of a conversation without a gap");
-        self.unflushed.fetch_add(1, Ordering::Relaxed);
         self.reach(position);
+        self.note_appended();
+    }
+
+    /// Adds a mark; what is there already is there once. Waits for nothing.
+    ///
+    /// The marks of a batch come before its messages, so that whatever is reached has all its marks.
+    pub fn append_mark(&self, mark: &ReadMark) {
+        self.marks.append(mark);
+        self.note_appended();
+    }
+
+    fn note_appended(&self) {
+        self.unflushed.fetch_add(1, Ordering::Relaxed);
         if self.is_due() {
             self.wake();
         }
     }
 
-    /// Notes that every message up to a position was appended.
+    /// Notes that every message and mark up to a position was appended.
     pub fn reach(&self, position: Position) {
         self.reached.store(position.0, Ordering::Release);
     }
@@ -231,6 +251,7 @@ impl Index {
     pub fn stats(&self) -> Stats {
         Stats {
             messages_bytes: self.table.messages_bytes(),
+            marks_bytes: self.marks.bytes(),
             conversations_bytes: self.table.entries_bytes(),
             disk_bytes: self.store.load_full().and_then(|store| store.disk_bytes().ok()).unwrap_or(0),
             flushes: self.flushes.load(Ordering::Relaxed),
@@ -247,7 +268,7 @@ impl Index {
 
     /// Whether there is work for the writer.
     fn is_due(&self) -> bool {
-        let much = self.table.messages_bytes() > self.high_water();
+        let much = self.held() > self.high_water();
         (much || self.unflushed.load(Ordering::Relaxed) >= UNFLUSHED_MAX) && !self.stuck.load(Ordering::Relaxed)
     }
 

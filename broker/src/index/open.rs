@@ -10,13 +10,13 @@ use carillon_core::Shard;
 use carillon_core::record::Record;
 use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
 
-use super::Index;
 use super::doubt::Doubt;
 use super::keep::Work;
 use super::limits::DOUBTFUL_KEPT;
 use super::store::Store;
 use super::table::Table;
 use super::tail::Entry;
+use super::{Index, ReadMark};
 use crate::store::{Begin, Follow, Unwritable, Verdict};
 
 impl Follow for &Index {
@@ -44,6 +44,10 @@ impl Follow for &Index {
         let mut work = self.lock();
         if work.contradiction.is_some() || work.unwritable.is_some() {
             return;
+        }
+        if let Record::ReadMarked(mark) = record {
+            self.marks.append(&ReadMark::of(position, mark));
+            self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
         if let Record::Message(message) = record {
             let deliver = &message.deliver;
@@ -90,6 +94,7 @@ impl Follow for &Index {
         self.truncated_through.store(journal.first.0 - 1, Ordering::Release);
         self.reached.store(0, Ordering::Release);
         self.table.clear();
+        self.marks.begin(Position(0));
         if let Some(directory) = &self.options.directory {
             self.begin_anew(&mut work, directory);
         }
@@ -160,6 +165,7 @@ impl Index {
             work.flushed_through = mark.flushed_through;
             // A flush that did not end has brought some messages from beyond its mark to disk.
             work.kept_after = mark.flushed_through.max(last);
+            self.marks.begin(mark.flushed_through);
         }
         self.store.store(Some(Arc::new(store)));
         Ok(())
@@ -168,6 +174,7 @@ impl Index {
     /// Sets aside what is on disk and begins with an empty store. If that cannot be, the end of the replay says so.
     fn begin_anew(&self, work: &mut Work, directory: &Path) {
         self.table.clear();
+        self.marks.begin(Position(0));
         (work.flushed_through, work.kept_after) = (Position(0), Position(0));
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);

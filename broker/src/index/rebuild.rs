@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 use carillon_core::record::Record;
 use carillon_protocol::ids::{ConversationId, Position, Seq};
 
-use super::Index;
 use super::doubt::{Doubt, RebuildError};
 use super::keep::{Work, write_out};
+use super::marks::Marks;
 use super::open::{append, set_aside};
 use super::store::{Row, Store};
 use super::table::Table;
 use super::tail::Entry;
+use super::{Index, ReadMark};
 use crate::journal::{Batch, Reader};
 
 /// The part of the memory for messages that a rebuild may have beside them: an eighth.
@@ -42,8 +43,8 @@ impl Index {
         let store = self.fresh_store(directory)?;
         let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
         tracing::info!(%through, "building the index anew from the journal");
-        let table = Table::new(self.options.shard);
-        let mut build = Build { index: self, table: &table, store: &store, after, through, told: 0 };
+        let (table, marks) = (Table::new(self.options.shard), Marks::new());
+        let mut build = Build { index: self, table: &table, marks: &marks, store: &store, after, through, told: 0 };
         let mut failed = Ok(());
         let flow = reader.replay(after, through, |batch| match build.batch(batch) {
             Ok(()) => ControlFlow::Continue(()),
@@ -56,9 +57,11 @@ impl Index {
         let _ = flow?;
         failed?;
         write_out(&table, &store, through)?;
+        marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;
+        (work.swept_through, work.sweep) = (after, None);
         self.store.store(Some(Arc::new(store)));
         self.rebuilding.store(false, Ordering::Release);
         self.rebuilds.fetch_add(1, Ordering::Relaxed);
@@ -95,6 +98,7 @@ impl Index {
 struct Build<'a> {
     index: &'a Index,
     table: &'a Table,
+    marks: &'a Marks,
     store: &'a Store,
     after: Position,
     through: Position,
@@ -110,14 +114,20 @@ impl Build<'_> {
         for entry in batch.entries().take_while(|entry| entry.position <= self.through) {
             let position = entry.position;
             let record = Record::decode(entry.private, entry.frame);
-            if let Record::Message(message) = record.map_err(|source| RebuildError::Record { position, source })? {
-                let deliver = &message.deliver;
-                let place = (deliver.conversation, deliver.seq, position, deliver.author);
-                append(self.table, self.after, place)?;
+            match record.map_err(|source| RebuildError::Record { position, source })? {
+                Record::Message(message) => {
+                    let deliver = &message.deliver;
+                    let place = (deliver.conversation, deliver.seq, position, deliver.author);
+                    append(self.table, self.after, place)?;
+                }
+                Record::ReadMarked(mark) => self.marks.append(&ReadMark::of(position, &mark)),
+                _ => {}
             }
         }
-        if self.table.messages_bytes() > self.index.room() / REBUILD_SHARE {
+        if self.table.messages_bytes() + self.marks.bytes() > self.index.room() / REBUILD_SHARE {
             write_out(self.table, self.store, self.through)?;
+            self.marks.write_out(self.store, Position(0), self.through)?;
+            self.marks.begin(Position(0));
             for chunk in self.table.chunks() {
                 chunk.for_each_mut(|_, entry: &mut Entry| entry.drop_through(self.through));
             }

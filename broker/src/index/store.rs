@@ -1,35 +1,38 @@
-//! The part of the index that lies on disk: three sled trees.
+//! The part of the index that lies on disk: four sled trees.
 //!
 //! Every call is caught: sled has assertions that fail on damaged files, and nothing but the index may suffer from them. All
 //! that is read is checked here, and what fails the check is a [`Doubt`].
 //!
 //! ```text
 //! tree    key                     value, integers little-endian
-//! mark    "mark"                  CRC32C u32, version u8 = 1, shard u16, incarnation u64, flushed through u64,
+//! mark    "mark"                  CRC32C u32, version u8 = 2, shard u16, incarnation u64, flushed through u64,
 //!                                 truncated through u64
 //! rows    conversation u64 BE     CRC32C u32, last seq u64, its position u64, floor seq u64, its position u64
 //! blocks  conversation, seq       see `block`
+//! marks   conversation, user, seq see `marks`
 //! ```
 //!
-//! A flush writes blocks, then rows, then the mark. So up to the mark everything is there, and what lies beyond it was
+//! Version 1 had no marks; it is not read, but built anew. A flush writes blocks and rows, then marks, then the mark. So up to the mark everything is there, and what lies beyond it was
 //! written by a flush that did not end: it is true, and written again.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq, ShardId};
+use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq, ShardId, UserId};
 
 use super::block::{Block, BlockFault, aligned, checksum, key};
 use super::doubt::Doubt;
 use super::tail::End;
+use super::{ReadMark, marks};
 
 /// How long a store that was dropped in this process may take to let go of its files, 10 s, and how often that is looked at.
 const LOCK_TRIES: usize = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const MARK: &[u8] = b"mark";
 
@@ -42,7 +45,7 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 pub(super) struct Mark {
     pub(super) shard: ShardId,
     pub(super) incarnation: Incarnation,
-    /// Every message up to here is in the store, or at or below its floor.
+    /// Every message and mark up to here is in the store, or at or below its floor.
     pub(super) flushed_through: Position,
     /// What retention took.
     pub(super) truncated_through: Position,
@@ -65,6 +68,7 @@ struct Trees {
     db: sled::Db,
     rows: sled::Tree,
     blocks: sled::Tree,
+    marks: sled::Tree,
 }
 
 impl Store {
@@ -73,15 +77,20 @@ impl Store {
         caught(|| {
             let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
             let db = open_when_free(&config)?;
-            let trees = Trees { rows: db.open_tree("rows")?, blocks: db.open_tree("blocks")?, db };
-            let recovered = trees.db.was_recovered() && !(trees.rows.is_empty() && trees.blocks.is_empty());
-            let mark = trees.db.get(MARK)?;
-            Ok((trees, recovered, mark))
+            // Opening one makes it.
+            let has_marks = db.tree_names().iter().any(|name| *name == "marks");
+            let (rows, blocks, marks) = (db.open_tree("rows")?, db.open_tree("blocks")?, db.open_tree("marks")?);
+            let recovered = db.was_recovered() && !(rows.is_empty() && blocks.is_empty() && marks.is_empty());
+            let mark = db.get(MARK)?;
+            Ok((Trees { db, rows, blocks, marks }, has_marks, recovered, mark))
         })
-        .and_then(|(trees, recovered, mark)| {
+        .and_then(|(trees, has_marks, recovered, mark)| {
             let store = Self { trees: Some(trees), abandoned: AtomicBool::new(false) };
             match mark {
-                Some(mark) => Ok((store, Some(Mark::decode(&mark)?))),
+                Some(mark) => {
+                    let mark = Mark::decode(&mark)?;
+                    if has_marks { Ok((store, Some(mark))) } else { Err(Doubt::NoMarks) }
+                }
                 None if recovered => Err(Doubt::Unmarked),
                 None => Ok((store, None)),
             }
@@ -151,6 +160,44 @@ impl Store {
         }
     }
 
+    /// Writes a mark, which knows the user's mark before it.
+    pub(super) fn put_mark(&self, mark: &ReadMark) -> Result<(), Doubt> {
+        let (key, marks) = (mark.key(), &self.trees().marks);
+        let before = match caught(|| marks.get_lt(key))? {
+            Some((before, value)) if before.starts_with(&key[..12]) => ReadMark::decode(&before, &value)?.0.up_to,
+            _ => Seq(0),
+        };
+        caught(|| marks.insert(key, &mark.encode(before))).map(drop)
+    }
+
+    /// The user's first mark at or beyond a seq, with the seq of the one before it.
+    pub(super) fn first_mark_from(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        seq: Seq,
+    ) -> Result<Option<(ReadMark, Seq)>, Doubt> {
+        let [from, to] = [seq, Seq(u64::MAX)].map(|seq| marks::key(conversation, user, seq));
+        let found = caught(|| self.trees().marks.range(from..=to).next().transpose())?;
+        found.map(|(key, value)| ReadMark::decode(&key, &value)).transpose()
+    }
+
+    /// Looks at so many marks behind a key and removes those up to a position; the last key, unless there are no more.
+    pub(super) fn sweep_marks(&self, after: &[u8], through: Position, count: usize) -> Result<Option<Vec<u8>>, Doubt> {
+        let marks = &self.trees().marks;
+        let mut looked_at = marks.range::<&[u8], _>((Bound::Excluded(after), Bound::Unbounded));
+        for nth in 1..=count {
+            let Some((key, value)) = caught(|| looked_at.next().transpose())? else { return Ok(None) };
+            if ReadMark::decode(&key, &value)?.0.position <= through {
+                caught(|| marks.remove(&key))?;
+            }
+            if nth == count {
+                return Ok(Some(key.to_vec()));
+            }
+        }
+        Ok(None)
+    }
+
     /// Writes everything out, and then the mark.
     pub(super) fn commit(&self, mark: &Mark) -> Result<(), Doubt> {
         caught(|| {
@@ -182,6 +229,12 @@ impl Store {
     #[cfg(test)]
     pub(super) fn raw_rows(&self) -> &sled::Tree {
         &self.trees().rows
+    }
+
+    /// The marks, to be damaged.
+    #[cfg(test)]
+    pub(super) fn raw_marks(&self) -> &sled::Tree {
+        &self.trees().marks
     }
 
     /// Says that sled's state is not trusted any more: no further call is made to it, not even when the last reader lets
@@ -338,8 +391,8 @@ mod tests {
             truncated_through: Position(0),
         };
         let mut value = mark.encode();
-        value[4] = 2;
-        assert!(matches!(Mark::decode(&sealed(MARK, value)), Err(Doubt::Version(2))));
+        value[4] = 1;
+        assert!(matches!(Mark::decode(&sealed(MARK, value)), Err(Doubt::Version(1))));
     }
 
     #[test]

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use carillon_protocol::ids::{ConversationId, Position, Seq};
+use carillon_protocol::ids::{ConversationId, Position, Seq, Timestamp, UserId};
 
 use super::block::{BLOCK_MESSAGES, Block, BlockFault};
 use super::doubt::Doubt;
 use super::store::Store;
 use super::tail::{End, Entry};
-use super::{Index, Lookup, LookupError, Place};
+use super::{Index, Lookup, LookupError, MessageAt, Place, marks};
 
 /// See [`Index::recent`] and [`Index::whole`].
 pub(super) struct View<'a> {
@@ -66,7 +66,7 @@ impl View<'_> {
         }
     }
 
-    fn store(&self) -> Result<Arc<Store>, LookupError> {
+    pub(super) fn store(&self) -> Result<Arc<Store>, LookupError> {
         let store = self.index.store.load_full().ok_or(LookupError::Rebuilding)?;
         if self.whole { Ok(store) } else { Err(LookupError::OnDisk) }
     }
@@ -166,6 +166,10 @@ impl Lookup for View<'_> {
         };
         out.extend(self.look(conversation, memory, disk)?);
         Ok(())
+    }
+
+    fn read_times(&self, message: &MessageAt, users: &[UserId]) -> Result<Vec<Timestamp>, LookupError> {
+        marks::read_times(self, message, users)
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use carillon_core::Shard;
 use carillon_core::effect::{Effects, Reply, Signal};
 use carillon_core::input::Input;
+use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::Position;
@@ -22,7 +23,7 @@ use carillon_protocol::publish::PublishRefused;
 use crossbeam::channel::TrySendError;
 
 use crate::clock::Clock;
-use crate::index::Index;
+use crate::index::{Index, ReadMark};
 use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use crate::metrics::meter::SequencerMeter;
 use fences::Fences;
@@ -69,6 +70,8 @@ pub struct Sequencer<J> {
     /// The batch that is being made.
     draft: Draft,
     signals: Vec<Signal>,
+    /// Its marks, for the index.
+    marks: Vec<ReadMark>,
     /// Held back until the batch is durable.
     replies: Vec<(Origin, Reply)>,
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
@@ -116,6 +119,7 @@ impl<J: Journal> Sequencer<J> {
             effects: Effects::default(),
             draft,
             signals: Vec::new(),
+            marks: Vec::new(),
             replies: Vec::new(),
             fenced: VecDeque::new(),
             stopping: false,
@@ -243,6 +247,9 @@ impl<J: Journal> Sequencer<J> {
     /// Moves what an input brought into the batch; the reply waits with it.
     fn stage_effects(&mut self, from: Option<Origin>) {
         for record in self.effects.records.drain(..) {
+            if let Record::ReadMarked(mark) = &record {
+                self.marks.push(ReadMark::of(self.draft.next_position(), mark));
+            }
             self.draft.push(|private, frame| record.encode(private, frame));
         }
         for signal in &self.effects.signals {
@@ -269,6 +276,7 @@ impl<J: Journal> Sequencer<J> {
         self.count_state();
         debug_assert_eq!(batch.last(), self.shard.head(), "the shard and its journal are in step");
         let signals = std::mem::take(&mut self.signals);
+        self.marks.drain(..).for_each(|mark| self.index.append_mark(&mark));
         index_signals(&self.index, &signals);
         self.index.reach(batch.last());
         self.ring.publish(batch, signals);

@@ -3,6 +3,7 @@
 use super::*;
 
 mod damage;
+mod marks;
 mod memory;
 mod model;
 mod world;

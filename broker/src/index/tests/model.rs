@@ -8,6 +8,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Step {
     Publish { nth: usize, count: u64 },
+    Mark { nth: usize, user: u32, share: u64 },
     Flush { keep_bytes: usize },
     Truncate { share: u64, tell: bool },
     Restart,
@@ -18,6 +19,7 @@ fn step() -> impl Strategy<Value = Step> {
     let counts = prop_oneof![1..4u64, 1..300u64];
     prop_oneof![
         8 => (0..GROUPS, counts).prop_map(|(nth, count)| Step::Publish { nth, count }),
+        6 => (0..GROUPS, 0..2u32, 0..=100u64).prop_map(|(nth, user, share)| Step::Mark { nth, user, share }),
         4 => prop_oneof![Just(0), 0..3_000usize, Just(usize::MAX)].prop_map(|keep_bytes| Step::Flush { keep_bytes }),
         1 => (0..100u64, prop::bool::weighted(0.8)).prop_map(|(share, tell)| Step::Truncate { share, tell }),
         2 => Just(Step::Restart),
@@ -34,6 +36,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Publish { nth, count } => world.publish(nth, count),
+                Step::Mark { nth, user, share } => world.mark(nth, user, world.published(nth) * share / 100),
                 Step::Flush { keep_bytes } => world.flush(keep_bytes),
                 Step::Truncate { share, tell } => {
                     let keep_from = Position(world.head() * share / 100);

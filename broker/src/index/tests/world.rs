@@ -15,9 +15,10 @@ use carillon_protocol::ids::{
 };
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Target};
 use carillon_protocol::publish::Publish;
+use carillon_protocol::receipt::MarkRead;
 use tempfile::TempDir;
 
-use crate::index::{Index, IndexOptions, Lookup, LookupError, Place};
+use crate::index::{Index, IndexOptions, Lookup, LookupError, MessageAt, Place, ReadMark};
 use crate::journal::{
     Batch, Draft, Identity, Journal, JournalOptions, MemoryStorage, Reader, Replay, SegmentJournal, Survey, Upkeep,
 };
@@ -39,6 +40,8 @@ pub(super) struct World {
     pub(super) index: Arc<Index>,
     /// By group.
     messages: [Vec<Place>; GROUPS],
+    /// In the order they were made.
+    pub(super) marks: Vec<ReadMark>,
     truncated: Position,
     number: u64,
 }
@@ -67,6 +70,7 @@ impl World {
             reader,
             index,
             messages,
+            marks: Vec::new(),
             truncated,
             number: 0,
         };
@@ -104,15 +108,35 @@ impl World {
         self.commit(inputs);
     }
 
+    /// The user reads a group up to this message.
+    pub(super) fn mark(&mut self, nth: usize, user: u32, up_to: u64) {
+        let request = Request::MarkRead(MarkRead { request: 1, conversation: group(nth), up_to: Seq(up_to) });
+        let who = Principal { tenant: TenantId(0), user: UserId(user), authority: Authority::User };
+        self.commit(vec![Input::Request { who, request }]);
+    }
+
+    /// How many messages a group has had.
+    pub(super) fn published(&self, nth: usize) -> u64 {
+        self.messages[nth].len() as u64
+    }
+
     fn commit(&mut self, inputs: Vec<Input>) {
         let mut effects = Effects::default();
         let mut draft = Draft::new(self.journal.head().next());
         for input in inputs {
-            self.shard.handle(Timestamp(1_000), input, &mut effects);
+            // Every record has its own time.
+            self.shard.handle(Timestamp(1_000 + self.shard.head().0), input, &mut effects);
             for record in effects.records.drain(..) {
+                if let Record::ReadMarked(mark) = &record {
+                    self.marks.push(ReadMark::of(draft.next_position(), mark));
+                    self.index.append_mark(self.marks.last().unwrap());
+                }
                 draft.push(|private, frame| record.encode(private, frame));
             }
             effects.reply = None;
+        }
+        if draft.is_empty() {
+            return;
         }
         self.journal.commit(draft).unwrap();
         for signal in effects.signals {
@@ -204,6 +228,9 @@ impl World {
             for position in (0..=head).step_by(usize::try_from(head / 40 + 1).unwrap()) {
                 self.check_rank(nth, Position(position));
             }
+            for place in [kept.first(), kept.get(kept.len() / 2), kept.last()].into_iter().flatten() {
+                self.check_read_times(nth, place);
+            }
             for from in [0, 1, all.len() as u64 / 2, all.len() as u64, all.len() as u64 + 1] {
                 self.check_places(nth, Seq(from), 140);
             }
@@ -225,6 +252,16 @@ impl World {
         let expected = before.count().max(self.messages[nth].len() - self.kept(nth).len());
         let look = |lookup: &dyn Lookup| lookup.rank(group(nth), position);
         agree(look(&self.index.recent()), &look(&self.index.whole()), &Seq(expected as u64), "rank");
+    }
+
+    fn check_read_times(&self, nth: usize, place: &Place) {
+        let message = MessageAt { conversation: group(nth), seq: place.seq, position: place.position };
+        let passed = |mark: &&ReadMark| mark.conversation == message.conversation && mark.up_to >= place.seq;
+        let users = [UserId(1), UserId(0), UserId(7)];
+        let first = |user| self.marks.iter().filter(passed).find(|mark| mark.user == user).map(|mark| mark.time);
+        let expected: Vec<_> = users.map(|user| first(user).unwrap_or_default()).into();
+        let look = |lookup: &dyn Lookup| lookup.read_times(&message, &users);
+        agree(look(&self.index.recent()), &look(&self.index.whole()), &expected, "times of reading");
     }
 
     fn check_places(&self, nth: usize, from: Seq, limit: usize) {
