@@ -71,12 +71,12 @@ pub use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId,
 };
 pub use carillon_protocol::kinds::{
-    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, Role, SignalKind,
-    StatusList,
+    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, ReadState, Role,
+    SignalKind, StatusList,
 };
 pub use carillon_protocol::presence::Signalled;
 pub use carillon_protocol::publish::Published;
-pub use carillon_protocol::receipt::{ReadStatusReply, ReadUpdate};
+pub use carillon_protocol::receipt::{ReadEntry, ReadStatusReply, ReadUpdate};
 pub use carillon_protocol::session::{Cursor, Progress, Skipped, Truncated, Welcome};
 
 pub use client::Client;

@@ -97,7 +97,8 @@ impl Client {
         Ok(marked.read_up_to)
     }
 
-    /// Who has read a message: one page of those who have or have not, from this user id on, at most `limit` ≤ 1,000. The reply's `next`
+    /// Who has read a message and when, and who of the others has it on a device: one page of those who have or have not read it,
+    /// from this user id on, at most `limit` ≤ 1,000. The reply's `next`
     /// is where the next page starts, `u32::MAX` after the last. A page looks at a bounded number of members: it may hold few entries or
     /// none and not be the last.
     ///

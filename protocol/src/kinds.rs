@@ -111,6 +111,16 @@ crate::open_enums! {
         OPEN = 2,
     }
 
+    /// How far a message has come with one member.
+    ReadState {
+        /// No device of the member is known to have it.
+        NOT_DELIVERED = 1,
+        /// A device has acknowledged it.
+        DELIVERED = 2,
+        /// The member has marked it as read.
+        READ = 3,
+    }
+
     /// Where a DING stands for one recipient, or as a whole.
     DingState {
         /// On its way, or waiting for the confirmation.

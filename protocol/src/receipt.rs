@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::ids::{ConversationId, Position, Seq, UserId};
-use crate::kinds::StatusList;
+use crate::ids::{ConversationId, Position, Seq, Timestamp, UserId};
+use crate::kinds::{ReadState, StatusList};
 
 crate::elements! {
     /// One entitled member in a read status.
@@ -12,6 +12,10 @@ crate::elements! {
         user: UserId,
         /// The member's watermark.
         read_up_to: Seq,
+        /// When the mark that passed the message was made; 0: not read, or retention has taken the mark.
+        read_at: Timestamp,
+        /// How far the message has come.
+        state: ReadState,
     }
 }
 

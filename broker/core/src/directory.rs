@@ -12,20 +12,13 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::conversation::Conversation;
+use crate::delivery::Device;
 use crate::effect::{Forgotten, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::membership::{Member, Members, Stint};
 use crate::producer::Producer;
 use crate::record::{CursorsMoved, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, TenantAdded, UserAdded};
 use crate::shard::Shard;
-
-/// One installation of a user's client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) id: DeviceId,
-    /// What it has acknowledged, as far as the broker was told.
-    pub(crate) cursor: Position,
-}
 
 /// The DINGs of one user.
 #[derive(Debug, Default)]
@@ -254,7 +247,7 @@ impl Shard {
         let Err(at) = user.device(record.device) else {
             return Err(Contradiction::Present { what: "device", id: record.device.0 });
         };
-        user.devices.insert(at, Device { id: record.device, cursor: Position(0) });
+        user.devices.insert(at, Device::new(record.device));
         Ok(())
     }
 

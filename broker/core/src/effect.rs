@@ -8,6 +8,7 @@ use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
 use carillon_protocol::kinds::HistoryPolicy;
+use carillon_protocol::receipt::ReadStatusReply;
 
 use crate::record::Record;
 
@@ -153,11 +154,41 @@ pub struct Attached {
     pub dings: Vec<Bytes>,
 }
 
+/// One page of a read status, but for what only the index can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadPage {
+    /// The frame: without times, and without the deliveries that are unsure.
+    pub reply: ReadStatusReply,
+    /// The message: its conversation.
+    pub conversation: ConversationId,
+    /// Its number there.
+    pub seq: Seq,
+    /// Its position.
+    pub position: Position,
+    /// By entry; one for each device that may have it. An entry is delivered if one of them has it.
+    pub unsure: Vec<Unsure>,
+}
+
+/// A device has the message if it was among the newest of its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsure {
+    /// Which of the page's entries.
+    pub entry: usize,
+    /// Of the newest so many, at least one.
+    pub newest: u32,
+    /// As of here.
+    pub through: Position,
+}
+
 /// The answer to one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A frame for the stream the request came on.
     Frame(Frame),
+    /// Who has read, to be completed from the index and sent.
+    ReadPage(ReadPage),
+    /// It is durable that the catch-up leaves something out.
+    CatchUpNoted,
     /// The session is attached.
     Attached(Attached),
     /// The session may not be attached.

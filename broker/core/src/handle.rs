@@ -29,20 +29,28 @@ type Answer = Result<Frame, Refusal>;
 impl Shard {
     pub(crate) fn handle_request(&mut self, now: Timestamp, who: Principal, request: Request, effects: &mut Effects) {
         let number = request.number();
-        let answer = if self.directory.user(who.tenant, who.user).is_some() {
+        let answered = if self.directory.user(who.tenant, who.user).is_some() {
             self.answer(now, who, &request, effects)
         } else {
             Err(Refusal::unknown_principal())
         };
-        let frame = answer
-            .unwrap_or_else(|Refusal { code, text }| Error { request: number, code, text: Text::from(text) }.into());
-        effects.reply = Some(Reply::Frame(frame));
+        let refused =
+            |Refusal { code, text }| Reply::Frame(Error { request: number, code, text: Text::from(text) }.into());
+        effects.reply = Some(answered.unwrap_or_else(refused));
     }
 
-    fn answer(&mut self, now: Timestamp, who: Principal, request: &Request, effects: &mut Effects) -> Answer {
-        match request {
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        who: Principal,
+        request: &Request,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let frame = match request {
             Request::MarkRead(request) => self.handle_mark_read(now, who, request, effects),
-            Request::ReadStatus(request, author) => self.handle_read_status(who, request, *author),
+            Request::ReadStatus(request, written) => {
+                return self.handle_read_status(who, request, *written).map(Reply::ReadPage);
+            }
             Request::DingCreate(request) => self.handle_ding_create(now, who, request, effects),
             Request::DingConfirm(request) => self.handle_ding_confirm(now, who, request, effects),
             Request::DingStatus(request) => self.handle_ding_status(who, request),
@@ -57,7 +65,8 @@ impl Shard {
             Request::UserFind(request) => self.handle_user_find(now, who, request, effects),
             Request::UserLookup(request) => self.handle_user_lookup(who, request),
             Request::Retire(request) => self.handle_retire(now, who, request, effects),
-        }
+        };
+        frame.map(Reply::Frame)
     }
 
     /// A conversation that the principal may know of: as a present member, or because it manages the tenant.

@@ -60,13 +60,22 @@ pub struct Attach {
     pub producer: Option<ProducerId>,
 }
 
+/// What the index says of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Who wrote it.
+    pub author: UserId,
+    /// Where it lies.
+    pub position: Position,
+}
+
 /// A request of a session on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Move a watermark.
     MarkRead(MarkRead),
-    /// Who has read. The author is looked up in the index beforehand, `None` if there is no such message.
-    ReadStatus(ReadStatus, Option<UserId>),
+    /// Who has read. The message is looked up in the index beforehand, `None` if there is no such message.
+    ReadStatus(ReadStatus, Option<Written>),
     /// A new DING.
     DingCreate(DingCreate),
     /// A confirmation.
@@ -134,6 +143,23 @@ pub struct CursorMove {
     pub position: Position,
 }
 
+/// A catch-up that leaves something out, before anything behind it is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundedCatchUp {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// The first position that the device has not had.
+    pub from: Position,
+    /// As of here.
+    pub through: Position,
+    /// The newest so many of each conversation are offered.
+    pub newest: u32,
+}
+
 /// One input. `handle` validates it and turns it into records, effects and at most one reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -157,6 +183,8 @@ pub enum Input {
     },
     /// Cursors that moved since the last time. No reply.
     Cursors(Vec<CursorMove>),
+    /// A device is not offered everything. Reply: `CatchUpNoted`.
+    CatchUpBounded(BoundedCatchUp),
     /// Time has passed: fire what is due. No reply.
     Tick,
 }

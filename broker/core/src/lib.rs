@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 mod conversation;
+mod delivery;
 mod ding;
 mod directory;
 pub mod effect;

@@ -4,6 +4,10 @@
 /// Devices of one user: a person's phones, tablets and desktops, with room for reinstalls. A 17th installation retires one.
 pub const DEVICES_A_USER_MAX: usize = 16;
 
+/// Bounded catch-ups of one device that left something out and are told apart: 20 bytes each, some weeks of a phone that comes
+/// back to more than it wants. Of more the oldest two become one that offered nothing.
+pub const WINDOWS_A_DEVICE_MAX: usize = 8;
+
 /// Producers of one user: one a device, or one an instance of a service.
 pub const PRODUCERS_A_USER_MAX: usize = 16;
 

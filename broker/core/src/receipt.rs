@@ -14,8 +14,8 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
-use carillon_protocol::kinds::StatusList;
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, Timestamp, UserId};
+use carillon_protocol::kinds::{ReadState, StatusList};
 use carillon_protocol::receipt::ReadEntry;
 
 use crate::conversation::Conversation;
@@ -167,7 +167,8 @@ impl Conversation {
             if entries.len() == page.limit {
                 return (entries, user);
             }
-            entries.push(ReadEntry { user, read_up_to: stint.read_up_to });
+            let state = if wants_readers { ReadState::READ } else { ReadState::NOT_DELIVERED };
+            entries.push(ReadEntry { user, read_up_to: stint.read_up_to, read_at: Timestamp(0), state });
         }
         (entries, last)
     }

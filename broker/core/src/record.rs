@@ -198,6 +198,24 @@ carillon_protocol::frames! {
         moves: Vec<CursorMoved>,
     ]
 
+    /// A device's catch-up leaves something out: of these positions it is offered the newest messages of each conversation.
+    0x91 CatchUpBounded {
+        /// When.
+        time: Timestamp,
+        /// The tenant.
+        tenant: TenantId,
+        /// The user.
+        user: UserId,
+        /// The device.
+        device: DeviceId,
+        /// The first position.
+        from: Position,
+        /// The last one, and as of when they are the newest.
+        through: Position,
+        /// So many of each.
+        newest: u32,
+    }
+
     /// A DING was made.
     0x8c DingAdded {
         /// When.
@@ -332,7 +350,7 @@ macro_rules! records {
 
 records! {
     TenantAdded, UserAdded, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, ConversationAdded, MembersAdded,
-    MembersRemoved, ReadMarked, CursorsMoved, DingAdded, DingRepeated, DingConfirmed, DingEnded, DingForgotten,
+    MembersRemoved, ReadMarked, CursorsMoved, CatchUpBounded, DingAdded, DingRepeated, DingConfirmed, DingEnded, DingForgotten,
 }
 
 /// Why bytes are not a record: the journal was written by a newer version, or by something else.

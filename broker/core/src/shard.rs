@@ -85,6 +85,7 @@ impl Shard {
             Input::Publish { who, producer, publish } => self.handle_publish(now, who, producer, publish, effects),
             Input::Request { who, request } => self.handle_request(now, who, request, effects),
             Input::Cursors(moves) => self.handle_cursors(now, &moves, effects),
+            Input::CatchUpBounded(bounded) => self.handle_catch_up_bounded(now, &bounded, effects),
             Input::Tick => self.handle_tick(now, effects),
         }
     }
@@ -136,6 +137,7 @@ impl Shard {
             Record::MembersRemoved(record) => self.apply_members_removed(position, record, signals),
             Record::ReadMarked(record) => self.apply_read_marked(position, record, signals),
             Record::CursorsMoved(record) => self.apply_cursors_moved(record),
+            Record::CatchUpBounded(record) => self.apply_catch_up_bounded(position, record),
             Record::DingAdded(record) => self.apply_ding_added(position, record, signals),
             Record::DingRepeated(record) => self.apply_ding_repeated(position, record, signals),
             Record::DingConfirmed(record) => self.apply_ding_confirmed(position, record, signals),

@@ -10,7 +10,8 @@
 //! user          handle, personal conversation u64, devices (by id), producers (by id), optional forgotten
 //! forgotten     conversations left through position u64, ranges (by conversation)
 //! range         conversation u64, first seq u64, last: seq u64, position u64
-//! device        id u64, cursor u64
+//! device        id u64, cursor u64, windows (in the order they were noted)
+//! window        from u64, through u64, newest u32
 //! producer      id u64, low u64, outcomes (by number)
 //! outcome       number u64, fingerprint u64, conversation u64, seq u64, position u64, time u64
 //! conversation  tenant u32, kind u8, post policy u8, history policy u8, name (empty: none), last seq u64, last position u64,
@@ -23,7 +24,8 @@
 //! recipient     user u32, optional confirmed at u64
 //! ```
 //!
-//! Version 1 had no own spans. It is read as if there were none: what a member wrote before and had not marked as read counts
+//! Version 1 had no windows and no own spans. It is read as if there were none: a message that a bounded catch-up left out then
+//! counts as delivered, and what a member wrote before and had not marked as read counts
 //! as unread to it until it marks it.
 
 use alloc::vec::Vec;
@@ -150,6 +152,11 @@ fn put_user(out: &mut Vec<u8>, user: &User) {
     put_list(out, user.devices.iter(), |out, device| {
         put_u64(out, device.id.0);
         put_u64(out, device.cursor.0);
+        put_list(out, device.windows.iter(), |out, window| {
+            put_u64(out, window.from.0);
+            put_u64(out, window.through.0);
+            put_u32(out, window.newest);
+        });
     });
     put_list(out, user.producers.iter(), put_producer);
     put_option(out, user.forgotten.as_deref(), |out, forgotten| {

@@ -19,6 +19,7 @@ use crate::record::Record;
 
 mod attach;
 mod conversation;
+mod delivery;
 mod ding;
 mod membership;
 mod own;
@@ -151,6 +152,7 @@ impl World {
     pub(crate) fn request(&mut self, who: Principal, request: Request) -> Frame {
         match self.handle(Input::Request { who, request }) {
             Some(Reply::Frame(frame)) => frame,
+            Some(Reply::ReadPage(page)) => page.reply.into(),
             other => panic!("{other:?}"),
         }
     }

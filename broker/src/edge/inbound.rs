@@ -6,18 +6,15 @@ use carillon_core::input::{Input, Principal, Request};
 use carillon_protocol::Frame;
 use carillon_protocol::error::{Done, Error, ErrorCode};
 use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
-use carillon_protocol::ids::UserId;
 use carillon_protocol::limits::{
     CURSORS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_PENDING_MAX,
 };
 use carillon_protocol::publish::Publish;
-use carillon_protocol::receipt::ReadStatus;
 use carillon_protocol::session::{Ack, Hello, Refresh, VERSION};
 use carillon_transport::{Direction, Event, Link, LinkKey, Read, StreamClosed, StreamId};
 
 use super::auth::TokenRefused;
 use super::limits::{HELLO_TIMEOUT_MS, Limits, PUBLISH_BYTES_IN_FLIGHT_MAX, READ_CHUNK_BYTES, REFRESHES_A_TICK_MAX};
-use super::lookups::{Found, Question};
 use super::requests::Asked;
 use super::session::{Attaching, Channel, Phase, Session};
 use super::{Edge, Links, online, requests};
@@ -302,27 +299,15 @@ impl Edge {
         match request {
             Asked::Shard(request) => self.submit_request(key, who, request),
             Asked::History(query) => self.handle_history(links, key, query),
-            Asked::ReadStatus(query) => {
-                if let Some(Found::Author { query, author }) = self.ask(key, Question::Author(query)) {
-                    self.submit_read_status(key, query, author);
-                }
-            }
+            Asked::ReadStatus(query) => self.handle_read_status(key, query),
         }
         Ok(())
     }
 
-    fn submit_request(&mut self, key: LinkKey, who: Principal, request: Request) {
+    pub(super) fn submit_request(&mut self, key: LinkKey, who: Principal, request: Request) {
         let from = self.origin(key);
         self.reserved += 1;
         self.submit(Submission::Input { from, input: Input::Request { who, request } });
-    }
-
-    /// The author of the message is known: the shard can tell who of the others has read it.
-    pub(super) fn submit_read_status(&mut self, key: LinkKey, query: ReadStatus, author: Option<UserId>) {
-        let Some(who) = self.sessions.at_key(key).and_then(|s| s.identity().map(|identity| identity.who)) else {
-            return;
-        };
-        self.submit_request(key, who, Request::ReadStatus(query, author));
     }
 
     fn handle_ack(&mut self, key: LinkKey, ack: Ack) -> Result<(), Cause> {

@@ -122,6 +122,9 @@ const NOTICE_BYTES_MAX: usize = 40 * 2 * CONVERSATIONS_A_USER_MAX;
 /// Replies, fences and reads taken in one turn.
 pub const REPLIES_A_TURN: usize = 4_096;
 
+/// Sizes of bounded catch-ups that one page of a read status is looked up for: a tenant's clients want the same, or a few.
+pub const NEWEST_A_PAGE_MAX: usize = 64;
+
 /// Cursors in one record.
 pub const CURSORS_A_RECORD_MAX: usize = 1_000;
 

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
-use carillon_core::effect::StintView;
-use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
-use carillon_protocol::receipt::ReadStatus;
+use carillon_core::effect::{ReadPage, StintView};
+use carillon_core::input::Written;
+use carillon_protocol::ids::{ConversationId, Position, Seq};
+use carillon_protocol::receipt::{ReadStatus, ReadStatusReply};
 use carillon_transport::LinkKey;
 
 use super::catchup::{Plan, PlanBounds, Skip, plan, skips};
+use super::read_status::{complete, written};
 use super::{Edge, Links};
 use crate::index::{Index, Lookup, LookupError, Place};
 use crate::journal::{Entry, ReadError};
@@ -44,8 +46,10 @@ pub enum Question {
         /// How many.
         bounds: PlanBounds,
     },
-    /// Who wrote the message that a status query is about.
-    Author(ReadStatus),
+    /// Who wrote the message that a status query is about, and where it lies.
+    Written(ReadStatus),
+    /// When those who have read a message did, and who was offered it.
+    ReadPage(ReadPage),
     /// The places of a page of history: these ranges of seqs, inclusive.
     Page {
         /// The conversation.
@@ -62,6 +66,8 @@ pub enum Found {
     Skips {
         /// As asked.
         next: Position,
+        /// As asked.
+        through: Position,
         /// By conversation, then by time.
         skips: Vec<Skip>,
     },
@@ -72,13 +78,15 @@ pub enum Found {
         /// What is next.
         plan: Plan,
     },
-    /// To [`Question::Author`].
-    Author {
+    /// To [`Question::Written`].
+    Written {
         /// As asked.
         query: ReadStatus,
-        /// Nobody: there is no such message, or retention has taken it.
-        author: Option<UserId>,
+        /// `None`: there is no such message, or retention has taken it.
+        written: Option<Written>,
     },
+    /// To [`Question::ReadPage`].
+    ReadPage(ReadStatusReply),
     /// To [`Question::Page`]; by ascending seq.
     Page(Vec<Place>),
     /// The bodies of a page of history.
@@ -91,17 +99,14 @@ impl Question {
     fn answer(&self, index: &Index, lookup: &impl Lookup) -> Result<Found, LookupError> {
         Ok(match self {
             Self::Skips { stints, next, through, newest } => {
-                Found::Skips { next: *next, skips: skips(index, lookup, stints, (*next, *through), *newest)? }
+                let skips = skips(index, lookup, stints, (*next, *through), *newest)?;
+                Found::Skips { next: *next, through: *through, skips }
             }
             Self::Plan { stints, skips, next, through, bounds } => {
                 Found::Plan { next: *next, plan: plan(index, lookup, (stints, skips), (*next, *through), *bounds)? }
             }
-            Self::Author(query) => {
-                let mut places = Vec::with_capacity(1);
-                lookup.places(query.conversation, query.seq, 1, &mut places)?;
-                let place = places.first().filter(|place| place.seq == query.seq);
-                Found::Author { query: query.clone(), author: place.map(|place| place.author) }
-            }
+            Self::Written(query) => Found::Written { query: query.clone(), written: written(query, lookup)? },
+            Self::ReadPage(page) => Found::ReadPage(complete(index, lookup, page)?),
             Self::Page { conversation, ranges } => {
                 let mut places = Vec::new();
                 for (first, last) in ranges {
@@ -173,7 +178,8 @@ impl Edge {
                 self.take_answer(key, found);
                 self.schedule_catch_up(key);
             }
-            Found::Author { query, author } => self.submit_read_status(key, query, author),
+            Found::Written { query, written } => self.submit_read_status(key, query, written),
+            Found::ReadPage(reply) => self.answer(links, key, &reply.into()),
             Found::Page(places) => self.read_page(links, key, places),
             Found::PageBodies(entries) => self.handle_page_bodies(links, key, entries),
             // Once a second: a rebuild takes its time.

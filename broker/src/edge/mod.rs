@@ -26,6 +26,7 @@ mod meters;
 mod online;
 mod peers;
 mod pinned;
+mod read_status;
 mod requests;
 mod run;
 mod session;
@@ -372,6 +373,8 @@ impl Edge {
     fn handle_reply<L: Links>(&mut self, links: &mut L, link: LinkKey, reply: Reply) {
         match reply {
             Reply::Frame(frame) => self.answer(links, link, &frame),
+            Reply::ReadPage(page) => self.complete_read_page(links, link, page),
+            Reply::CatchUpNoted => self.handle_catch_up_noted(link),
             Reply::Attached(attached) => self.handle_attached(links, link, attached),
             Reply::AttachRefused { code, text } => self.close(links, link, code, text),
         }

@@ -233,7 +233,11 @@ impl<J: Journal> Sequencer<J> {
         }
         let attach = match &input {
             Input::Attach(attach) => Some((attach.device, attach.producer)),
-            Input::Publish { .. } | Input::Request { .. } | Input::Cursors(_) | Input::Tick => None,
+            Input::Publish { .. }
+            | Input::Request { .. }
+            | Input::Cursors(_)
+            | Input::CatchUpBounded(_)
+            | Input::Tick => None,
         };
         self.shard.handle(self.clock.wall(), input, &mut self.effects);
         if let (Some((device, producer)), Some(Reply::Attached(attached))) = (attach, &self.effects.reply) {

@@ -152,7 +152,10 @@ impl Ledger {
             Record::DingEnded(ended) => {
                 self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?.ended = true;
             }
-            Record::DingForgotten(_) | Record::DingRepeated(_) | Record::CursorsMoved(_) => {}
+            Record::DingForgotten(_)
+            | Record::DingRepeated(_)
+            | Record::CursorsMoved(_)
+            | Record::CatchUpBounded(_) => {}
             Record::DeviceRetired(gone) => {
                 self.retired.insert(((gone.tenant, gone.user), gone.device.0), position);
             }

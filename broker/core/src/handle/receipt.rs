@@ -1,15 +1,17 @@
 //! Marks, and the question who has read.
 
+use alloc::vec::Vec;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::{Timestamp, UserId};
-use carillon_protocol::kinds::StatusList;
-use carillon_protocol::receipt::{MarkRead, Marked, ReadStatus, ReadStatusReply};
+use carillon_protocol::ids::{Position, TenantId, Timestamp, UserId};
+use carillon_protocol::kinds::{ReadState, StatusList};
+use carillon_protocol::receipt::{MarkRead, Marked, ReadEntry, ReadStatus, ReadStatusReply};
 
 use super::{Answer, page_limit};
 use crate::conversation::Conversation;
-use crate::effect::Effects;
+use crate::delivery::Delivery;
+use crate::effect::{Effects, ReadPage, Unsure};
 use crate::error::Refusal;
-use crate::input::Principal;
+use crate::input::{Principal, Written};
 use crate::receipt::{Page, ReadCounts};
 use crate::record::ReadMarked;
 use crate::shard::Shard;
@@ -36,11 +38,16 @@ impl Shard {
         Ok(Marked { request, conversation, read_up_to }.into())
     }
 
-    pub(super) fn handle_read_status(&self, who: Principal, request: &ReadStatus, author: Option<UserId>) -> Answer {
+    pub(super) fn handle_read_status(
+        &self,
+        who: Principal,
+        request: &ReadStatus,
+        written: Option<Written>,
+    ) -> Result<ReadPage, Refusal> {
         let not_found = Refusal::new(ErrorCode::NOT_FOUND, "no such message, or not yours: check conversation and seq");
         let found = self.conversations.get(request.conversation).filter(|found| found.tenant == who.tenant);
         let found = found.filter(|found| (1..=found.last_seq.0).contains(&request.seq.0)).ok_or(not_found)?;
-        let author = author.ok_or(not_found)?;
+        let Written { author, position } = written.ok_or(not_found)?;
         if !may_ask(found, who, author) {
             let covered =
                 found.present_member(who.user).is_some_and(|(member, _)| member.covering(request.seq).is_some());
@@ -53,8 +60,32 @@ impl Shard {
         }
         let page = Page { list, from: request.from, limit: page_limit(request.limit) };
         let ReadCounts { read, unread } = found.read_counts(request.seq, author);
-        let (entries, next) = found.read_page(request.seq, author, page);
-        Ok(ReadStatusReply { request: request.request, read, unread, next, entries }.into())
+        let (mut entries, next) = found.read_page(request.seq, author, page);
+        let unsure = self.deliveries(who.tenant, position, &mut entries);
+        let ReadStatus { request, conversation, seq, .. } = *request;
+        let reply = ReadStatusReply { request, read, unread, next, entries };
+        Ok(ReadPage { reply, conversation, seq, position, unsure })
+    }
+
+    /// Notes who of those that have not read the message has it on a device; returns of which devices that is unsure.
+    fn deliveries(&self, tenant: TenantId, position: Position, entries: &mut [ReadEntry]) -> Vec<Unsure> {
+        let mut unsure = Vec::new();
+        for (nth, entry) in entries.iter_mut().enumerate().filter(|(_, entry)| entry.state != ReadState::READ) {
+            let devices = self.directory.user(tenant, entry.user).map_or(&[][..], |user| &user.devices);
+            let begun = unsure.len();
+            for device in devices {
+                match device.delivery(position) {
+                    Delivery::No => {}
+                    Delivery::Among { newest, through } => unsure.push(Unsure { entry: nth, newest, through }),
+                    Delivery::Yes => {
+                        entry.state = ReadState::DELIVERED;
+                        unsure.truncate(begun);
+                        break;
+                    }
+                }
+            }
+        }
+        unsure
     }
 }
 

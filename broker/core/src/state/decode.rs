@@ -13,10 +13,11 @@ use smallvec::SmallVec;
 
 use super::{StateError, VERSION, VERSION_MIN, link};
 use crate::conversation::Conversation;
+use crate::delivery::{Device, Window};
 use crate::ding::{Ding, Ended, Recipient};
-use crate::directory::{Device, ForgottenStints, Tenant, User};
+use crate::directory::{ForgottenStints, Tenant, User};
 use crate::effect::{Forgotten, Moment};
-use crate::limits::{OWN_SPANS_MAX, STINTS_MAX};
+use crate::limits::{OWN_SPANS_MAX, STINTS_MAX, WINDOWS_A_DEVICE_MAX};
 use crate::membership::{Member, Members, Stint};
 use crate::own::{OwnMessages, Span};
 use crate::producer::{Outcome, Producer};
@@ -26,6 +27,9 @@ type Decoded<T> = Result<T, StateError>;
 
 /// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
 const COUNT_MAX: u64 = 1 << 47;
+
+/// The first version that has windows of devices.
+const WITH_WINDOWS: u8 = 2;
 
 /// The first version that has spans of own messages.
 const WITH_OWN_SPANS: u8 = 2;
@@ -138,12 +142,26 @@ fn tenant(input: &mut Input<'_>) -> Decoded<Tenant> {
 
 fn user(input: &mut Input<'_>) -> Decoded<User> {
     let mut user = User::new(input.text()?, ConversationId(input.u64()?));
-    user.devices = input.list(|input| Ok(Device { id: DeviceId(input.u64()?), cursor: Position(input.count()?) }))?;
+    user.devices = input.list(device)?;
     check(user.devices.is_sorted_by(|a, b| a.id < b.id), "devices are out of order")?;
     user.producers = input.list(producer)?;
     check(user.producers.is_sorted_by(|a, b| a.id < b.id), "producers are out of order")?;
     user.forgotten = input.option(forgotten)?;
     Ok(user)
+}
+
+fn device(input: &mut Input<'_>) -> Decoded<Device> {
+    let mut device = Device::new(DeviceId(input.u64()?));
+    device.cursor = Position(input.count()?);
+    if input.version >= WITH_WINDOWS {
+        device.windows = input.list(|input| {
+            Ok(Window { from: Position(input.count()?), through: Position(input.count()?), newest: input.u32()? })
+        })?;
+        check(device.windows.len() <= WINDOWS_A_DEVICE_MAX, "a device has too many windows")?;
+        let sound = |window: &Window| Position(1) <= window.from && window.from <= window.through;
+        check(device.windows.iter().all(sound), "a window ends before it begins")?;
+    }
+    Ok(device)
 }
 
 fn producer(input: &mut Input<'_>) -> Decoded<Producer> {

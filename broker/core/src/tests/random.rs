@@ -1,7 +1,7 @@
 //! Random inputs of several tenants and users, against a model that knows only the records.
 
 use super::*;
-use crate::input::CursorMove;
+use crate::input::{BoundedCatchUp, CursorMove, Written};
 use crate::limits::STINTS_SCANNED_MAX;
 use carillon_protocol::control::{
     ConversationFind, ConversationList, Leave, MemberList, MembersAdd, MembersRemove, UserFind, UserLookup,
@@ -69,6 +69,11 @@ fn input((what, a, b, c): Step, shard: &Shard) -> Input {
             };
             return Input::Cursors(Vec::from([moved]));
         }
+        8 if b & 1 == 0 => {
+            let (device, newest) = (DeviceId(u64::from(b % 3)), u32::from(a % 3));
+            let (from, through) = (Position(u64::from(c / 2)), Position(u64::from(c)));
+            return Input::CatchUpBounded(BoundedCatchUp { tenant: who.tenant, user, device, from, through, newest });
+        }
         8 | 9 => return Input::Tick,
         10 | 11 => {
             let name = if b & 24 != 0 { "" } else { ["a", "b"][usize::from(b & 1)] };
@@ -85,7 +90,7 @@ fn input((what, a, b, c): Step, shard: &Shard) -> Input {
         }),
         17 => Request::ReadStatus(
             ReadStatus { request, conversation, seq: Seq(u64::from(c % 8)), list, from, limit },
-            Some(user),
+            Some(Written { author: user, position: Position(u64::from(b)) }),
         ),
         18 => Request::DingCreate(ding_create(b, c, users())),
         19 => Request::DingConfirm(DingConfirm { request, ding }),
@@ -276,7 +281,10 @@ impl Model {
             }
         }
         let status = ReadStatus { request: 9, conversation, seq, list: StatusList::COUNTS, from: UserId(0), limit: 1 };
-        let reply = frame!(ReadStatusReply, world.request(who, Request::ReadStatus(status, Some(author))));
+        let reply = frame!(
+            ReadStatusReply,
+            world.request(who, Request::ReadStatus(status, Some(Written { author, position: Position(1) })))
+        );
         assert_eq!((reply.read, reply.unread), (read, unread), "{conversation} {seq}");
     }
 }

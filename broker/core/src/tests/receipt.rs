@@ -3,6 +3,7 @@
 use super::*;
 use crate::conversation::Conversation;
 use crate::effect::Moment;
+use crate::input::Written;
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::membership::{Member, Members, Stint};
 use crate::ranks::Ranks;
@@ -39,7 +40,7 @@ fn mark(conversation: ConversationId, up_to: u64) -> Request {
 
 fn status(conversation: ConversationId, seq: u64, list: StatusList, author: Option<UserId>) -> Request {
     let status = ReadStatus { request: 9, conversation, seq: Seq(seq), list, from: UserId(0), limit: 2 };
-    Request::ReadStatus(status, author)
+    Request::ReadStatus(status, author.map(|author| Written { author, position: Position(1) }))
 }
 
 #[test]

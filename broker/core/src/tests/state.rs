@@ -1,6 +1,9 @@
 //! Canonical bytes, damaged bytes, foreign records.
 
 use super::*;
+use crate::delivery::Window;
+use crate::input::BoundedCatchUp;
+use crate::limits::WINDOWS_A_DEVICE_MAX;
 use crate::own::{OwnMessages, Span};
 use crate::record::{DingForgotten, DingRepeated, MembersRemoved, ReadMarked, TenantAdded, UserAdded};
 use crate::{ApplyError, Contradiction, StateError};
@@ -24,6 +27,15 @@ fn rich() -> World {
     world.publish(ann, publish);
     world.request(bob, Request::MarkRead(MarkRead { request: 9, conversation: group, up_to: Seq(2) }));
     world.request(eve, Request::Leave(Leave { request: 9, conversation: group }));
+    let window = BoundedCatchUp {
+        tenant: bob.tenant,
+        user: bob.user,
+        device: DEVICE,
+        from: Position(2),
+        through: Position(5),
+        newest: 3,
+    };
+    world.handle(Input::CatchUpBounded(window));
     let ding = |key| DingCreate {
         request: 9,
         key,
@@ -122,6 +134,23 @@ fn own_messages_that_cannot_be_are_refused() {
     check(&[(1, 1, 1)], "own messages are outside their stint or before its watermark");
     check(&[(0, 4, 1)], "own messages are outside their stint or before its watermark");
     check(&[(4, 6, 1)], "own messages are outside their stint or before its watermark");
+}
+
+#[test]
+fn windows_that_cannot_be_are_refused() {
+    let world = rich();
+    let check = |count: usize, (from, through): (u64, u64), expected: &'static str| {
+        let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
+        let device = &mut shard.directory.known_user(TenantId(0), UserId(1)).unwrap().devices[0];
+        device.windows = alloc::vec![Window { from: Position(from), through: Position(through), newest: 1 }; count];
+        let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
+        assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)));
+    };
+    check(WINDOWS_A_DEVICE_MAX, (3, 3), "");
+    check(WINDOWS_A_DEVICE_MAX + 1, (3, 3), "a device has too many windows");
+    check(1, (0, 3), "a window ends before it begins");
+    check(1, (4, 3), "a window ends before it begins");
+    check(1, (4, 1 << 47), "a number is beyond what can be counted to");
 }
 
 /// What is accepted is whole: it is written again as it was read, and goes on working.

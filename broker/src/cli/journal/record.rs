@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use carillon_core::record::{CursorsMoved, DingAdded, Grant, Message, ReadMarked, Record};
+use carillon_core::record::{CatchUpBounded, CursorsMoved, DingAdded, Grant, Message, ReadMarked, Record};
 use carillon_protocol::ids::UserId;
 use serde_json::{Value, json};
 
@@ -65,6 +65,7 @@ pub(super) fn describe(record: &Record, payloads: bool) -> (&'static str, Fields
         ),
         Record::ReadMarked(record) => ("ReadMarked", read_marked(record)),
         Record::CursorsMoved(record) => ("CursorsMoved", cursors_moved(record)),
+        Record::CatchUpBounded(record) => ("CatchUpBounded", catch_up_bounded(record)),
         Record::DingAdded(record) => ("DingAdded", ding(record, payloads)),
         Record::DingRepeated(record) => ("DingRepeated", fields! { ding: record.ding.to_string() }),
         Record::DingConfirmed(record) => {
@@ -114,6 +115,13 @@ fn cursors_moved(record: &CursorsMoved) -> Fields {
         })
     });
     fields! { moves: moved.collect::<Vec<_>>() }
+}
+
+fn catch_up_bounded(record: &CatchUpBounded) -> Fields {
+    fields! {
+        tenant: record.tenant.0, user: record.user.0, device: record.device.to_string(), from: record.from.0,
+        through: record.through.0, newest: record.newest,
+    }
 }
 
 fn grants(grants: &[Grant]) -> Vec<Value> {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use carillon_core::input::{BoundedCatchUp, Input};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::Position;
@@ -20,8 +21,8 @@ use super::session::Feed;
 use super::{Edge, Links};
 use crate::journal::{Entry, ReadError, ReadRequest};
 use crate::report::Causes;
-use crate::sequencer::ToEdge;
 use crate::sequencer::ring::Committed;
+use crate::sequencer::{Submission, ToEdge};
 
 mod live;
 mod plan;
@@ -59,6 +60,9 @@ pub(super) struct CatchUp {
     asking: Option<u64>,
     /// The edge missed signals: the user's stints are asked for anew.
     pub(super) attaching: bool,
+    /// The shard is told that something is left out: nothing is offered before that is durable, so that no cursor beyond it
+    /// counts for what the device never had.
+    noting: bool,
     /// Stands in the list of sessions that can take a slice.
     queued: bool,
 }
@@ -79,6 +83,7 @@ impl CatchUp {
             reading: false,
             asking: None,
             attaching: false,
+            noting: false,
             queued: false,
         }
     }
@@ -102,7 +107,7 @@ impl CatchUp {
 
     /// Whether something else will go on with it.
     fn waits(&self) -> bool {
-        self.reading || self.asking.is_some() || self.attaching
+        self.reading || self.asking.is_some() || self.attaching || self.noting
     }
 
     /// Queues frames that name what does not come, to be told to a device that was sent everything up to `sent`.
@@ -118,7 +123,7 @@ enum Next {
     Ready,
     /// Nothing up to `seen`.
     Nothing,
-    /// The index is asked.
+    /// The index is asked, or the shard.
     Asking,
     /// Retention is at work: again a little later.
     Later,
@@ -216,6 +221,9 @@ impl Edge {
             let Some(who) = session.identity().map(|identity| identity.who) else { return Next::Nothing };
             let Feed::CatchingUp(catch_up) = &mut session.feed else { return Next::Nothing };
             let Some(known) = self.interest.user(who.tenant, who.user) else { return Next::Nothing };
+            if catch_up.noting {
+                return Next::Asking;
+            }
             if !catch_up.notices.is_empty() || !catch_up.plan.is_empty() {
                 return Next::Ready;
             }
@@ -225,6 +233,9 @@ impl Edge {
             let (stints, next, through) = (known.stints.clone(), catch_up.next, seen);
             if next > through {
                 return Next::Nothing;
+            }
+            if catch_up.newest.is_some() && self.reserved >= self.limits.replies_reserved_max {
+                return Next::Later;
             }
             let question = match catch_up.newest {
                 Some(newest) => Question::Skips { stints, next, through, newest },
@@ -265,7 +276,9 @@ impl Edge {
 
     /// An answer of the index to [`Edge::find_next`]; one that came too late for its question is let go.
     pub(super) fn take_answer(&mut self, key: LinkKey, found: Found) {
+        let (from, has_room) = (self.origin(key), self.reserved < self.limits.replies_reserved_max);
         let Some(session) = self.sessions.at_key(key) else { return };
+        let Some((who, device)) = session.identity().map(|identity| (identity.who, identity.device)) else { return };
         let sent = session.inbox.sent;
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
         // Floors that rose while it was asked may have hidden what was there before: it is asked again, and named first.
@@ -274,10 +287,17 @@ impl Edge {
             return;
         }
         match found {
-            Found::Skips { next, skips } if next == catch_up.next => {
+            // Without room for the shard's answer it is asked again.
+            Found::Skips { next, through, skips } if next == catch_up.next && has_room => {
                 catch_up.notices.extend(skips.iter().map(|skip| skip.frame(sent).to_bytes()));
+                let newest = catch_up.newest.take().filter(|_| !skips.is_empty());
+                catch_up.noting = newest.is_some();
                 catch_up.skips = Arc::new(skips);
-                catch_up.newest = None;
+                let Some(newest) = newest else { return };
+                let bounded =
+                    BoundedCatchUp { tenant: who.tenant, user: who.user, device, from: next, through, newest };
+                self.reserved += 1;
+                self.submit(Submission::Input { from, input: Input::CatchUpBounded(bounded) });
             }
             Found::Plan { next, plan } if next == catch_up.next && catch_up.plan.is_empty() => {
                 catch_up.plan = plan.positions;
@@ -285,6 +305,15 @@ impl Edge {
             }
             _ => {}
         }
+    }
+
+    /// It is durable that something is left out.
+    pub(super) fn handle_catch_up_noted(&mut self, key: LinkKey) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        if let Feed::CatchingUp(catch_up) = &mut session.feed {
+            catch_up.noting = false;
+        }
+        self.schedule_catch_up(key);
     }
 
     /// Notices of one slice; false if there are none.
