@@ -233,13 +233,20 @@ fn who_has_read_is_listed_and_counted() {
     desk.good(&["read", "--user", "bob", "crew"]);
     let status = ["status", "--user", "alice", "crew", "1"];
     let object = desk.objects(&status).remove(0);
-    assert_eq!(object["read"], json!([{ "user": "bob", "read_up_to": 1 }]));
-    assert_eq!(object["unread"], json!([{ "user": "carol", "read_up_to": 0 }]));
-    let expected = "message crew#1: read by 1 of 2\n\
-                    USER   STATE     READ UP TO\n\
-                    bob    read      1\n\
-                    carol  not read  0\n";
-    assert_eq!(desk.good(&status), expected);
+    let bob = &object["read"][0];
+    let read_at = bob["read_at"].as_str().expect("it is known when");
+    assert!(read_at.starts_with("20") && read_at.ends_with('Z'), "{read_at}");
+    assert_eq!(object["read"], json!([{ "user": "bob", "state": "read", "read_at": read_at, "read_up_to": 1 }]));
+    let carol = json!({ "user": "carol", "state": "not delivered", "read_at": null, "read_up_to": 0 });
+    assert_eq!(object["unread"], json!([carol]));
+    let table = desk.good(&status);
+    let rows: Vec<Vec<_>> =
+        table.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    assert_eq!(rows[0], ["message crew#1: read by 1 of 2"]);
+    let headings: Vec<_> = rows[1].iter().map(|cell| cell.trim()).collect();
+    assert_eq!(headings, ["USER", "STATE", "READ AT", "READ UP TO"]);
+    assert_eq!((rows[2][0].trim(), rows[2][1].trim(), rows[2][3].trim()), ("bob", "read", "1"));
+    assert_eq!(rows[3].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), ["carol", "not delivered", "-", "0"]);
     assert_eq!(desk.good(&[&status[..], &["--count"]].concat()), "message crew#1: read by 1 of 2\n");
 }
 

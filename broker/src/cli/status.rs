@@ -1,6 +1,7 @@
-//! `carillon status`: who has read a message.
+//! `carillon status`: who has read a message and when, and who has it.
 
-use carillon_client::{ConversationId, ReadCounts, Seq, StatusList, UserId};
+use carillon_client::{ConversationId, ReadCounts, ReadEntry, ReadState, Seq, StatusList, Timestamp, UserId};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -9,22 +10,25 @@ use super::out::Out;
 use super::progress::{Progress, Unit};
 use super::session::{As, Session, Use};
 use super::table::Table;
+use super::time::{local, rfc3339};
 use carillon::report::escape;
 
 /// Members asked for at once.
 const PAGE: u16 = 1_000;
 
-/// Show who has read a message, and who has not
+/// Show who has read a message and when, and who has not
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   carillon status --user alice tour 3
   carillon status --user alice tour 3 --count       how many alone, however many there are
 
-Its author may ask, and the conversation's owner and admins. The author is in neither list. With --json:
+Its author may ask, and the conversation's owner and admins. The author is in neither list. A message is delivered
+when a device of the member has acknowledged it. With --json:
   {\"conversation\":\"5\",\"seq\":3,\"read_count\":1,\"unread_count\":1,
-   \"read\":[{\"user\":\"bob\",\"read_up_to\":4}],\"unread\":[{\"user\":\"carol\",\"read_up_to\":0}]}
-without the two lists if only the counts are asked for.")]
+   \"read\":[{\"user\":\"bob\",\"state\":\"read\",\"read_at\":\"2026-11-22T09:30:00.123Z\",\"read_up_to\":4}],
+   \"unread\":[{\"user\":\"carol\",\"state\":\"delivered\",\"read_at\":null,\"read_up_to\":0}]}
+without the two lists if only the counts are asked for. A time that retention has taken is null.")]
 pub(crate) struct Args {
     #[command(flatten)]
     who: As,
@@ -40,8 +44,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A member and their watermark.
-type Member = (String, Seq);
+/// A member, by handle, and how far the message has come with it.
+type Member = (String, ReadEntry);
 
 /// What the broker says about a message.
 struct Status {
@@ -62,14 +66,29 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         return Ok(out.flush()?);
     }
     out.line(format_args!("message {}#{seq}: read by {read} of {}", escape(&conversation), read + unread))?;
-    let mut table = Table::new(&["USER", "STATE", "READ UP TO"]);
-    for (state, members) in ["read", "not read"].into_iter().zip(status.lists.into_iter().flatten()) {
-        for (user, seq) in members {
-            table.row([escape(&user).into_owned(), state.to_owned(), seq.to_string()], &mut out)?;
-        }
+    let (mut table, zone) = (Table::new(&["USER", "STATE", "READ AT", "READ UP TO"]), TimeZone::system());
+    for (user, entry) in status.lists.into_iter().flatten().flatten() {
+        let read_at = read_at(&entry).map_or_else(|| "-".to_owned(), |time| local(time, &zone));
+        let cells =
+            [escape(&user).into_owned(), state_name(entry.state).to_owned(), read_at, entry.read_up_to.to_string()];
+        table.row(cells, &mut out)?;
     }
     table.end(&mut out)?;
     Ok(out.flush()?)
+}
+
+fn state_name(state: ReadState) -> &'static str {
+    match state {
+        ReadState::NOT_DELIVERED => "not delivered",
+        ReadState::DELIVERED => "delivered",
+        ReadState::READ => "read",
+        _ => "unknown",
+    }
+}
+
+/// When the member has read the message, if that is known.
+fn read_at(entry: &ReadEntry) -> Option<Timestamp> {
+    Some(entry.read_at).filter(|time| *time > Timestamp(0))
 }
 
 fn object(status: &Status, seq: u64) -> Value {
@@ -77,7 +96,11 @@ fn object(status: &Status, seq: u64) -> Value {
     let conversation = status.conversation.to_string();
     let mut object = json!({ "conversation": conversation, "seq": seq, "read_count": read, "unread_count": unread });
     for (key, members) in ["read", "unread"].into_iter().zip(status.lists.iter().flatten()) {
-        object[key] = members.iter().map(|(user, seq)| json!({ "user": user, "read_up_to": seq.0 })).collect();
+        let member = |(user, entry): &Member| {
+            let (state, read_at) = (state_name(entry.state), read_at(entry).map(rfc3339));
+            json!({ "user": user, "state": state, "read_at": read_at, "read_up_to": entry.read_up_to.0 })
+        };
+        object[key] = members.iter().map(member).collect();
     }
     object
 }
@@ -125,7 +148,7 @@ async fn list_into(
             Ok((names.handles(&users).await?, page))
         });
         let (handles, page) = page.await?;
-        members.extend(handles.into_iter().zip(page.entries.iter().map(|entry| entry.read_up_to)));
+        members.extend(handles.into_iter().zip(page.entries));
         progress.at(members.len() as u64);
         next = page_after(from, page.next);
     }
