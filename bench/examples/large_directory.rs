@@ -18,7 +18,7 @@ use carillon_core::input::{Attach, Authority, Input, Principal, Request};
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, UserFind};
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy};
 
 /// Who owns the conversations: a user may be in 10,000 of them.
 const SERVICES: usize = 20;
@@ -128,7 +128,15 @@ fn make_users(maker: &mut Maker, service: Principal) -> Vec<UserId> {
 
 fn make_group(maker: &mut Maker, owner: Principal, members: Vec<UserId>) -> ConversationId {
     let (kind, post_policy, history) = (ConversationKind::GROUP, PostPolicy(0), HistoryPolicy(0));
-    let create = ConversationCreate { request: 1, kind, post_policy, history, name: "".into(), members };
+    let create = ConversationCreate {
+        request: 1,
+        kind,
+        post_policy,
+        history,
+        receipts: ReceiptPolicy(0),
+        name: "".into(),
+        members,
+    };
     match maker.ask(owner, Request::ConversationCreate(create)) {
         Frame::ConversationCreated(created) => created.conversation,
         other => panic!("{other:?}"),

@@ -7,7 +7,7 @@ use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
 use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role, StatusList};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role, StatusList};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::receipt::{MarkRead, ReadStatus, ReadStatusReply};
 
@@ -167,6 +167,7 @@ impl Group {
             kind: ConversationKind::GROUP,
             post_policy: PostPolicy(0),
             history: HistoryPolicy(0),
+            receipts: ReceiptPolicy(0),
             name: "".into(),
             members: Vec::new(),
         };

@@ -16,7 +16,7 @@ use carillon_core::Shard;
 use carillon_protocol::control::ConversationCreate;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION};
 use carillon_transport::{Direction, Event, LinkKey};
@@ -71,7 +71,8 @@ impl Stage {
         stage.group = ConversationId::new(SHARD, u64::from(sessions) + 2);
         let (kind, post_policy, history) = (ConversationKind::GROUP, PostPolicy(0), HistoryPolicy(0));
         let name = Default::default();
-        let create = ConversationCreate { request: 1, kind, post_policy, history, name, members };
+        let create =
+            ConversationCreate { request: 1, kind, post_policy, history, receipts: ReceiptPolicy(0), name, members };
         stage.send(stage.publisher, create.to_bytes());
         stage.settle();
         stage.open(stage.publisher, true);

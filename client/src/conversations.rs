@@ -5,7 +5,7 @@ use carillon_protocol::control::{
     Leave, MemberEntry, MemberList, Members, MembersAdd, MembersRemove,
 };
 use carillon_protocol::ids::{ConversationId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::{MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX, PAGE_ENTRIES_MAX};
 
 use crate::client::Client;
@@ -25,6 +25,8 @@ pub struct NewConversation {
     pub post_policy: PostPolicy,
     /// What members may have of its history.
     pub history: HistoryPolicy,
+    /// What authors may learn of who has read.
+    pub receipts: ReceiptPolicy,
     /// Unique in the tenant; services and administrators may give one. If it is taken by one's own, that one is the answer.
     pub name: Option<String>,
     /// Its members beside the maker.
@@ -32,22 +34,31 @@ pub struct NewConversation {
 }
 
 impl NewConversation {
-    /// A group where every member posts.
+    /// A group where every member posts, and learns who has read.
     pub fn group(members: impl Into<Vec<UserId>>) -> Self {
         let (kind, post_policy) = (ConversationKind::GROUP, PostPolicy::MEMBERS);
-        Self { kind, post_policy, history: HistoryPolicy::JOINED, name: None, members: members.into() }
+        let (history, receipts) = (HistoryPolicy::JOINED, ReceiptPolicy::ON);
+        Self { kind, post_policy, history, receipts, name: None, members: members.into() }
     }
 
-    /// A channel where owners and administrators post.
+    /// A channel where owners and administrators post, and learn how many have read.
     pub fn channel(members: impl Into<Vec<UserId>>) -> Self {
         let (kind, post_policy) = (ConversationKind::CHANNEL, PostPolicy::ADMINS);
-        Self { kind, post_policy, history: HistoryPolicy::JOINED, name: None, members: members.into() }
+        let (history, receipts) = (HistoryPolicy::JOINED, ReceiptPolicy::COUNTS);
+        Self { kind, post_policy, history, receipts, name: None, members: members.into() }
     }
 
     /// Lets members have what was published before they joined.
     #[must_use]
     pub fn with_full_history(mut self) -> Self {
         self.history = HistoryPolicy::FULL;
+        self
+    }
+
+    /// Says what authors may learn of who has read.
+    #[must_use]
+    pub fn with_receipts(mut self, receipts: ReceiptPolicy) -> Self {
+        self.receipts = receipts;
         self
     }
 
@@ -83,13 +94,13 @@ impl Client {
     /// # Cancel safety
     /// As all requests.
     pub async fn create_conversation(&self, new: NewConversation) -> Result<ConversationCreated, RequestError> {
-        let NewConversation { kind, post_policy, history, name, mut members } = new;
+        let NewConversation { kind, post_policy, history, receipts, name, mut members } = new;
         let name = name.unwrap_or_default();
         check_size("name", name.len(), NAME_BYTES_MAX)?;
         let further = members.split_off(members.len().min(MEMBERS_A_REQUEST_MAX));
         let repeat = if name.is_empty() { Repeat::Never } else { Repeat::Harmless };
         let name = name.as_str().into();
-        let request = ConversationCreate { request: 0, kind, post_policy, history, name, members };
+        let request = ConversationCreate { request: 0, kind, post_policy, history, receipts, name, members };
         let created: ConversationCreated = self.shared().call(&request, repeat).await?;
         self.add_members(created.conversation, &further, Role::MEMBER).await?;
         Ok(created)

@@ -71,8 +71,8 @@ pub use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId,
 };
 pub use carillon_protocol::kinds::{
-    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, ReadState, Role,
-    SignalKind, StatusList,
+    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, ReadState, ReceiptPolicy,
+    Role, SignalKind, StatusList,
 };
 pub use carillon_protocol::presence::Signalled;
 pub use carillon_protocol::publish::Published;

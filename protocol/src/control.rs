@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::frame::Text;
 use crate::ids::{ConversationId, Seq, UserId};
-use crate::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, Role};
+use crate::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 
 crate::elements! {
     /// One conversation of the asking user.
@@ -19,6 +19,8 @@ crate::elements! {
         post_policy: PostPolicy,
         /// What members may have of the history.
         history: HistoryPolicy,
+        /// What authors may learn of who has read.
+        receipts: ReceiptPolicy,
         /// The last seq, 0 when nothing was published.
         last_seq: Seq,
         /// The user's watermark.
@@ -39,7 +41,7 @@ crate::elements! {
         role: Role,
         /// Entitled to what comes after this seq.
         joined: Seq,
-        /// The member's watermark.
+        /// The member's watermark; 0 of others where receipts are not `ON`.
         read_up_to: Seq,
     }
 
@@ -65,6 +67,8 @@ crate::frames! {
         post_policy: PostPolicy,
         /// What members may have of the history; 0: `JOINED`.
         history: HistoryPolicy,
+        /// What authors may learn of who has read; 0: `ON` in a group, `COUNTS` in a channel.
+        receipts: ReceiptPolicy,
     } [
         /// Unique in the tenant; services and admins may give one, else empty. If it is taken by one's own, that one is the answer.
         name: Text,

@@ -61,6 +61,16 @@ crate::open_enums! {
         FULL = 2,
     }
 
+    /// What a conversation's members may learn of who has read their messages.
+    ReceiptPolicy {
+        /// How many have read, and who.
+        ON = 1,
+        /// How many have read.
+        COUNTS = 2,
+        /// Nothing.
+        OFF = 3,
+    }
+
     /// Which way a page of history goes from where it starts.
     Direction {
         /// To older messages.

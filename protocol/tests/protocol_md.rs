@@ -201,7 +201,7 @@ macro_rules! enumerations {
 
 #[test]
 fn every_type_and_enumeration_has_its_table() {
-    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy Direction Lane Target Change StatusList ReadState DingState SignalKind Retired);
+    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy ReceiptPolicy Direction Lane Target Change StatusList ReadState DingState SignalKind Retired);
     for (name, values) in &enumerations {
         assert_eq!(columns(name, 2), *values, "{name}");
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use carillon_client::{
-    Client, ConversationId, Event, Events, MessageKind, ReadCounts, ReadUpdate, Role, Seq, StatusList, UserId,
+    Client, ConversationId, ErrorCode, Event, Events, MessageKind, NewConversation, ReadCounts, ReadUpdate,
+    ReceiptPolicy, Role, Seq, StatusList, UserId,
 };
-use carillon_tests::harness::{Broker, Process, connect, group_of, next_message, next_that, patiently, say};
+use carillon_tests::harness::{Broker, Process, connect, group_of, next_message, next_that, patiently, refusal, say};
 
 /// One of the two lists, in pages of 7, and how many pages there were.
 async fn listed(client: &Client, group: ConversationId, seq: Seq, list: StatusList) -> (BTreeMap<UserId, Seq>, usize) {
@@ -264,5 +265,46 @@ async fn in_a_large_group_the_author_asks_and_the_readers_devices_are_told() {
             assert_eq!((updates.len(), text.as_str()), (usize::from(told), "the end"));
         }
         assert_eq!(patiently(alice.read_counts(group, Seq(1))).await.unwrap().read, 1, "asked, it is known");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authors_are_told_what_the_conversations_policy_says() {
+    let mut broker = Broker::start();
+    let (alice, mut alice_events) = broker.client("alice").await;
+    let (bob, _bob_events) = broker.client("bob").await;
+    let (_bob_phone, mut bob_phone_events) = broker.client("bob").await;
+    let cases =
+        [(ReceiptPolicy::ON, true, true), (ReceiptPolicy::COUNTS, true, false), (ReceiptPolicy::OFF, false, false)];
+    let mut groups = Vec::new();
+    for (receipts, _, names) in cases {
+        let new = NewConversation::group([bob.user()]).with_receipts(receipts);
+        let group = patiently(alice.create_conversation(new)).await.unwrap().conversation;
+        groups.push(group);
+        say(&alice, group, "read this").await;
+        assert_eq!(patiently(bob.mark_read(group, Seq(1))).await.unwrap(), Seq(1));
+        say(&alice, group, "the end").await;
+        for (events, told) in [(&mut alice_events, names), (&mut bob_phone_events, true)] {
+            assert_eq!(updates_before_message(events).await, (Vec::new(), "read this".to_owned()));
+            let (updates, text) = updates_before_message(events).await;
+            assert_eq!((updates.len(), text.as_str()), (usize::from(told), "the end"), "{receipts:?}");
+        }
+    }
+    for restart in [false, true] {
+        if restart {
+            broker.stop().await;
+            broker.start_again();
+        }
+        for (group, (receipts, counts, names)) in groups.iter().zip(cases) {
+            for (list, told) in [(StatusList::COUNTS, counts), (StatusList::DONE, names), (StatusList::OPEN, names)] {
+                match patiently(alice.read_status(*group, Seq(1), list, UserId(0), 7)).await {
+                    Ok(page) => assert!(told && (page.read, page.unread) == (1, 0), "{receipts:?} {list:?}"),
+                    refused => assert!(!told && refusal(refused) == ErrorCode::FORBIDDEN, "{receipts:?} {list:?}"),
+                }
+            }
+        }
+        let listed = patiently(bob.conversations()).await.unwrap();
+        let policies: Vec<_> = listed.iter().filter(|one| groups.contains(&one.entry.conversation)).collect();
+        assert_eq!(policies.iter().map(|one| one.entry.receipts).collect::<Vec<_>>(), cases.map(|case| case.0));
     }
 }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carillon_protocol::deliver::AUTHOR_BROKER;
 use carillon_protocol::ids::{ConversationId, Position, ProducerId, Seq, ShardId, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 
 use crate::directory::pair;
 use crate::effect::{Moment, Signal};
@@ -19,13 +19,32 @@ use crate::receipt::StintRanks;
 use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
 use crate::shard::Shard;
 
+/// What members may do and have, set when a conversation is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policies {
+    pub(crate) post: PostPolicy,
+    pub(crate) history: HistoryPolicy,
+    pub(crate) receipts: ReceiptPolicy,
+}
+
+impl Policies {
+    /// What nobody chose: those of direct and personal conversations, and of a group.
+    pub(crate) const fn of_kind(kind: ConversationKind) -> Self {
+        let (post, receipts) = match kind {
+            ConversationKind::CHANNEL => (PostPolicy::ADMINS, ReceiptPolicy::COUNTS),
+            ConversationKind::PERSONAL => (PostPolicy::ADMINS, ReceiptPolicy::ON),
+            _ => (PostPolicy::MEMBERS, ReceiptPolicy::ON),
+        };
+        Self { post, history: HistoryPolicy::JOINED, receipts }
+    }
+}
+
 /// What messages are published into.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     pub(crate) tenant: TenantId,
     pub(crate) kind: ConversationKind,
-    pub(crate) post_policy: PostPolicy,
-    pub(crate) history: HistoryPolicy,
+    pub(crate) policies: Policies,
     /// Unique in the tenant.
     pub(crate) name: Option<Arc<str>>,
     pub(crate) last_seq: Seq,
@@ -46,7 +65,7 @@ impl Conversation {
     pub(crate) fn new(
         tenant: TenantId,
         kind: ConversationKind,
-        (post_policy, history): (PostPolicy, HistoryPolicy),
+        policies: Policies,
         name: Option<Arc<str>>,
         members: Members,
     ) -> Self {
@@ -57,7 +76,7 @@ impl Conversation {
         }
         let (last_seq, last_position) = (Seq(0), Position(0));
         let ranks = StintRanks::of(&members);
-        Self { tenant, kind, post_policy, history, name, last_seq, last_position, members, present, owners, ranks }
+        Self { tenant, kind, policies, name, last_seq, last_position, members, present, owners, ranks }
     }
 
     /// The user's membership, if it goes on.
@@ -268,7 +287,8 @@ impl Shard {
                 return Err(Contradiction::Present { what: "direct conversation", id: id.0 });
             }
         }
-        let (history, policies) = (record.history, (record.post_policy, record.history));
+        let &ConversationAdded { post_policy: post, history, receipts, .. } = record;
+        let policies = Policies { post, history, receipts };
         self.conversations.push(Conversation::new(record.tenant, record.kind, policies, name, members));
         let users = record.grants.iter().map(|grant| grant.user).collect();
         let (tenant, seq) = (record.tenant, Seq(0));
@@ -295,7 +315,7 @@ impl Shard {
             }
         }
         if !users.is_empty() {
-            let (tenant, seq, history) = (conversation.tenant, conversation.last_seq, conversation.history);
+            let (tenant, seq, history) = (conversation.tenant, conversation.last_seq, conversation.policies.history);
             let conversation = record.conversation;
             signals.push(Signal::MembersAdded { position, tenant, conversation, seq, history, users });
         }

@@ -7,11 +7,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carillon_protocol::ids::{ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, Role};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Policies};
 use crate::delivery::Device;
 use crate::effect::{Forgotten, Signal};
 use crate::error::{Applied, Contradiction};
@@ -231,7 +231,7 @@ impl Shard {
         self.conversations.push(Conversation::new(
             record.tenant,
             ConversationKind::PERSONAL,
-            (PostPolicy::ADMINS, HistoryPolicy::JOINED),
+            Policies::of_kind(ConversationKind::PERSONAL),
             None,
             members,
         ));

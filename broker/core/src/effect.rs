@@ -7,7 +7,7 @@ use bytes::Bytes;
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
-use carillon_protocol::kinds::HistoryPolicy;
+use carillon_protocol::kinds::{HistoryPolicy, ReceiptPolicy};
 use carillon_protocol::receipt::ReadStatusReply;
 
 use crate::record::Record;
@@ -70,6 +70,8 @@ pub enum Signal {
         up_to: Seq,
         /// Present members, to tell small groups from large ones.
         members: u32,
+        /// What authors may learn of it.
+        receipts: ReceiptPolicy,
     },
     /// This frame goes out on the urgent lane of every device of these users: a `DingPush` or a `DingUpdate`.
     Urgent {

@@ -231,8 +231,8 @@ impl Shard {
         let ReadMarked { conversation, user, up_to, .. } = *record;
         let found = self.conversations.known(conversation)?;
         let from = found.mark(user, up_to)?;
-        let (tenant, members) = (found.tenant, found.present);
-        signals.push(Signal::Read { position, tenant, conversation, user, from, up_to, members });
+        let (tenant, members, receipts) = (found.tenant, found.present, found.policies.receipts);
+        signals.push(Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts });
         Ok(())
     }
 }

@@ -13,7 +13,9 @@ use carillon_protocol::frame::{Body, FrameError, RawFrame, Text};
 use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{Change, ConversationKind, DingState, HistoryPolicy, MessageKind, PostPolicy, Role};
+use carillon_protocol::kinds::{
+    Change, ConversationKind, DingState, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Role,
+};
 
 carillon_protocol::elements! {
     /// A member and its role.
@@ -126,6 +128,8 @@ carillon_protocol::frames! {
         post_policy: PostPolicy,
         /// What members may have of its history.
         history: HistoryPolicy,
+        /// What authors may learn of who has read.
+        receipts: ReceiptPolicy,
         /// Who made it.
         by: UserId,
     } [

@@ -14,8 +14,8 @@
 //! window        from u64, through u64, newest u32
 //! producer      id u64, low u64, outcomes (by number)
 //! outcome       number u64, fingerprint u64, conversation u64, seq u64, position u64, time u64
-//! conversation  tenant u32, kind u8, post policy u8, history policy u8, name (empty: none), last seq u64, last position u64,
-//!               members (by user)
+//! conversation  tenant u32, kind u8, post policy u8, history policy u8, receipt policy u8, name (empty: none), last seq u64,
+//!               last position u64, members (by user)
 //! member        user u32, role u8, stints (by time), own spans (by seq)
 //! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64
 //! own span      first seq u64, last seq u64, own messages from the one to the other u64
@@ -24,9 +24,9 @@
 //! recipient     user u32, optional confirmed at u64
 //! ```
 //!
-//! Version 1 had no windows and no own spans. It is read as if there were none: a message that a bounded catch-up left out then
-//! counts as delivered, and what a member wrote before and had not marked as read counts
-//! as unread to it until it marks it.
+//! Version 1 had no windows, no receipt policies and no own spans. It is read as if there were none: a message that a bounded
+//! catch-up left out then counts as delivered, each conversation has its kind's policy, and what a member wrote before and had
+//! not marked as read counts as unread to it until it marks it.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::ShardId;
@@ -185,8 +185,9 @@ fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
 fn put_conversation(out: &mut Vec<u8>, conversation: &Conversation) {
     put_u32(out, conversation.tenant.0);
     put_u8(out, conversation.kind.0);
-    put_u8(out, conversation.post_policy.0);
-    put_u8(out, conversation.history.0);
+    put_u8(out, conversation.policies.post.0);
+    put_u8(out, conversation.policies.history.0);
+    put_u8(out, conversation.policies.receipts.0);
     put_bytes(out, conversation.name.as_deref().unwrap_or_default().as_bytes());
     put_u64(out, conversation.last_seq.0);
     put_u64(out, conversation.last_position.0);

@@ -9,7 +9,7 @@ use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Target};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Target};
 use carillon_protocol::publish::{Publish, Published};
 
 use crate::Shard;
@@ -224,6 +224,7 @@ pub(crate) fn create(kind: ConversationKind, name: &str, members: &[Principal]) 
         kind,
         post_policy: PostPolicy(0),
         history: HistoryPolicy(0),
+        receipts: ReceiptPolicy(0),
         name: name.into(),
         members,
     }

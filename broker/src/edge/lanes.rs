@@ -5,7 +5,7 @@ use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{Position, UserId};
-use carillon_protocol::kinds::Lane;
+use carillon_protocol::kinds::{Lane, ReceiptPolicy};
 use carillon_protocol::receipt::ReadUpdate;
 use carillon_protocol::session::LaneOpened;
 use carillon_transport::{Link, LinkKey, Room, StreamId};
@@ -143,11 +143,14 @@ impl Edge {
         }
     }
 
-    /// Tells a read mark: to the reader's own devices and, in small conversations, to those who wrote what was read.
+    /// Tells a read mark: to the reader's own devices and, in small conversations that name readers, to those who wrote what was
+    /// read.
     pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal) {
-        let Signal::Read { position, tenant, conversation, user, from, up_to, members } = signal else { return };
+        let Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts } = signal else {
+            return;
+        };
         let mut told: Vec<UserId> = vec![*user];
-        if *members <= RECEIPTS_LIVE_MEMBERS_MAX {
+        if *receipts == ReceiptPolicy::ON && *members <= RECEIPTS_LIVE_MEMBERS_MAX {
             let authors = self.parts.index.authors(*conversation, *from, *up_to);
             told.extend(authors.into_iter().filter(|author| author != user));
         }

@@ -111,6 +111,7 @@ async fn lists_are_asked_for_page_by_page() {
         role: Role::OWNER,
         post_policy: PostPolicy::MEMBERS,
         history: HistoryPolicy::JOINED,
+        receipts: ReceiptPolicy::ON,
         last_seq: Seq(0),
         read_up_to: Seq(0),
         members: 1,

@@ -5,7 +5,7 @@ use carillon_protocol::control::{ConversationCreate, ConversationFind, Leave, Me
 use carillon_protocol::error::{Error, ErrorCode};
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, UserId};
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 
 use super::{PUBLISHER, Run};
@@ -58,6 +58,7 @@ fn find_group(run: &mut Run<'_>) -> Result<ConversationId, Failure> {
             kind,
             post_policy,
             history: HistoryPolicy(0),
+            receipts: ReceiptPolicy(0),
             name: name.as_str().into(),
             members,
         }

@@ -8,7 +8,7 @@ use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, UserId};
 use carillon_protocol::kinds::{
-    ConversationKind, Direction, HistoryPolicy, MessageKind, PostPolicy, Retired, Role, Target,
+    ConversationKind, Direction, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Retired, Role, Target,
 };
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
@@ -207,6 +207,7 @@ impl World {
             kind,
             post_policy,
             history,
+            receipts: ReceiptPolicy(0),
             name,
             members,
         });

@@ -121,7 +121,7 @@ impl Shard {
         let mut views = Vec::with_capacity(conversations.len());
         for conversation in conversations {
             let Some(found) = self.conversations.get(conversation) else { continue };
-            let (member, history) = (found.members.get(id), found.history);
+            let (member, history) = (found.members.get(id), found.policies.history);
             views.extend(member.into_iter().flat_map(|member| &member.stints).map(|stint| StintView {
                 conversation,
                 joined: stint.joined,

@@ -8,11 +8,11 @@ use carillon_protocol::control::{
 };
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, Timestamp, UserId};
-use carillon_protocol::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{Change, ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::{MEMBERS_A_REQUEST_MAX, NAME_BYTES_MAX};
 
 use super::{Answer, page_limit};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Policies};
 use crate::effect::Effects;
 use crate::error::Refusal;
 use crate::input::Principal;
@@ -29,8 +29,7 @@ impl Shard {
         effects: &mut Effects,
     ) -> Answer {
         let request = create.request;
-        let post_policy = post_policy(create)?;
-        let history = history_policy(create)?;
+        let Policies { post: post_policy, history, receipts } = policies(create)?;
         if let Some(conversation) = self.own_of_name(who, create)? {
             return Ok(ConversationCreated { request, conversation, existed: 1 }.into());
         }
@@ -42,10 +41,9 @@ impl Shard {
         let grants: Vec<_> = core::iter::once(owner).chain(others).collect();
         let name = create.name.clone();
         let told = grants.clone();
-        self.commit(
-            ConversationAdded { time, tenant, conversation, kind, post_policy, history, by, name, grants },
-            effects,
-        );
+        let added =
+            ConversationAdded { time, tenant, conversation, kind, post_policy, history, receipts, by, name, grants };
+        self.commit(added, effects);
         for Grant { user, role } in told {
             let event = MembershipChanged { conversation, kind, change: Change::ADDED, role, by };
             self.tell(time, tenant, user, &event, effects);
@@ -134,25 +132,28 @@ impl Shard {
     }
 }
 
-fn post_policy(create: &ConversationCreate) -> Result<PostPolicy, Refusal> {
-    let default = match create.kind {
-        ConversationKind::GROUP => PostPolicy::MEMBERS,
-        ConversationKind::CHANNEL => PostPolicy::ADMINS,
-        _ => return Err(Refusal::invalid("only a group or a channel can be made; a direct conversation makes itself")),
-    };
+/// What was asked for, or else the kind's own.
+fn policies(create: &ConversationCreate) -> Result<Policies, Refusal> {
+    if ![ConversationKind::GROUP, ConversationKind::CHANNEL].contains(&create.kind) {
+        return Err(Refusal::invalid("only a group or a channel can be made; a direct conversation makes itself"));
+    }
+    let mut policies = Policies::of_kind(create.kind);
     match create.post_policy {
-        PostPolicy(0) => Ok(default),
-        PostPolicy::MEMBERS | PostPolicy::ADMINS => Ok(create.post_policy),
-        _ => Err(Refusal::invalid("post_policy must be 0 for the default, members or admins")),
+        PostPolicy(0) => {}
+        PostPolicy::MEMBERS | PostPolicy::ADMINS => policies.post = create.post_policy,
+        _ => return Err(Refusal::invalid("post_policy must be 0 for the default, members or admins")),
     }
-}
-
-fn history_policy(create: &ConversationCreate) -> Result<HistoryPolicy, Refusal> {
     match create.history {
-        HistoryPolicy(0) => Ok(HistoryPolicy::JOINED),
-        HistoryPolicy::JOINED | HistoryPolicy::FULL => Ok(create.history),
-        _ => Err(Refusal::invalid("history must be 0 for the default, joined or full")),
+        HistoryPolicy(0) => {}
+        HistoryPolicy::JOINED | HistoryPolicy::FULL => policies.history = create.history,
+        _ => return Err(Refusal::invalid("history must be 0 for the default, joined or full")),
     }
+    match create.receipts {
+        ReceiptPolicy(0) => {}
+        ReceiptPolicy::ON | ReceiptPolicy::COUNTS | ReceiptPolicy::OFF => policies.receipts = create.receipts,
+        _ => return Err(Refusal::invalid("receipts must be 0 for the default, on, counts or off")),
+    }
+    Ok(policies)
 }
 
 fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> ConversationEntry {
@@ -164,8 +165,9 @@ fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> Conve
         conversation: id,
         kind: conversation.kind,
         role: member.role,
-        post_policy: conversation.post_policy,
-        history: conversation.history,
+        post_policy: conversation.policies.post,
+        history: conversation.policies.history,
+        receipts: conversation.policies.receipts,
         last_seq: conversation.last_seq,
         read_up_to: stint.read_up_to,
         members: conversation.present,

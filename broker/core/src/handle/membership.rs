@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use carillon_protocol::control::{
     Leave, MemberEntry, MemberList, Members, MembersAdd, MembersRemove, MembershipChanged,
 };
-use carillon_protocol::ids::{ConversationId, Timestamp, UserId};
-use carillon_protocol::kinds::{Change, ConversationKind, Role};
+use carillon_protocol::ids::{ConversationId, Seq, Timestamp, UserId};
+use carillon_protocol::kinds::{Change, ConversationKind, ReceiptPolicy, Role};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 
 use super::{Answer, done, page_limit};
@@ -109,6 +109,7 @@ impl Shard {
     pub(super) fn handle_member_list(&self, who: Principal, list: &MemberList) -> Answer {
         let conversation = self.visible(who, list.conversation)?;
         let (mut entries, mut next) = (Vec::new(), UserId(u32::MAX));
+        let tells_readers = conversation.policies.receipts == ReceiptPolicy::ON;
         for (user, member) in conversation.members.iter_from(list.from) {
             let Some(stint) = member.present() else {
                 continue;
@@ -117,7 +118,8 @@ impl Shard {
                 next = user;
                 break;
             }
-            let (role, joined, read_up_to) = (member.role, stint.joined.seq, stint.read_up_to);
+            let read_up_to = if tells_readers || user == who.user { stint.read_up_to } else { Seq(0) };
+            let (role, joined) = (member.role, stint.joined.seq);
             entries.push(MemberEntry { user, role, joined, read_up_to });
         }
         Ok(Members { request: list.request, next, entries }.into())

@@ -5,10 +5,11 @@ use carillon_protocol::deliver::{AUTHOR_BROKER, Deliver};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, ProducerId, TenantId, Timestamp, UserId};
-use carillon_protocol::kinds::{Change, ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Role, Target};
+use carillon_protocol::kinds::{Change, ConversationKind, MessageKind, PostPolicy, Role, Target};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use carillon_protocol::publish::{Publish, PublishRefused, Published};
 
+use crate::conversation::Policies;
 use crate::directory::pair;
 use crate::effect::{Effects, Reply};
 use crate::error::Refusal;
@@ -125,7 +126,7 @@ impl Shard {
         let manages = who.authority.manages_tenant() && conversation.is_managed();
         match member {
             None if !manages => Err(not_found),
-            Some((member, _)) if conversation.post_policy == PostPolicy::ADMINS && !manages && !member.manages() => {
+            Some((member, _)) if conversation.policies.post == PostPolicy::ADMINS && !manages && !member.manages() => {
                 Err(Refusal::forbidden("only owners and admins post here: ask one of them for the role"))
             }
             _ => Ok(()),
@@ -157,13 +158,15 @@ impl Shard {
         let conversation = self.conversations.next_id();
         let (low, high) = pair(who.user, other);
         let kind = ConversationKind::DIRECT;
+        let Policies { post: post_policy, history, receipts } = Policies::of_kind(kind);
         let record = ConversationAdded {
             time,
             tenant: who.tenant,
             conversation,
             kind,
-            post_policy: PostPolicy::MEMBERS,
-            history: HistoryPolicy::JOINED,
+            post_policy,
+            history,
+            receipts,
             by: who.user,
             name: Default::default(),
             grants: [low, high].map(|user| Grant { user, role: Role::MEMBER }).into(),

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, TenantId, Timestamp, UserId};
-use carillon_protocol::kinds::{ReadState, StatusList};
+use carillon_protocol::kinds::{ReadState, ReceiptPolicy, StatusList};
 use carillon_protocol::receipt::{MarkRead, Marked, ReadEntry, ReadStatus, ReadStatusReply};
 
 use super::{Answer, page_limit};
@@ -57,6 +57,15 @@ impl Shard {
         let list = request.list;
         if ![StatusList::COUNTS, StatusList::DONE, StatusList::OPEN].contains(&list) {
             return Err(Refusal::invalid("the list must be counts, done or open"));
+        }
+        match found.policies.receipts {
+            ReceiptPolicy::OFF => {
+                return Err(Refusal::forbidden("receipts are off in this conversation: nobody is told who has read"));
+            }
+            ReceiptPolicy::COUNTS if list != StatusList::COUNTS => {
+                return Err(Refusal::forbidden("this conversation tells how many have read, not who: ask for counts"));
+            }
+            _ => {}
         }
         let page = Page { list, from: request.from, limit: page_limit(request.limit) };
         let ReadCounts { read, unread } = found.read_counts(request.seq, author);

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, DingState, HistoryPolicy, PostPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, DingState, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::PRODUCER_WINDOW;
 use smallvec::SmallVec;
 
 use super::{StateError, VERSION, VERSION_MIN, link};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Policies};
 use crate::delivery::{Device, Window};
 use crate::ding::{Ding, Ended, Recipient};
 use crate::directory::{ForgottenStints, Tenant, User};
@@ -28,11 +28,8 @@ type Decoded<T> = Result<T, StateError>;
 /// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
 const COUNT_MAX: u64 = 1 << 47;
 
-/// The first version that has windows of devices.
-const WITH_WINDOWS: u8 = 2;
-
-/// The first version that has spans of own messages.
-const WITH_OWN_SPANS: u8 = 2;
+/// The first version that has windows of devices, receipt policies, and spans of own messages.
+const WITH_RECEIPTS: u8 = 2;
 
 pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
     let mut input = Input { bytes, part: "header", version: 0 };
@@ -153,7 +150,7 @@ fn user(input: &mut Input<'_>) -> Decoded<User> {
 fn device(input: &mut Input<'_>) -> Decoded<Device> {
     let mut device = Device::new(DeviceId(input.u64()?));
     device.cursor = Position(input.count()?);
-    if input.version >= WITH_WINDOWS {
+    if input.version >= WITH_RECEIPTS {
         device.windows = input.list(|input| {
             Ok(Window { from: Position(input.count()?), through: Position(input.count()?), newest: input.u32()? })
         })?;
@@ -192,9 +189,12 @@ fn producer(input: &mut Input<'_>) -> Decoded<Producer> {
 fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     let tenant = TenantId(input.u32()?);
     let kind = ConversationKind(input.u8()?);
-    let post_policy = PostPolicy(input.u8()?);
-    let history = HistoryPolicy(input.u8()?);
-    let known = kind.is_known() && post_policy.is_known() && history.is_known();
+    let (post, history) = (PostPolicy(input.u8()?), HistoryPolicy(input.u8()?));
+    let receipts = match input.version {
+        WITH_RECEIPTS.. => ReceiptPolicy(input.u8()?),
+        _ => Policies::of_kind(kind).receipts,
+    };
+    let known = kind.is_known() && post.is_known() && history.is_known() && receipts.is_known();
     check(known, "a conversation's kind or one of its policies is unknown")?;
     let name = Some(input.text()?).filter(|name| !name.is_empty());
     let (last_seq, last_position) = (Seq(input.count()?), Position(input.count()?));
@@ -204,7 +204,7 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     for (user, member) in entries {
         members.insert(user, member);
     }
-    let mut conversation = Conversation::new(tenant, kind, (post_policy, history), name, members);
+    let mut conversation = Conversation::new(tenant, kind, Policies { post, history, receipts }, name, members);
     (conversation.last_seq, conversation.last_position) = (last_seq, last_position);
     Ok(conversation)
 }
@@ -223,7 +223,7 @@ fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
     };
     check(stints.iter().all(within), "a watermark is outside its stint")?;
     let mut member = Member { role, stints, own: OwnMessages::default() };
-    if input.version >= WITH_OWN_SPANS {
+    if input.version >= WITH_RECEIPTS {
         let spans = input.list(own_span)?;
         check_own(&spans, member.present(), last_seq)?;
         member.own = OwnMessages::from_spans(&spans);

@@ -21,6 +21,7 @@ fn what_cannot_be_made_is_refused() {
     check(ann, create(ConversationKind::PERSONAL, "", &[]), ErrorCode::INVALID);
     check(ann, create(ConversationKind(0), "", &[]), ErrorCode::INVALID);
     check(ann, ConversationCreate { post_policy: PostPolicy(3), ..group("") }, ErrorCode::INVALID);
+    check(ann, ConversationCreate { receipts: ReceiptPolicy(4), ..group("") }, ErrorCode::INVALID);
     check(ann, group("news"), ErrorCode::FORBIDDEN);
     check(service, group(&long), ErrorCode::TOO_LARGE);
     check(service, group("a\tb"), ErrorCode::INVALID);

@@ -1,14 +1,14 @@
 //! Marks and read statuses.
 
 use super::*;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Policies};
 use crate::effect::Moment;
 use crate::input::Written;
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::membership::{Member, Members, Stint};
 use crate::ranks::Ranks;
 use crate::receipt::Page;
-use carillon_protocol::control::{Leave, MembersAdd, MembersRemove};
+use carillon_protocol::control::{ConversationList, Leave, MemberList, MembersAdd, MembersRemove};
 use carillon_protocol::kinds::{Role, StatusList};
 use carillon_protocol::receipt::{MarkRead, ReadStatus};
 use proptest::prelude::*;
@@ -168,7 +168,7 @@ fn group_of(members: u32, last_seq: u64, read_up_to: impl Fn(u32) -> u64) -> Con
         let stint = Stint { read_up_to: Seq(read_up_to(user)), ..Stint::begin(Seq(0), FIRST) };
         assert!(list.insert(UserId(user), Member::new(Role::MEMBER, stint)));
     }
-    let policies = (PostPolicy::MEMBERS, HistoryPolicy::JOINED);
+    let policies = Policies::of_kind(ConversationKind::GROUP);
     let mut group = Conversation::new(TenantId(0), ConversationKind::GROUP, policies, None, list);
     group.last_seq = Seq(last_seq);
     group
@@ -226,4 +226,66 @@ fn a_small_conversation_pays_one_pointer() {
     let conversation = group_of(u32::try_from(STINTS_SCANNED_MAX).unwrap(), 0, |_| 0);
     assert!(conversation.ranks.is_none());
     assert_eq!(size_of_val(&conversation.ranks), size_of::<usize>());
+}
+
+#[test]
+fn what_is_told_of_who_has_read_is_the_conversations_policy() {
+    let mut world = World::new();
+    let [ann, bob, eve, stranger] = world.users();
+    let robot = world.service("robot");
+    let mut made = |kind, receipts| {
+        let create = ConversationCreate { receipts, ..create(kind, "", &[bob, eve]) };
+        let id = frame!(ConversationCreated, world.request(ann, Request::ConversationCreate(create))).conversation;
+        world.post(ann, id);
+        frame!(Marked, world.request(bob, mark(id, 1)));
+        id
+    };
+    let (group, channel) = (ConversationKind::GROUP, ConversationKind::CHANNEL);
+    let cases = [
+        (made(group, ReceiptPolicy(0)), ReceiptPolicy::ON),
+        (made(channel, ReceiptPolicy(0)), ReceiptPolicy::COUNTS),
+        (made(channel, ReceiptPolicy::ON), ReceiptPolicy::ON),
+        (made(group, ReceiptPolicy::COUNTS), ReceiptPolicy::COUNTS),
+        (made(group, ReceiptPolicy::OFF), ReceiptPolicy::OFF),
+    ];
+    world.restart();
+    world.reload();
+    let told = |signal: &Signal| match signal {
+        Signal::Read { conversation, receipts, .. } => Some((*conversation, *receipts)),
+        _ => None,
+    };
+    assert_eq!(world.signals.iter().filter_map(told).collect::<Vec<_>>(), cases);
+    for (id, receipts) in cases {
+        let list = ConversationList { request: 9, from: id, limit: 1 };
+        let listed = frame!(Conversations, world.request(bob, Request::ConversationList(list)));
+        let entry = listed.entries[0];
+        // Marks work under every policy.
+        assert_eq!((entry.conversation, entry.receipts, entry.read_up_to), (id, receipts, Seq(1)));
+        let (counts, names) = match receipts {
+            ReceiptPolicy::ON => (true, true),
+            ReceiptPolicy::COUNTS => (true, false),
+            _ => (false, false),
+        };
+        // Neither the author nor a service is told more.
+        for who in [ann, robot] {
+            for (list, told) in [(StatusList::COUNTS, counts), (StatusList::DONE, names), (StatusList::OPEN, names)] {
+                let reply = world.request(who, status(id, 1, list, Some(ann.user)));
+                if told {
+                    let reply = frame!(ReadStatusReply, reply);
+                    assert_eq!((reply.read, reply.unread), (1, 1));
+                } else {
+                    assert_eq!(code(reply), ErrorCode::FORBIDDEN, "{receipts:?} {list:?}");
+                }
+            }
+            let list = MemberList { request: 9, conversation: id, from: UserId(0), limit: 9 };
+            let members = frame!(Members, world.request(who, Request::MemberList(list))).entries;
+            let marked = members.iter().find(|entry| entry.user == bob.user).unwrap().read_up_to;
+            assert_eq!(marked, Seq(u64::from(names)), "{receipts:?}");
+        }
+        let refused = code(world.request(stranger, status(id, 1, StatusList::COUNTS, Some(ann.user))));
+        assert_eq!(refused, ErrorCode::NOT_FOUND, "a policy is not told to who may not know of the conversation");
+        let list = MemberList { request: 9, conversation: id, from: bob.user, limit: 1 };
+        let own = frame!(Members, world.request(bob, Request::MemberList(list))).entries[0];
+        assert_eq!((own.user, own.read_up_to), (bob.user, Seq(1)), "one's own is told");
+    }
 }

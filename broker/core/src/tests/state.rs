@@ -94,6 +94,13 @@ fn a_state_of_the_former_version_is_read() {
     let unread = |world: &World, (tenant, user)| {
         world.shard.unread(tenant, user).find(|(id, _)| *id == group).map(|(_, unread)| unread)
     };
+    let policies =
+        [6, 5].map(|ordinal| world.shard.conversations.get(ConversationId::new(SHARD, ordinal)).unwrap().policies);
+    assert_eq!(
+        policies.map(|policies| policies.receipts),
+        [ReceiptPolicy::ON, ReceiptPolicy::COUNTS],
+        "as their kind says"
+    );
     // Ann wrote the first of the two messages and marked neither; eve has left.
     assert_eq!([ann, bob, eve].map(|who| unread(&world, who)), [Some(2), Some(0), None]);
     world.reload();

@@ -3,7 +3,9 @@
 mod members;
 
 use carillon_client::protocol::control::ConversationEntry;
-use carillon_client::{ConversationId, ConversationKind, HistoryPolicy, NewConversation, Role as MemberRole};
+use carillon_client::{
+    ConversationId, ConversationKind, HistoryPolicy, NewConversation, ReceiptPolicy, Role as MemberRole,
+};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -41,6 +43,17 @@ enum History {
     Full,
 }
 
+/// What authors may learn of who has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Receipts {
+    /// How many have read, and who.
+    On,
+    /// How many have read.
+    Counts,
+    /// Nothing.
+    Off,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a group or channel; its maker is its owner
@@ -48,6 +61,7 @@ enum Command {
 Examples:
   carillon conversation create --user alice --members bob,carol --name harbour
   carillon conversation create --user alice --kind channel --history full --name news
+  carillon conversation create --user alice --members bob,carol --receipts off
 
 A name is unique in the tenant, and for services and administrators to give: with a development context, --name acts as a service by itself. If the name is taken by a conversation of the same owner, that one is the answer.
 
@@ -67,6 +81,9 @@ With --json: {\"conversation\":\"5\",\"existed\":false}")]
         /// What a member may have of its history
         #[arg(long, value_enum, default_value = "joined")]
         history: History,
+        /// What authors may learn of who has read; counts in a channel, else on, if not given
+        #[arg(long, value_enum)]
+        receipts: Option<Receipts>,
         /// Print one object
         #[arg(long)]
         json: bool,
@@ -78,7 +95,7 @@ Example:
 
 LAST is the seq of the last message, READ UP TO how far one has read. With --json, an object a line:
   {\"conversation\":\"5\",\"kind\":\"group\",\"name\":\"tour\",\"peer\":null,\"role\":\"member\",
-   \"history\":\"joined\",\"members\":3,\"last_seq\":6,\"read_up_to\":2}
+   \"history\":\"joined\",\"receipts\":\"on\",\"members\":3,\"last_seq\":6,\"read_up_to\":2}
 Kind is direct, group, channel or personal; peer is the other user of a direct one.")]
     List {
         #[command(flatten)]
@@ -168,8 +185,8 @@ What was published until then stays one's own. With --json: {\"conversation\":\"
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::Create { who, members, name, kind, history, json } => {
-            create(who, Order { members, name, kind, history }, json).await
+        Command::Create { who, members, name, kind, history, receipts, json } => {
+            create(who, Order { members, name, kind, history, receipts }, json).await
         }
         Command::List { who, json } => list(who, json).await,
         Command::Members { who, conversation, count: true, json } => members::count(who, conversation, json).await,
@@ -189,10 +206,11 @@ struct Order {
     name: Option<String>,
     kind: Kind,
     history: History,
+    receipts: Option<Receipts>,
 }
 
 async fn create(who: As, order: Order, json: bool) -> Result<(), Failure> {
-    let Order { members, name, kind, history } = order;
+    let Order { members, name, kind, history, receipts } = order;
     let role = if name.is_some() { Role::Service } else { Role::User };
     let created = who
         .ask_with(Use::Ask, role)
@@ -205,6 +223,13 @@ async fn create(who: As, order: Order, json: bool) -> Result<(), Failure> {
             };
             if history == History::Full {
                 new = new.with_full_history();
+            }
+            if let Some(receipts) = receipts {
+                new = new.with_receipts(match receipts {
+                    Receipts::On => ReceiptPolicy::ON,
+                    Receipts::Counts => ReceiptPolicy::COUNTS,
+                    Receipts::Off => ReceiptPolicy::OFF,
+                });
             }
             new.name = name;
             let created = session.client.create_conversation(new).await;
@@ -291,6 +316,16 @@ fn history_name(policy: HistoryPolicy) -> &'static str {
     }
 }
 
+/// What a policy about receipts is called.
+fn receipts_name(policy: ReceiptPolicy) -> &'static str {
+    match policy {
+        ReceiptPolicy::ON => "on",
+        ReceiptPolicy::COUNTS => "counts",
+        ReceiptPolicy::OFF => "off",
+        _ => "other",
+    }
+}
+
 async fn list(who: As, json: bool) -> Result<(), Failure> {
     let asking = who.ask(Use::Ask).await?;
     asking.through(async |session| print_own(session, json, &mut Out::new()).await).await
@@ -299,14 +334,15 @@ async fn list(who: As, json: bool) -> Result<(), Failure> {
 /// Prints the conversations of the session's user.
 pub(super) async fn print_own(session: &mut Session, json: bool, out: &mut Out) -> Result<(), Failure> {
     let (all, peers) = session.patience().wait(own(session)).await?;
-    let mut table = Table::new(&["ID", "KIND", "NAME", "ROLE", "HISTORY", "MEMBERS", "LAST", "READ UP TO"]);
+    let mut table = Table::new(&["ID", "KIND", "NAME", "ROLE", "HISTORY", "RECEIPTS", "MEMBERS", "LAST", "READ UP TO"]);
     for ((entry, name), peer) in all.iter().zip(&peers) {
         let (id, kind, role) = (entry.conversation.to_string(), kind_name(entry.kind), role_name(entry.role));
         let (history, last, read_up_to) = (history_name(entry.history), entry.last_seq.0, entry.read_up_to.0);
+        let receipts = receipts_name(entry.receipts);
         if json {
             out.json(&json!({
                 "conversation": id, "kind": kind, "name": name, "peer": peer, "role": role, "history": history,
-                "members": entry.members, "last_seq": last, "read_up_to": read_up_to,
+                "receipts": receipts, "members": entry.members, "last_seq": last, "read_up_to": read_up_to,
             }))?;
             continue;
         }
@@ -315,7 +351,7 @@ pub(super) async fn print_own(session: &mut Session, json: bool, out: &mut Out) 
             (None, Some(peer)) => format!("with {}", escape(peer)),
             (None, None) => "-".to_owned(),
         };
-        let words = [id, kind.to_owned(), name, role.to_owned(), history.to_owned()];
+        let words = [id, kind.to_owned(), name, role.to_owned(), history.to_owned(), receipts.to_owned()];
         let counts = [entry.members.to_string(), last.to_string(), read_up_to.to_string()];
         table.row(words.into_iter().chain(counts), out)?;
     }

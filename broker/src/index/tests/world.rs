@@ -13,7 +13,7 @@ use carillon_protocol::control::ConversationCreate;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, Epoch, Incarnation, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, Target};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Target};
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use tempfile::TempDir;
@@ -347,6 +347,7 @@ fn create(nth: u32) -> Input {
         kind: ConversationKind::GROUP,
         post_policy: PostPolicy(0),
         history: HistoryPolicy(0),
+        receipts: ReceiptPolicy(0),
         name: "".into(),
         members: vec![UserId(1)],
     };
