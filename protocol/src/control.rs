@@ -25,6 +25,8 @@ crate::elements! {
         last_seq: Seq,
         /// The user's watermark.
         read_up_to: Seq,
+        /// Messages after the watermark that the user did not write.
+        unread: u64,
         /// Present members.
         members: u32,
         /// The other user of a direct conversation, else `u32::MAX`.

@@ -308,3 +308,46 @@ async fn authors_are_told_what_the_conversations_policy_says() {
         assert_eq!(policies.iter().map(|one| one.entry.receipts).collect::<Vec<_>>(), cases.map(|case| case.0));
     }
 }
+
+/// What the list of conversations says of one: the last seq, how far the user has read, and how many are unread.
+async fn unread(client: &Client, group: ConversationId) -> (u64, u64, u64) {
+    let listed = patiently(client.conversations()).await.expect("one's own conversations");
+    let entry = listed.iter().map(|one| one.entry).find(|entry| entry.conversation == group).expect("a member");
+    (entry.last_seq.0, entry.read_up_to.0, entry.unread)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_is_what_others_wrote_after_the_watermark() {
+    let mut broker = Broker::start();
+    let (alice, _alice_events) = broker.client("alice").await;
+    let (bob, _bob_events) = broker.client("bob").await;
+    let (bob_phone, _bob_phone_events) = broker.client("bob").await;
+    let group = group_of(&alice, &[bob.user()]).await;
+    assert_eq!(unread(&bob, group).await, (0, 0, 0));
+    for text in ["1", "2", "3"] {
+        say(&alice, group, text).await;
+    }
+    assert_eq!(unread(&alice, group).await, (3, 0, 0), "one's own are not unread");
+    assert_eq!(unread(&bob, group).await, (3, 0, 3));
+    say(&bob, group, "4").await;
+    say(&alice, group, "5").await;
+    say(&bob, group, "6").await;
+    assert_eq!(unread(&alice, group).await, (6, 0, 2));
+    assert_eq!(unread(&bob, group).await, (6, 0, 4), "publishing does not move the watermark");
+    // By another device of the user, up to before, at and behind an own message.
+    for (mark, unread_then) in [(2, 2), (3, 1), (4, 1), (5, 0), (6, 0)] {
+        patiently(bob_phone.mark_read(group, Seq(mark))).await.unwrap();
+        assert_eq!(unread(&bob, group).await, (6, mark, unread_then));
+        assert_eq!(unread(&bob_phone, group).await, (6, mark, unread_then));
+    }
+    say(&bob, group, "7").await;
+    say(&alice, group, "8").await;
+    for restart in [false, true] {
+        if restart {
+            broker.stop().await;
+            broker.start_again();
+        }
+        assert_eq!(unread(&alice, group).await, (8, 0, 3));
+        assert_eq!(unread(&bob, group).await, (8, 6, 1));
+    }
+}

@@ -114,6 +114,7 @@ async fn lists_are_asked_for_page_by_page() {
         receipts: ReceiptPolicy::ON,
         last_seq: Seq(0),
         read_up_to: Seq(0),
+        unread: 0,
         members: 1,
         peer: UserId(u32::MAX),
         name_bytes,

@@ -170,6 +170,7 @@ fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> Conve
         receipts: conversation.policies.receipts,
         last_seq: conversation.last_seq,
         read_up_to: stint.read_up_to,
+        unread: conversation.unread(user).expect("a present member, as above"),
         members: conversation.present,
         peer: is_direct.then(other).flatten().unwrap_or(UserId(u32::MAX)),
         name_bytes: u8::try_from(name.len()).expect("NAME_BYTES_MAX is under 256"),

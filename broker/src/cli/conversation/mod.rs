@@ -93,9 +93,10 @@ With --json: {\"conversation\":\"5\",\"existed\":false}")]
 Example:
   carillon conversation list --user bob
 
-LAST is the seq of the last message, READ UP TO how far one has read. With --json, an object a line:
+LAST is the seq of the last message, READ UP TO how far one has read, UNREAD how many after
+it are by others. With --json, an object a line:
   {\"conversation\":\"5\",\"kind\":\"group\",\"name\":\"tour\",\"peer\":null,\"role\":\"member\",
-   \"history\":\"joined\",\"receipts\":\"on\",\"members\":3,\"last_seq\":6,\"read_up_to\":2}
+   \"history\":\"joined\",\"receipts\":\"on\",\"members\":3,\"last_seq\":6,\"read_up_to\":2,\"unread\":3}
 Kind is direct, group, channel or personal; peer is the other user of a direct one.")]
     List {
         #[command(flatten)]
@@ -334,7 +335,8 @@ async fn list(who: As, json: bool) -> Result<(), Failure> {
 /// Prints the conversations of the session's user.
 pub(super) async fn print_own(session: &mut Session, json: bool, out: &mut Out) -> Result<(), Failure> {
     let (all, peers) = session.patience().wait(own(session)).await?;
-    let mut table = Table::new(&["ID", "KIND", "NAME", "ROLE", "HISTORY", "RECEIPTS", "MEMBERS", "LAST", "READ UP TO"]);
+    let mut table =
+        Table::new(&["ID", "KIND", "NAME", "ROLE", "HISTORY", "RECEIPTS", "MEMBERS", "LAST", "READ UP TO", "UNREAD"]);
     for ((entry, name), peer) in all.iter().zip(&peers) {
         let (id, kind, role) = (entry.conversation.to_string(), kind_name(entry.kind), role_name(entry.role));
         let (history, last, read_up_to) = (history_name(entry.history), entry.last_seq.0, entry.read_up_to.0);
@@ -343,6 +345,7 @@ pub(super) async fn print_own(session: &mut Session, json: bool, out: &mut Out) 
             out.json(&json!({
                 "conversation": id, "kind": kind, "name": name, "peer": peer, "role": role, "history": history,
                 "receipts": receipts, "members": entry.members, "last_seq": last, "read_up_to": read_up_to,
+                "unread": entry.unread,
             }))?;
             continue;
         }
@@ -352,7 +355,7 @@ pub(super) async fn print_own(session: &mut Session, json: bool, out: &mut Out) 
             (None, None) => "-".to_owned(),
         };
         let words = [id, kind.to_owned(), name, role.to_owned(), history.to_owned(), receipts.to_owned()];
-        let counts = [entry.members.to_string(), last.to_string(), read_up_to.to_string()];
+        let counts = [u64::from(entry.members), last, read_up_to, entry.unread].map(|count| count.to_string());
         table.row(words.into_iter().chain(counts), out)?;
     }
     table.end(out)?;
