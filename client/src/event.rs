@@ -7,7 +7,7 @@ use carillon_protocol::frame::{Body, RawFrame};
 use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, UserId};
 use carillon_protocol::kinds::MessageKind;
 use carillon_protocol::presence::Signalled;
-use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
 use carillon_protocol::session::{Progress, Skipped, Truncated, Welcome};
 
 use bytes::Bytes;
@@ -68,6 +68,9 @@ pub enum Event {
     Membership(Membership),
     /// A member has read further.
     Read(ReadUpdate),
+    /// More have read messages that the user wrote, where readers are not named as they read: in large conversations, and where
+    /// the policy is `COUNTS`. Newer counts of a message replace older ones.
+    ReadCounts(ReadCountsUpdate),
     /// A DING to confirm with [`Client::confirm`](crate::Client::confirm). Given once in the life of this client: the broker's repeats
     /// of one that was given are suppressed, whether it was confirmed since or not, so ringing again is up to the application.
     Ding(DingPush),
@@ -123,6 +126,7 @@ impl Event {
             Self::Progress(p) => inbox(p.shard, p.position),
             Self::Truncated(t) => inbox(t.conversation.shard(), t.position),
             Self::Skipped(s) => inbox(s.conversation.shard(), s.position),
+            Self::ReadCounts(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
             Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
             Self::Ding(_)
             | Self::DingUpdate(_)

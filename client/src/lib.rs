@@ -76,7 +76,7 @@ pub use carillon_protocol::kinds::{
 };
 pub use carillon_protocol::presence::Signalled;
 pub use carillon_protocol::publish::Published;
-pub use carillon_protocol::receipt::{ReadEntry, ReadStatusReply, ReadUpdate};
+pub use carillon_protocol::receipt::{ReadCountsEntry, ReadCountsUpdate, ReadEntry, ReadStatusReply, ReadUpdate};
 pub use carillon_protocol::session::{Cursor, Progress, Skipped, Truncated, Welcome};
 
 pub use client::Client;

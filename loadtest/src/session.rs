@@ -8,7 +8,7 @@ use carillon_protocol::deliver::Deliver;
 use carillon_protocol::frame::{Body, RawFrame};
 use carillon_protocol::ids::{Position, ShardId};
 use carillon_protocol::kinds::Lane;
-use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
 use carillon_protocol::session::{Ack, LaneOpened, Progress, Skipped, Truncated, VERSION, Welcome};
 use carillon_transport::{Direction, Link, LinkKey, Read, StreamId};
 
@@ -217,7 +217,7 @@ impl Session {
             Truncated::KIND => (Truncated::decode(raw).map_err(malformed)?.position, None),
             Skipped::KIND => (Skipped::decode(raw).map_err(malformed)?.position, None),
             // Read updates lie between the others with positions of their own.
-            ReadUpdate::KIND => return Ok(()),
+            ReadUpdate::KIND | ReadCountsUpdate::KIND => return Ok(()),
             _ => return Err(unexpected(raw, "inbox lane")),
         };
         let is_in_order = position > self.received || (message.is_none() && position == self.received);

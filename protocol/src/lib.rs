@@ -36,7 +36,7 @@ use ding::{
 use error::{Done, Error};
 use presence::{PresenceQuery, Presences, SessionKick, SessionList, Sessions, SessionsKicked, Signal, Signalled};
 use publish::{Publish, PublishRefused, Published};
-use receipt::{MarkRead, Marked, ReadStatus, ReadStatusReply, ReadUpdate};
+use receipt::{MarkRead, Marked, ReadCountsUpdate, ReadStatus, ReadStatusReply, ReadUpdate};
 use session::{Ack, Goodbye, Hello, LaneOpened, Progress, Refresh, Retire, Skipped, Truncated, Welcome};
 
 frame_enum! {
@@ -45,7 +45,7 @@ frame_enum! {
         Hello, Welcome, Refresh, Ack, Progress, Truncated, Skipped, LaneOpened, Goodbye, Retire,
         Error, Done,
         Publish, Published, PublishRefused, Deliver, History, HistoryPage,
-        MarkRead, Marked, ReadUpdate, ReadStatus, ReadStatusReply,
+        MarkRead, Marked, ReadUpdate, ReadStatus, ReadStatusReply, ReadCountsUpdate,
         DingCreate, DingCreated, DingPush, DingConfirm, DingConfirmed, DingStatus, DingStatusReply, DingUpdate, DingRecall,
         ConversationCreate, ConversationCreated, MembersAdd, MembersRemove, Leave, ConversationList, Conversations,
         MemberList, Members, MembershipChanged, ConversationFind, UserFind, UserFound, UserLookup, UserHandles,

@@ -19,6 +19,18 @@ crate::elements! {
     }
 }
 
+crate::elements! {
+    /// How many have read one message.
+    ReadCountsEntry {
+        /// The message.
+        seq: Seq,
+        /// Entitled members that have read.
+        read: u32,
+        /// Entitled members that have not.
+        unread: u32,
+    }
+}
+
 crate::frames! {
     /// Client → broker: "I have read everything up to here". Idempotent. Answered by `Marked`.
     0x20 MarkRead {
@@ -81,5 +93,16 @@ crate::frames! {
     } [
         /// By user id, ascending.
         entries: Vec<ReadEntry>,
+    ]
+
+    /// Broker → client, inbox: more have read messages that the user wrote, in a conversation where they are not named as they read.
+    0x25 ReadCountsUpdate {
+        /// The conversation.
+        conversation: ConversationId,
+        /// For `receipts_through`.
+        position: Position,
+    } [
+        /// By seq, ascending; at most 32, the newest that may have moved.
+        entries: Vec<ReadCountsEntry>,
     ]
 }

@@ -14,7 +14,7 @@ use carillon_protocol::ding::DingEntry;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::{HEADER_BYTES, RawFrame};
 use carillon_protocol::presence::{PresenceEntry, SessionEntry};
-use carillon_protocol::receipt::ReadEntry;
+use carillon_protocol::receipt::{ReadCountsEntry, ReadEntry};
 use carillon_protocol::session::{ALPN, Cursor};
 use carillon_protocol::shape::{Field, Part, Shape};
 use carillon_protocol::{kinds, limits};
@@ -22,9 +22,10 @@ use carillon_protocol::{kinds, limits};
 const PAGE: &str = include_str!("../../docs/PROTOCOL.md");
 
 /// The fields of a list's entries, by the name of their type.
-const ENTRIES: [(&str, &[Field]); 9] = [
+const ENTRIES: [(&str, &[Field]); 10] = [
     ("Cursor", Cursor::FIELDS),
     ("ReadEntry", ReadEntry::FIELDS),
+    ("ReadCountsEntry", ReadCountsEntry::FIELDS),
     ("DingEntry", DingEntry::FIELDS),
     ("ConversationEntry", ConversationEntry::FIELDS),
     ("MemberEntry", MemberEntry::FIELDS),

@@ -8,7 +8,7 @@ use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
 use carillon_protocol::kinds::{HistoryPolicy, ReceiptPolicy};
-use carillon_protocol::receipt::ReadStatusReply;
+use carillon_protocol::receipt::{ReadCountsEntry, ReadStatusReply};
 
 use crate::record::Record;
 
@@ -180,6 +180,15 @@ pub struct Unsure {
     pub newest: u32,
     /// As of here.
     pub through: Position,
+}
+
+/// How many have read one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Who wrote it, and is in neither count.
+    pub author: UserId,
+    /// The counts.
+    pub entry: ReadCountsEntry,
 }
 
 /// The answer to one input.

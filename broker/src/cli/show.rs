@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use carillon_client::{
     Change, ConversationId, ConversationKind, DingPush, DingState, DingUpdate, Event, Membership, Message, MessageKind,
-    ReadUpdate, Role, Seq, SignalKind, Signalled, UserId,
+    ReadCountsEntry, ReadCountsUpdate, ReadUpdate, Role, Seq, SignalKind, Signalled, UserId,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ impl Human {
             Event::Message(message) => self.message(message, session, out).await,
             Event::Membership(membership) => self.membership(membership, session, out).await,
             Event::Read(read) => Self::read(read, session, out).await,
+            Event::ReadCounts(update) => Self::read_counts(update, session, out).await,
             Event::Ding(ding) => self.ding(ding, session, out).await,
             Event::DingUpdate(update) => self.ding_update(update, session, out).await,
             Event::Signal(signal) => Self::signal(signal, session, out).await,
@@ -83,6 +84,16 @@ impl Human {
         let label = session.names.label(read.conversation).await?;
         let text = format!("* {} has read {label} up to #{}", escape(&user), read.read_up_to);
         Ok(out.line(out.styled(Look::Faint, text))?)
+    }
+
+    async fn read_counts(update: &ReadCountsUpdate, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
+        let label = session.names.label(update.conversation).await?;
+        for entry in &update.entries {
+            let (read, all) = (entry.read, u64::from(entry.read) + u64::from(entry.unread));
+            let text = format!("* {read} of {all} have read {label}#{}", entry.seq);
+            out.line(out.styled(Look::Faint, text))?;
+        }
+        Ok(())
     }
 
     async fn ding(&self, ding: &DingPush, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
@@ -249,6 +260,12 @@ impl Json {
                 "read_up_to": read.read_up_to.0,
                 "position": read.position.0,
             }),
+            Event::ReadCounts(update) => json!({
+                "event": "read_counts",
+                "conversation": update.conversation.to_string(),
+                "counts": update.entries.iter().map(counts_object).collect::<Vec<_>>(),
+                "position": update.position.0,
+            }),
             Event::Ding(ding) => {
                 let object = json!({
                     "event": "ding",
@@ -282,6 +299,10 @@ impl Json {
         };
         Ok(out.json(&object)?)
     }
+}
+
+fn counts_object(entry: &ReadCountsEntry) -> Value {
+    json!({ "seq": entry.seq.0, "read": entry.read, "unread": entry.unread })
 }
 
 /// What does not come, for programs.

@@ -36,6 +36,8 @@ With --json, an object a line, its sort in `event`; ids are strings, because the
   membership   conversation, name, change (added, removed, left, role), role,
                by, position, time
   read         conversation, user, read_up_to, position
+  read_counts  conversation, position,
+               counts (a list of seq, read, unread)
   ding         ding, sender, time, expires_at, kind, bytes,
                and text or payload_base64
   ding_update  ding, user (null: the whole), confirmed, recipients, time,

@@ -11,8 +11,9 @@ use carillon_protocol::session::LaneOpened;
 use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::catchup::CatchUp;
+use super::counts::Moved;
 use super::inbound::Which;
-use super::limits::{RECEIPTS_LIVE_MEMBERS_MAX, URGENT_BYTES_MAX};
+use super::limits::URGENT_BYTES_MAX;
 use super::session::{Feed, Outbox, Weight};
 use super::{Edge, Links};
 use carillon_core::effect::{Signal, StintView};
@@ -144,15 +145,17 @@ impl Edge {
     }
 
     /// Tells a read mark: to the reader's own devices and, in small conversations that name readers, to those who wrote what was
-    /// read.
+    /// read. In others these are told how many have read, soon.
     pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal) {
         let Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts } = signal else {
             return;
         };
         let mut told: Vec<UserId> = vec![*user];
-        if *receipts == ReceiptPolicy::ON && *members <= RECEIPTS_LIVE_MEMBERS_MAX {
+        if *receipts == ReceiptPolicy::ON && *members <= self.limits.receipts_live_members_max {
             let authors = self.parts.index.authors(*conversation, *from, *up_to);
             told.extend(authors.into_iter().filter(|author| author != user));
+        } else if *receipts != ReceiptPolicy::OFF {
+            self.note_moved(*conversation, Moved { tenant: *tenant, from: *from, up_to: *up_to, position: *position });
         }
         let update =
             ReadUpdate { conversation: *conversation, user: *user, read_up_to: *up_to, position: *position }.to_bytes();
@@ -177,16 +180,21 @@ impl Edge {
     fn push_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
         let Some(session) = self.sessions.at_key(key) else { return };
         // A device that comes from an edge that is ahead has it already, and may acknowledge more than this edge has told.
-        if position <= session.inbox.receipts_sent {
-            return;
+        if position > session.inbox.receipts_sent {
+            self.queue_receipt(links, key, position, update);
         }
+    }
+
+    /// Writes an update on the inbox, or keeps it until there is room.
+    pub(super) fn queue_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
+        let Some(session) = self.sessions.at_key(key) else { return };
         let receipts = &mut session.inbox.receipts;
         if receipts.len() >= self.limits.receipts_waiting_max {
             receipts.pop_front();
             self.stats.receipts_let_go += 1;
         }
         receipts.push_back(update);
-        session.inbox.receipts_sent = position;
+        session.inbox.receipts_sent = session.inbox.receipts_sent.max(position);
         if !session.inbox.blocked {
             self.flush_inbox(links, key);
         }

@@ -60,8 +60,33 @@ pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// is a hint of a state that can be asked for.
 pub const RECEIPTS_WAITING_MAX: usize = 256;
 
-/// Members up to which every read mark is told to the authors at once; in larger conversations authors ask.
+/// Members up to which every read mark is told to the authors at once, with the reader's name; in larger conversations authors
+/// are told how many have read, and ask who.
 pub const RECEIPTS_LIVE_MEMBERS_MAX: u32 = 200;
+
+/// How often authors are told how many have read, and an edge asks for it: a number that changes five times a second is live to
+/// the eye.
+pub const COUNTS_EVERY_MS: u64 = 200;
+
+/// Conversations whose authors are to be told: 80 bytes each, 0.3 MB an edge. Above it a mark in a further one is let go of, and
+/// counted: the next one there is told.
+pub const COUNTS_DUE_MAX: usize = 4_096;
+
+/// Conversations that are looked at in an interval; the rest stays due.
+pub const COUNTS_LOOKED_AT_MAX: usize = 256;
+
+/// Messages that an edge asks about in an interval, and those of the conversation that exceeds it; the rest stays due. At 1 µs each
+/// 4 ms of the sequencer's 200.
+pub const COUNTS_AN_INTERVAL_MAX: usize = 4_096;
+
+/// The newest messages of what has moved whose authors are looked at: all of 200 µs a conversation. Who wrote before them asks.
+pub const COUNTS_WALK_MAX: u64 = 256;
+
+/// Messages of one author that one update tells of, the newest.
+pub const COUNTS_A_FRAME_MAX: usize = 32;
+
+/// An update that waits for its session: header, body, and 16 bytes a message.
+const COUNTS_FRAME_BYTES_MAX: usize = 28 + 16 * COUNTS_A_FRAME_MAX;
 
 /// Bytes read from one stream in one go, before others get their turn. The rest is read in the next turn.
 pub const READ_BYTES_A_TURN: usize = 256 * 1024;
@@ -142,7 +167,7 @@ pub const PROGRESS_POSITIONS: u64 = 10_000;
 
 /// What one session can make its edge hold, beside what the transport's windows let QUIC hold (receive 256 KiB, datagrams
 /// 32 KiB, send 256 + 16 KiB, which may keep alive [`PINNED_FACTOR_MAX`] times as much of batches): an unfinished frame on each of its two streams, its publishes in flight and one that is
-/// read beyond the bound, unread replies, urgent frames, the rest of a cut frame, a plan and one
+/// read beyond the bound, unread replies, urgent frames, the rest of a cut frame, read updates, a plan and one
 /// slice of catch-up, what names gaps, and a page of history.
 pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + PUBLISH_BYTES_IN_FLIGHT_MAX
@@ -151,6 +176,7 @@ pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + REQUESTS_PENDING_MAX * FRAME_BYTES_MAX
     + URGENT_BYTES_MAX
     + FRAME_BYTES_MAX
+    + RECEIPTS_WAITING_MAX * COUNTS_FRAME_BYTES_MAX
     + SLICE_BYTES_MAX
     + FRAME_BYTES_MAX
     + 8 * PLAN_POSITIONS_WIDE_MAX
@@ -177,6 +203,10 @@ pub struct Limits {
     pub reply_bytes_pause: usize,
     /// [`RECEIPTS_WAITING_MAX`]
     pub receipts_waiting_max: usize,
+    /// [`RECEIPTS_LIVE_MEMBERS_MAX`]
+    pub receipts_live_members_max: u32,
+    /// [`COUNTS_EVERY_MS`]
+    pub counts_every_ms: u64,
     /// [`READ_BYTES_A_TURN`]
     pub read_bytes_a_turn: usize,
     /// [`BATCHES_A_TURN`]
@@ -211,6 +241,8 @@ impl Default for Limits {
             reads_in_flight_max: READS_IN_FLIGHT_MAX,
             reply_bytes_pause: REPLY_BYTES_PAUSE,
             receipts_waiting_max: RECEIPTS_WAITING_MAX,
+            receipts_live_members_max: RECEIPTS_LIVE_MEMBERS_MAX,
+            counts_every_ms: COUNTS_EVERY_MS,
             read_bytes_a_turn: READ_BYTES_A_TURN,
             batches_a_turn: BATCHES_A_TURN,
             round_chunk_sessions: ROUND_CHUNK_SESSIONS,

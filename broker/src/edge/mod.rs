@@ -11,6 +11,7 @@
 mod attach;
 pub mod auth;
 pub mod catchup;
+mod counts;
 mod datagrams;
 mod directory;
 mod drain;
@@ -50,6 +51,7 @@ use crate::metrics::meter::EdgeMeter;
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
+use counts::Counts;
 use datagrams::Signals;
 pub use directory::{Directory, Listed};
 use fanout::Round;
@@ -140,7 +142,7 @@ pub struct Stats {
     pub reads: u64,
     /// Questions to the index that had to wait for a disk.
     pub lookups_on_disk: u64,
-    /// Read updates let go because a session did not read.
+    /// Read updates let go because a session did not read, or too many conversations had some.
     pub receipts_let_go: u64,
     /// Connections closed for what they sent.
     pub closed_for_cause: u64,
@@ -173,7 +175,7 @@ pub struct Edge {
     reserved: usize,
     /// Reads under way.
     reading: usize,
-    /// Submissions that found the queue full, in order; at most what the sessions may have pending.
+    /// Submissions that found the queue full, in order; at most what the sessions may have pending, and an interval's questions.
     outbox: VecDeque<Submission>,
     /// The one publish that found the queue full; while it waits no publish stream is read.
     stalled: Option<Submission>,
@@ -204,6 +206,7 @@ pub struct Edge {
     /// When to look again for sessions that pin too much.
     relieve_again_at: Option<Instant>,
     signals: Signals,
+    counts: Counts,
     stats: Stats,
     meter: Arc<EdgeMeter>,
     draining: bool,
@@ -245,6 +248,7 @@ impl Edge {
             pinned: Pinned::default(),
             relieve_again_at: None,
             signals: Signals::default(),
+            counts: Counts::default(),
             stats: Stats::default(),
             meter: Arc::default(),
             draining: false,
@@ -272,6 +276,7 @@ impl Edge {
         self.hand_over();
         self.resume_reading(links);
         self.process_ring(links);
+        self.ask_counts();
         self.run_rounds(links);
         self.run_catch_up(links);
         self.serve_history_later(links);
@@ -357,6 +362,10 @@ impl Edge {
                 ToEdge::Reply { link, reply } => {
                     self.reserved -= 1;
                     self.handle_reply(links, link, reply);
+                }
+                ToEdge::Counts(answer) => {
+                    self.reserved -= 1;
+                    self.tell_counts(links, answer);
                 }
                 ToEdge::Bodies { link, entries } => {
                     self.reading -= 1;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use carillon_transport::Endpoint;
 
-use super::limits::TICK_MS;
 use super::{Edge, Left};
 
 /// One turn of draining lasts at most this.
@@ -65,7 +64,7 @@ pub fn run(mut edge: Edge, mut endpoint: Endpoint, control: &Control) -> io::Res
     let mut left = Left::Nothing;
     while !control.is_stopping() {
         let timeout = match left {
-            Left::Nothing => Duration::from_millis(TICK_MS),
+            Left::Nothing => edge.sleep(),
             Left::Retry => Duration::from_millis(1),
             Left::Work => Duration::ZERO,
         };

@@ -88,7 +88,7 @@ const OF_EDGES: &[OfEdge] = &[
     counter("carillon_catch_up_reads", "Reads of frames that had left the ring", "", &[("", |m| &m.reads)]),
     counter(
         "carillon_receipts_let_go",
-        "Read updates let go because a session did not read",
+        "Read updates let go: a session did not read, or too many conversations had some",
         "",
         &[("", |m| &m.receipts_let_go)],
     ),

@@ -28,8 +28,8 @@ use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use crate::metrics::meter::SequencerMeter;
 use fences::Fences;
 pub use queue::{
-    CONTROLS_QUEUED_MAX, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission, Submit, Submitted, ToEdge,
-    Wake, mailbox, submissions, submissions_with_room,
+    CONTROLS_QUEUED_MAX, CountsAnswer, CountsQuestion, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission,
+    Submit, Submitted, ToEdge, Wake, mailbox, submissions, submissions_with_room,
 };
 use ring::RingWriter;
 
@@ -74,6 +74,8 @@ pub struct Sequencer<J> {
     marks: Vec<ReadMark>,
     /// Held back until the batch is durable.
     replies: Vec<(Origin, Reply)>,
+    /// Likewise, for the edges themselves.
+    counts: Vec<(EdgeId, CountsAnswer)>,
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
     fenced: VecDeque<Origin>,
     stopping: bool,
@@ -121,6 +123,7 @@ impl<J: Journal> Sequencer<J> {
             signals: Vec::new(),
             marks: Vec::new(),
             replies: Vec::new(),
+            counts: Vec::new(),
             fenced: VecDeque::new(),
             stopping: false,
             meter: Arc::default(),
@@ -214,6 +217,11 @@ impl<J: Journal> Sequencer<J> {
                 self.shard.handle(self.clock.wall(), Input::Cursors(moves), &mut self.effects);
                 self.stage_effects(None);
             }
+            Submission::Counts { edge, question } => {
+                let CountsQuestion { tenant, conversation, position, messages } = question;
+                let counted = self.shard.read_counts(conversation, &messages);
+                self.counts.push((edge, CountsAnswer { tenant, conversation, position, counted }));
+            }
             Submission::Detach { from } => self.fences.detach(from),
             Submission::Stop => self.stopping = true,
         }
@@ -301,9 +309,11 @@ impl<J: Journal> Sequencer<J> {
 
     /// Everything the replies rest on is durable now.
     fn release(&mut self) {
-        for (to, reply) in self.replies.drain(..) {
-            let edge = &self.edges[to.edge.0];
-            match edge.replies.try_send(ToEdge::Reply { link: to.link, reply }) {
+        let replies = self.replies.drain(..).map(|(to, reply)| (to.edge, ToEdge::Reply { link: to.link, reply }));
+        let counts = self.counts.drain(..).map(|(edge, counts)| (edge, ToEdge::Counts(counts)));
+        for (edge, message) in replies.chain(counts) {
+            let edge = &self.edges[edge.0];
+            match edge.replies.try_send(message) {
                 Ok(()) => edge.waker.wake(),
                 Err(TrySendError::Full(_)) => unreachable!("an edge reserves room for a reply with its request"),
                 // The edge has stopped; its sessions learn nothing, and repeat what they were not told.

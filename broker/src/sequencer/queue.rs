@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use carillon_core::effect::Reply;
+use carillon_core::effect::{Counted, Reply};
 use carillon_core::input::{Attach, CursorMove, Input};
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -50,6 +51,13 @@ pub enum Submission {
     },
     /// Cursors of sessions that moved since the last time. Not answered.
     Cursors(Vec<CursorMove>),
+    /// An edge wants to tell authors how many have read. It is answered.
+    Counts {
+        /// Which edge.
+        edge: EdgeId,
+        /// Of what.
+        question: CountsQuestion,
+    },
     /// The session is gone.
     Detach {
         /// Whose.
@@ -57,6 +65,32 @@ pub enum Submission {
     },
     /// Finish what is queued and stop.
     Stop,
+}
+
+/// How many have read some messages of a conversation?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountsQuestion {
+    /// The conversation's tenant.
+    pub tenant: TenantId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The newest mark that the edge knows of.
+    pub position: Position,
+    /// Which, and who wrote them.
+    pub messages: Vec<(Seq, UserId)>,
+}
+
+/// So many, once what it rests on is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountsAnswer {
+    /// As in the question.
+    pub tenant: TenantId,
+    /// As in the question.
+    pub conversation: ConversationId,
+    /// As in the question: the counts are as of it, or newer.
+    pub position: Position,
+    /// None if nobody is to be told.
+    pub counted: Vec<Counted>,
 }
 
 /// What comes back to an edge.
@@ -69,6 +103,8 @@ pub enum ToEdge {
         /// The answer.
         reply: Reply,
     },
+    /// The answer to an edge's own question.
+    Counts(CountsAnswer),
     /// What the reader pool found for a session that catches up.
     Bodies {
         /// The session.

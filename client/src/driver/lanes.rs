@@ -195,6 +195,10 @@ impl<'a> Lanes<'a> {
                 cursors.receive_receipt(update.conversation.shard(), update.position);
                 (true, Step::Receipt, Event::Read(update))
             }
+            Frame::ReadCountsUpdate(update) => {
+                cursors.receive_receipt(update.conversation.shard(), update.position);
+                (true, Step::Receipt, Event::ReadCounts(update))
+            }
             other => return Err(End::unexpected(other.name(), "inbox")),
         };
         Ok(new.then_some((step, event)))

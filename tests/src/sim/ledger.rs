@@ -207,6 +207,13 @@ impl Ledger {
         self.messages.get(&position)
     }
 
+    /// Who wrote a message, retention or not.
+    pub(super) fn author(&self, conversation: ConversationId, seq: Seq) -> Option<UserId> {
+        let nth = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+        let position = self.rooms.get(&conversation)?.messages.get(nth)?;
+        self.message(*position).map(|message| message.deliver.author)
+    }
+
     pub(super) fn mark(&self, position: Position) -> Option<&(TenantId, ReadUpdate)> {
         self.marks.get(&position)
     }

@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use carillon::edge::limits::COUNTS_A_FRAME_MAX;
 use carillon_protocol::Frame;
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::deliver::Deliver;
 use carillon_protocol::ding::{DingPush, DingUpdate, USER_NONE};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::RawFrame;
-use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId};
+use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId, TenantId};
 use carillon_protocol::kinds::Lane;
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::{PublishRefused, Published};
-use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
 use carillon_protocol::session::{Cursor, LaneOpened, NEWEST_ALL, Progress, Welcome};
 use carillon_transport::{LinkKey, StreamId};
 
@@ -197,6 +198,7 @@ impl Session {
                 self.judge_page_message(deliver, &raw.bytes, ledger)?;
             }
             (_, Some(Lane::INBOX), Frame::ReadUpdate(update)) => self.judge_read(&update, ledger)?,
+            (_, Some(Lane::INBOX), Frame::ReadCountsUpdate(update)) => self.judge_read_counts(&update, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingPush(push)) => self.judge_push(&push, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingUpdate(update)) => self.judge_update(&update, ledger)?,
             (_, _, other) => return Err(format!("{} on {stream} ({lane:?})", other.name())),
@@ -295,6 +297,20 @@ impl Session {
             return Err(format!("{update:?} came again, or late: {} was before it", self.receipts));
         }
         self.receipts = update.position;
+        Ok(())
+    }
+
+    fn judge_read_counts(&self, update: &ReadCountsUpdate, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let marked = ledger.mark(update.position);
+        let of = |(tenant, mark): &(TenantId, ReadUpdate)| (*tenant, mark.conversation);
+        let is_own = |seq| ledger.author(update.conversation, seq) == Some(who.1);
+        let sound =
+            update.entries.is_sorted_by(|a, b| a.seq < b.seq) && update.entries.iter().all(|entry| is_own(entry.seq));
+        let bounded = (1..=COUNTS_A_FRAME_MAX).contains(&update.entries.len());
+        if marked.map(of) != Some((who.0, update.conversation)) || !sound || !bounded {
+            return Err(format!("{update:?} was told to {who:?}, {marked:?} was marked"));
+        }
         Ok(())
     }
 

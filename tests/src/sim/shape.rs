@@ -143,6 +143,8 @@ fn limits(rng: &mut Rng) -> Limits {
         reads_in_flight_max: rng.pick(&[1, 2, real.reads_in_flight_max]),
         reply_bytes_pause: rng.pick(&[1, 60, real.reply_bytes_pause]),
         receipts_waiting_max: rng.pick(&[1, 3, real.receipts_waiting_max]),
+        receipts_live_members_max: rng.pick(&[0, 1, 3, real.receipts_live_members_max]),
+        counts_every_ms: rng.pick(&[1, 50, real.counts_every_ms]),
         read_bytes_a_turn: rng.pick(&[30, 400, real.read_bytes_a_turn]),
         batches_a_turn: rng.pick(&[1, 2, real.batches_a_turn]),
         round_chunk_sessions: rng.pick(&[1, 2, 2, 3, real.round_chunk_sessions]),

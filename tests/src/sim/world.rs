@@ -214,8 +214,8 @@ impl World {
     /// Every session's memory has a bound.
     fn judge_held(&self, nth: usize) -> Outcome {
         let limits = self.limits();
-        // A read update or progress is smaller than this.
-        let frame_bytes_max = self.ledger.frame_bytes_max.max(64);
+        // A read update or progress is smaller than this, and so is one of 32 counts.
+        let frame_bytes_max = self.ledger.frame_bytes_max.max(600);
         let replies_max = 2 * limits.reply_bytes_pause + 600 * (20 + limits.publishes_in_flight_max);
         for (link, held) in self.stations[nth].edge.held() {
             let within = held.remainder_bytes <= frame_bytes_max

@@ -1,0 +1,215 @@
+//! How many have read, told to authors where readers are not named as they read: in large conversations, and where the receipt
+//! policy is `COUNTS`.
+//!
+//! A mark only notes which seqs of its conversation have moved. At most once an interval the shard is asked, for each such
+//! conversation, how many have read the newest messages of those authors who are here; the answer goes to each author's sessions as
+//! one frame. So a storm of marks costs an edge a few questions a second, whatever their number.
+//!
+//! Invariants: a conversation has one question under way at most, and a question is asked an interval after the last answer
+//! at the earliest; what moves in between, and what a limit leaves, stays due.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use carillon_core::effect::Counted;
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
+use carillon_protocol::receipt::ReadCountsUpdate;
+use carillon_transport::LinkKey;
+use hashbrown::{HashMap, HashSet};
+use rustc_hash::FxBuildHasher;
+
+use super::limits::{
+    COUNTS_A_FRAME_MAX, COUNTS_AN_INTERVAL_MAX, COUNTS_DUE_MAX, COUNTS_LOOKED_AT_MAX, COUNTS_WALK_MAX, TICK_MS,
+};
+use super::{Edge, Links};
+use crate::sequencer::{CountsAnswer, CountsQuestion, Submission};
+
+/// What has moved in a conversation since its authors were told last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    pub(super) tenant: TenantId,
+    /// Exclusive.
+    pub(super) from: Seq,
+    /// Inclusive.
+    pub(super) up_to: Seq,
+    /// Of the newest mark.
+    pub(super) position: Position,
+}
+
+/// The conversations whose authors are to be told.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    moved: HashMap<ConversationId, Moved, FxBuildHasher>,
+    /// Those in `moved`, the one that has waited longest first.
+    due: VecDeque<ConversationId>,
+    /// At most as many as one interval asks about.
+    under_way: HashSet<ConversationId, FxBuildHasher>,
+    /// No question before this time, once there was one.
+    next: Option<Instant>,
+}
+
+impl Counts {
+    /// Takes in what a mark moved; false if too many conversations are due.
+    fn note(&mut self, conversation: ConversationId, moved: Moved) -> bool {
+        if let Some(known) = self.moved.get_mut(&conversation) {
+            known.from = known.from.min(moved.from);
+            known.up_to = known.up_to.max(moved.up_to);
+            known.position = moved.position;
+            return true;
+        }
+        if self.due.len() >= COUNTS_DUE_MAX {
+            return false;
+        }
+        self.moved.insert(conversation, moved);
+        self.due.push_back(conversation);
+        true
+    }
+
+    /// The next conversation to be looked at that has no question under way, of so many that were not looked at yet.
+    fn take(&mut self, unseen: &mut usize) -> Option<(ConversationId, Moved)> {
+        while *unseen > 0 {
+            *unseen -= 1;
+            let conversation = self.due.pop_front()?;
+            if self.under_way.contains(&conversation) {
+                self.due.push_back(conversation);
+                continue;
+            }
+            let moved = self.moved.remove(&conversation).expect("what is due has moved");
+            return Some((conversation, moved));
+        }
+        None
+    }
+}
+
+impl Edge {
+    /// A mark that names nobody: its authors are told how many have read, soon.
+    pub(super) fn note_moved(&mut self, conversation: ConversationId, moved: Moved) {
+        // Nobody here is in the conversation.
+        if self.interest.audience(conversation).is_none() {
+            return;
+        }
+        if self.counts.due.is_empty() {
+            self.counts.next = Some(self.later());
+        }
+        if !self.counts.note(conversation, moved) {
+            self.stats.receipts_let_go += 1;
+        }
+    }
+
+    fn later(&self) -> Instant {
+        self.instant() + Duration::from_millis(self.limits.counts_every_ms)
+    }
+
+    /// How long the edge may sleep when its turn left nothing.
+    pub(super) fn sleep(&self) -> Duration {
+        let tick = Duration::from_millis(TICK_MS);
+        let due = self.counts.next.filter(|_| !self.counts.due.is_empty());
+        due.map_or(tick, |due| due.saturating_duration_since(self.instant()).min(tick))
+    }
+
+    /// Asks for the counts that are due.
+    pub(super) fn ask_counts(&mut self) {
+        let waits = self.counts.due.is_empty() || self.counts.next.is_some_and(|next| self.instant() < next);
+        if waits {
+            return;
+        }
+        self.counts.next = Some(self.later());
+        let (mut unseen, mut messages_asked) = (self.counts.due.len().min(COUNTS_LOOKED_AT_MAX), 0);
+        while messages_asked < COUNTS_AN_INTERVAL_MAX && self.reserved < self.limits.replies_reserved_max {
+            let Some((conversation, moved)) = self.counts.take(&mut unseen) else { break };
+            let messages = self.written_here(conversation, &moved);
+            if messages.is_empty() {
+                continue;
+            }
+            messages_asked += messages.len();
+            let Moved { tenant, position, .. } = moved;
+            self.counts.under_way.insert(conversation);
+            self.reserved += 1;
+            let question = CountsQuestion { tenant, conversation, position, messages };
+            self.submit(Submission::Counts { edge: self.parts.id, question });
+        }
+    }
+
+    /// The newest messages of what has moved whose authors are here, and may be told.
+    fn written_here(&self, conversation: ConversationId, moved: &Moved) -> Vec<(Seq, UserId)> {
+        let oldest = moved.from.0.max(moved.up_to.0.saturating_sub(COUNTS_WALK_MAX));
+        let mut written: Vec<(Seq, UserId)> = Vec::new();
+        for seq in (oldest + 1..=moved.up_to.0).rev().map(Seq) {
+            // What lies before is not in memory either.
+            let Some(author) = self.parts.index.author(conversation, seq) else { break };
+            let told = written.iter().filter(|(_, of)| *of == author).count();
+            if told < COUNTS_A_FRAME_MAX && self.interest.is_member(moved.tenant, author, conversation) {
+                written.push((seq, author));
+            }
+        }
+        written
+    }
+
+    /// What the shard counted: to the sessions of each author.
+    pub(super) fn tell_counts<L: Links>(&mut self, links: &mut L, answer: CountsAnswer) {
+        let CountsAnswer { tenant, conversation, position, mut counted } = answer;
+        self.counts.under_way.remove(&conversation);
+        self.counts.next = Some(self.later());
+        counted.sort_unstable_by_key(|counted| (counted.author, counted.entry.seq));
+        for own in counted.chunk_by(|a, b| a.author == b.author) {
+            let author = own[0].author;
+            if !self.interest.is_member(tenant, author, conversation) {
+                continue;
+            }
+            let entries = own.iter().map(|Counted { entry, .. }| *entry).collect();
+            let frame = ReadCountsUpdate { conversation, position, entries }.to_bytes();
+            let sessions = self.interest.user(tenant, author).map(|known| known.sessions.clone()).unwrap_or_default();
+            for index in sessions {
+                let key: Option<LinkKey> = self.sessions.at(index).map(|session| session.key);
+                if let Some(key) = key {
+                    self.queue_receipt(links, key, position, frame.clone());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(from: u64, up_to: u64, position: u64) -> Moved {
+        Moved { tenant: TenantId(0), from: Seq(from), up_to: Seq(up_to), position: Position(position) }
+    }
+
+    #[test]
+    fn what_moves_again_is_due_once_and_the_longest_waiting_comes_first() {
+        let mut counts = Counts::default();
+        for (conversation, moved) in [(1, moved(4, 6, 10)), (2, moved(0, 1, 11)), (1, moved(2, 5, 12))] {
+            assert!(counts.note(ConversationId(conversation), moved));
+        }
+        let mut unseen = 9;
+        let (first, moved) = counts.take(&mut unseen).unwrap();
+        assert_eq!((first, moved.from, moved.up_to, moved.position), (ConversationId(1), Seq(2), Seq(6), Position(12)));
+        assert_eq!(counts.take(&mut unseen).unwrap().0, ConversationId(2));
+        assert!(counts.take(&mut unseen).is_none() && counts.moved.is_empty());
+    }
+
+    #[test]
+    fn a_conversation_with_a_question_under_way_stays_due() {
+        let mut counts = Counts::default();
+        counts.under_way.insert(ConversationId(1));
+        assert!(counts.note(ConversationId(1), moved(0, 1, 10)) && counts.note(ConversationId(2), moved(0, 1, 11)));
+        let mut unseen = counts.due.len();
+        assert_eq!(counts.take(&mut unseen).unwrap().0, ConversationId(2));
+        assert!(counts.take(&mut unseen).is_none());
+        counts.under_way.clear();
+        assert_eq!(counts.take(&mut 1).unwrap().0, ConversationId(1));
+    }
+
+    #[test]
+    fn so_many_conversations_are_due_at_most() {
+        let mut counts = Counts::default();
+        let all = COUNTS_DUE_MAX as u64;
+        assert!((0..all).all(|conversation| counts.note(ConversationId(conversation), moved(0, 1, 10))));
+        assert!(!counts.note(ConversationId(all), moved(0, 1, 11)));
+        assert!(counts.note(ConversationId(0), moved(1, 2, 12)), "what is due may move on");
+        assert_eq!(counts.due.len(), COUNTS_DUE_MAX);
+    }
+}
