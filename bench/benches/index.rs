@@ -7,11 +7,11 @@ use carillon_bench::index::{Messages, conversation, opened, writer};
 use carillon_protocol::ids::{Position, Seq};
 use criterion::{BatchSize, BenchmarkId, Criterion};
 
-/// Messages in the index that is looked at.
-const MESSAGES: u64 = 1_000_000;
+/// Messages of each conversation.
+const MESSAGES_EACH: u64 = 100;
 
-/// Conversations in it, of 100 messages each.
-const CONVERSATIONS: u64 = 10_000;
+/// Conversations in the index that is looked at: a million messages, and four million, of which the user missed as many.
+const CONVERSATIONS: [u64; 2] = [10_000, 40_000];
 
 /// Conversations of the user who catches up.
 const CONVERSATIONS_OF_USER: u64 = 1_000;
@@ -22,16 +22,18 @@ const PLAN_POSITIONS: usize = 257;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     appends(&mut criterion);
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory below target/");
-    let path = directory.path().join("index");
-    let recent = opened(&path);
-    let mut messages = Messages::new(CONVERSATIONS);
-    (0..MESSAGES).for_each(|_| messages.append(&recent));
-    lookups(&mut criterion, "memory", &recent, &recent.recent());
-    drop(writer(&recent));
-    drop(recent);
-    let old = opened(&path);
-    lookups(&mut criterion, "disk", &old, &old.whole());
+    for conversations in CONVERSATIONS {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory below target/");
+        let path = directory.path().join("index");
+        let recent = opened(&path);
+        let mut messages = Messages::new(conversations);
+        (0..conversations * MESSAGES_EACH).for_each(|_| messages.append(&recent));
+        lookups(&mut criterion, ("memory", conversations), &recent, &recent.recent());
+        drop(writer(&recent));
+        drop(recent);
+        let old = opened(&path);
+        lookups(&mut criterion, ("disk", conversations), &old, &old.whole());
+    }
     criterion.final_summary();
 }
 
@@ -55,15 +57,16 @@ fn appends(criterion: &mut Criterion) {
     benches.finish();
 }
 
-fn lookups(criterion: &mut Criterion, place: &str, index: &Arc<Index>, lookup: &impl Lookup) {
-    let mut benches = criterion.benchmark_group(format!("lookup_{place}"));
+fn lookups(criterion: &mut Criterion, (place, conversations): (&str, u64), index: &Arc<Index>, lookup: &impl Lookup) {
+    let messages = conversations * MESSAGES_EACH;
+    let mut benches = criterion.benchmark_group(format!("lookup_{place}_of_{messages}"));
     let mut nth = 0;
     let mut turn = || {
-        nth = (nth + 7_919) % CONVERSATIONS;
+        nth = (nth + 7_919) % conversations;
         conversation(nth)
     };
     benches.bench_function("rank", |bencher| {
-        bencher.iter(|| lookup.rank(turn(), Position(MESSAGES / 2)).expect("it is there"));
+        bencher.iter(|| lookup.rank(turn(), Position(messages / 2)).expect("it is there"));
     });
     benches.bench_function("page_of_50", |bencher| {
         bencher.iter_with_large_drop(|| {
@@ -72,14 +75,14 @@ fn lookups(criterion: &mut Criterion, place: &str, index: &Arc<Index>, lookup: &
             places
         });
     });
-    // A tenth of what there is was missed.
-    let after = Position(MESSAGES - MESSAGES / 10);
+    // A tenth of each conversation was missed.
+    let after = Position(messages - messages / 10);
     benches.bench_function(BenchmarkId::new("merge_missed_of_conversations", CONVERSATIONS_OF_USER), |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut positions = Vec::new();
-            for nth in (0..CONVERSATIONS_OF_USER).map(|nth| nth * (CONVERSATIONS / CONVERSATIONS_OF_USER)) {
+            for nth in (0..CONVERSATIONS_OF_USER).map(|nth| nth * (conversations / CONVERSATIONS_OF_USER)) {
                 if index.last(conversation(nth)).1 > after {
-                    let through = Position(MESSAGES);
+                    let through = Position(messages);
                     let found = lookup.positions(conversation(nth), after, through, PLAN_POSITIONS, &mut positions);
                     found.expect("they are there");
                 }

@@ -2,11 +2,11 @@
 
 use carillon_core::Shard;
 use carillon_core::effect::{Effects, Reply};
-use carillon_core::input::{Attach, Authority, Input, Principal, Request};
+use carillon_core::input::{Attach, Authority, Input, Principal, Request, Written};
 use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
-use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, TenantId, UserId};
+use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, UserId};
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role, StatusList};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::receipt::{MarkRead, ReadStatus, ReadStatusReply};
@@ -146,8 +146,10 @@ impl Group {
     fn read_status(&mut self, seq: u64, list: StatusList) -> ReadStatusReply {
         let (conversation, seq, from) = (self.conversation, Seq(seq), UserId(0));
         let status = ReadStatus { request: 1, conversation, seq, list, from, limit: 1_000 };
-        match self.ask(Request::ReadStatus(status, Some(self.service.user))) {
-            Frame::ReadStatusReply(reply) => reply,
+        let written = Written { author: self.service.user, position: Position(1) };
+        let request = Request::ReadStatus(status, Some(written));
+        match self.handle(Input::Request { who: self.service, request }) {
+            Some(Reply::ReadPage(page)) => page.reply,
             other => panic!("the author may ask: {other:?}"),
         }
     }

@@ -237,7 +237,7 @@ impl Server {
             };
             parts.push((part, endpoint));
         }
-        let weak_index = Arc::downgrade(&index);
+        let seen = (Arc::downgrade(&bodies), Arc::downgrade(&storage), Arc::downgrade(&index));
         let parts_of_sequencer = sequencer::Parts {
             shard,
             journal: opened.journal,
@@ -247,8 +247,7 @@ impl Server {
             queues,
             edges: mailboxes.clone(),
         };
-        let (bodies, storage) = (Arc::downgrade(&bodies), Arc::downgrade(&storage));
-        let running = Running::new(&metrics, (&submit, &mailboxes, ring), (bodies, storage, weak_index));
+        let running = Running::new(&metrics, (&submit, &mailboxes, ring), seen);
         let sequencer = start_sequencer(parts_of_sequencer, running.sequencer.clone(), failed.clone())
             .map_err(StartError::Thread)?;
         let edges = start_edges((parts, options.limits), &running, &control, &failed).map_err(StartError::Thread)?;

@@ -216,7 +216,7 @@ fn again(
     let head = opened.reader.head();
     let mut failed = Ok(());
     let flow = opened.reader.replay(from, head, |batch| {
-        pace.pass(&batch);
+        pace.pass(batch);
         for entry in batch.entries() {
             match Record::decode(entry.private, entry.frame) {
                 Ok(record) => follower.follow(entry.position, &record),

@@ -10,7 +10,7 @@ use carillon_client::protocol::error::{Done, Error};
 use carillon_client::protocol::receipt::Marked;
 use carillon_client::{
     ConversationId, ConversationKind, Ding, DingCreated, DingId, ErrorCode, HistoryPolicy, MessageKind,
-    NewConversation, PostPolicy, Recipients, RequestError, Role, Seq, TokenSource, UserId, Welcome,
+    NewConversation, PostPolicy, ReceiptPolicy, Recipients, RequestError, Role, Seq, TokenSource, UserId, Welcome,
 };
 
 use crate::broker::{Broker, CONVERSATION, Session, idle, soon, welcome};
