@@ -260,12 +260,7 @@ impl Json {
                 "read_up_to": read.read_up_to.0,
                 "position": read.position.0,
             }),
-            Event::ReadCounts(update) => json!({
-                "event": "read_counts",
-                "conversation": update.conversation.to_string(),
-                "counts": update.entries.iter().map(counts_object).collect::<Vec<_>>(),
-                "position": update.position.0,
-            }),
+            Event::ReadCounts(update) => read_counts_object(update),
             Event::Ding(ding) => {
                 let object = json!({
                     "event": "ding",
@@ -301,8 +296,11 @@ impl Json {
     }
 }
 
-fn counts_object(entry: &ReadCountsEntry) -> Value {
-    json!({ "seq": entry.seq.0, "read": entry.read, "unread": entry.unread })
+fn read_counts_object(update: &ReadCountsUpdate) -> Value {
+    let count = |entry: &ReadCountsEntry| json!({ "seq": entry.seq.0, "read": entry.read, "unread": entry.unread });
+    let (conversation, position) = (update.conversation.to_string(), update.position.0);
+    let counts: Vec<_> = update.entries.iter().map(count).collect();
+    json!({ "event": "read_counts", "conversation": conversation, "counts": counts, "position": position })
 }
 
 /// What does not come, for programs.
