@@ -87,10 +87,11 @@ fn what_retention_took_is_not_told_and_goes_from_the_disk_in_steps() {
     world.mark(2, 1, 50);
     // Segments of 16 KiB: the next ones begin behind the mark.
     world.publish(0, 400);
+    world.flush(0);
     world.publish(2, 100);
+    // This one stays in memory.
     world.mark(2, 1, 150);
     let old = world.kept(2)[20];
-    world.flush(0);
     world.truncate(Position(450), true).unwrap();
     assert!(Position(world.kept_from()) > world.marks[0].position);
     let message = MessageAt { conversation: group(2), seq: old.seq, position: old.position };
