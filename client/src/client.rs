@@ -1,7 +1,7 @@
 //! The client: connecting, publishing, closing.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use carillon_protocol::ids::{Position, ShardId, UserId};
@@ -112,9 +112,12 @@ impl Client {
 
     /// The publishes that an earlier process left in the store without a result, for those who want to know what became of
     /// them; they are sent again whether they are asked for or not, unless the broker's journal is another than they are of:
-    /// then they end with [`PublishError::Reset`], also for a client without a producer, which sends none. Empty the second time.
+    /// then they end with [`PublishError::Reset`], also for a client without a producer, which sends none; so do those that an
+    /// earlier process let go of, if it ended before it was done with its [`Event::Reset`](crate::Event::Reset). Each is given once.
     pub fn recovered(&self) -> Vec<PublishHandle> {
-        std::mem::take(&mut *self.shared().recovered.lock().unwrap_or_else(PoisonError::into_inner))
+        let recovered = std::mem::take(&mut self.shared().left().recovered);
+        self.shared().resets.hear();
+        recovered
     }
 
     /// Says that the application holds no id from before the last [`Event::Reset`](crate::Event::Reset), for one that takes no events, or wants to

@@ -103,6 +103,14 @@ impl Cursors {
         Self { state: Mutex::new(State { shards, ..State::default() }), ..Self::default() }
     }
 
+    /// Those of a device that has not heard of a reset: of the stored ones the incarnations alone, and the store is to have no more.
+    pub(crate) fn anew(stored: &[Cursor]) -> Self {
+        let anew = Self::new(Vec::new(), stored);
+        anew.unsave();
+        anew.state().reset_unseen = true;
+        anew
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

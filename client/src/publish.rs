@@ -350,7 +350,7 @@ mod tests {
 
     fn saved(numbers: &[u64], next: u64) -> Saved {
         let unsettled = numbers.iter().map(|&number| publish(number)).collect();
-        Saved { cursors: Vec::new(), next, unsettled }
+        Saved { next, unsettled, ..Saved::default() }
     }
 
     fn new(saved: Saved, unsettled_max: usize, has_store: bool) -> (Publishes, Vec<PublishHandle>) {

@@ -5,7 +5,8 @@
 //! `Event::Reset`, or outright.
 //!
 //! Invariants: the ids are void before anything of the old journal is let go of, so that nothing is accepted in between; what was
-//! begun before a reset, and waited, is not accepted after it.
+//! begun before a reset, and waited, is not accepted after it; the store keeps that a reset is due until the application is done with
+//! it, so that the next process tells it if this one cannot.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,10 @@ struct State {
     said: u64,
     /// So often it was taken.
     given: u64,
+    /// The store keeps that a reset is due.
+    is_kept: bool,
+    /// The application is done with what the store keeps.
+    is_done: bool,
 }
 
 /// The resets of a client. A std mutex: held for a few instructions, also inside that of the publishes.
@@ -30,6 +35,8 @@ struct State {
 pub(crate) struct Resets {
     state: Mutex<State>,
     taken: Notify,
+    /// The store may have something to forget.
+    pub(crate) done: Notify,
 }
 
 impl Resets {
@@ -43,6 +50,26 @@ impl Resets {
         state.count += 1;
         state.is_void = true;
         state.is_due = true;
+        state.is_done = false;
+    }
+
+    /// The application is to be told by [`Client::recovered`](crate::Client::recovered) alone: the ids it holds are of the journal
+    /// that is served.
+    pub(crate) fn begin_unsaid(&self) {
+        self.state().is_done = false;
+    }
+
+    /// The store keeps that a reset is due.
+    pub(crate) fn keep(&self) {
+        self.state().is_kept = true;
+    }
+
+    /// Whether the store is to forget that a reset was due; it counts as forgotten.
+    pub(crate) fn take_done(&self) -> bool {
+        let mut state = self.state();
+        let is_over = state.is_kept && state.is_done;
+        state.is_kept &= !is_over;
+        is_over
     }
 
     /// How many resets there were: what was begun at another count names ids of another journal.
@@ -89,12 +116,26 @@ impl Resets {
         let mut state = self.state();
         if state.is_told() {
             state.is_void = false;
+            state.is_done = true;
+            self.done.notify_one();
+        }
+    }
+
+    /// The application has asked what became of earlier publishes.
+    pub(crate) fn hear(&self) {
+        let mut state = self.state();
+        if !state.is_void {
+            state.is_done = true;
+            self.done.notify_one();
         }
     }
 
     /// The application says that it holds no id from before.
     pub(crate) fn begin_anew(&self) {
-        self.state().is_void = false;
+        let mut state = self.state();
+        state.is_void = false;
+        state.is_done = true;
+        self.done.notify_one();
     }
 
     /// Waits until the application was given every `Event::Reset`. Cancel safe.
@@ -152,5 +193,23 @@ mod tests {
         assert!(resets.is_void());
         resets.begin_anew();
         assert!(!resets.is_void());
+    }
+
+    #[test]
+    fn the_store_keeps_it_until_the_application_is_done() {
+        let resets = Resets::default();
+        resets.begin();
+        resets.keep();
+        resets.say();
+        resets.give();
+        resets.hear();
+        assert!(!resets.take_done(), "it may still be dropping its ids");
+        resets.settle();
+        assert!(resets.take_done() && !resets.take_done(), "once");
+        resets.begin_unsaid();
+        resets.keep();
+        assert!(!resets.take_done());
+        resets.hear();
+        assert!(resets.take_done());
     }
 }

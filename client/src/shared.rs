@@ -1,6 +1,6 @@
 //! What the handles and the driver of one client share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use carillon_protocol::frame::Body;
@@ -36,6 +36,22 @@ pub(crate) struct Call {
     pub(crate) answer: oneshot::Sender<Result<Answer, RequestError>>,
 }
 
+/// What an earlier process left in the store.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// What the application may ask for.
+    pub(crate) recovered: Vec<PublishHandle>,
+    /// Numbers of publishes that a client without a producer leaves there.
+    pub(crate) unsent: Vec<u64>,
+}
+
+impl Left {
+    /// The store has let go of what was left there.
+    pub(crate) fn let_go(&mut self) {
+        self.recovered.extend(self.unsent.drain(..).map(PublishHandle::void));
+    }
+}
+
 /// Owned by the handles and the driver together; the std mutexes are held for one assignment each.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -45,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) resets: Arc<Resets>,
     pub(crate) signals: Signals,
     pub(crate) calls: mpsc::Sender<Call>,
-    pub(crate) recovered: Mutex<Vec<PublishHandle>>,
+    left: Mutex<Left>,
     /// Held while cursors and publishes are saved, and while all are let go of; a tokio mutex, because saving waits for a thread that blocks.
     pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
     welcome: Mutex<Option<Welcome>>,
@@ -61,7 +77,7 @@ impl Shared {
         cursors: Cursors,
         resets: Arc<Resets>,
         calls: mpsc::Sender<Call>,
-        recovered: Vec<PublishHandle>,
+        left: Left,
     ) -> Self {
         Self {
             config,
@@ -70,13 +86,18 @@ impl Shared {
             resets,
             signals: Signals::default(),
             calls,
-            recovered: Mutex::new(recovered),
+            left: Mutex::new(left),
             saving: Arc::default(),
             welcome: Mutex::default(),
             failure: Mutex::default(),
             shutdown: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         }
+    }
+
+    /// What an earlier process left.
+    pub(crate) fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last session's welcome.

@@ -332,6 +332,11 @@ impl Store for Dying {
         self.die_if(false)?;
         self.inner.reset()
     }
+
+    fn reset_done(&self) -> io::Result<()> {
+        self.die_if(false)?;
+        self.inner.reset_done()
+    }
 }
 
 /// A client whose process dies with unsettled publishes; the broker is killed too. What the store held is settled by the next

@@ -19,10 +19,12 @@ use crate::store::Store;
 /// Saves cursors, with or without a session, until the store fails.
 pub(super) async fn run(shared: &Shared) -> io::Error {
     loop {
-        shared.cursors.dirty.notified().await;
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(ACK_DELAY_MS)) => {}
-            () = shared.cursors.full.notified() => {}
+            () = shared.cursors.dirty.notified() => tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(ACK_DELAY_MS)) => {}
+                () = shared.cursors.full.notified() => {}
+            },
+            () = shared.resets.done.notified() => {}
         }
         if let Err(error) = flush(shared).await {
             return error;
@@ -30,11 +32,11 @@ pub(super) async fn run(shared: &Shared) -> io::Error {
     }
 }
 
-/// Saves what was acknowledged, so that it may be sent.
+/// Saves what was acknowledged, so that it may be sent, and that the application is done with a reset.
 pub(super) async fn flush(shared: &Shared) -> io::Result<()> {
     let alone = Arc::clone(&shared.saving).lock_owned().await;
     let cursors = shared.cursors.unsaved();
-    save(shared, alone, cursors.clone()).await?;
+    save(shared, alone, cursors.clone(), shared.resets.take_done()).await?;
     shared.cursors.save_done(&cursors);
     Ok(())
 }
@@ -50,6 +52,7 @@ pub(super) async fn reset(shared: &Shared) -> io::Result<()> {
 pub(super) async fn end_publishes(shared: &Shared) -> io::Result<()> {
     let alone = Arc::clone(&shared.saving).lock_owned().await;
     shared.cursors.unsave();
+    shared.resets.begin_unsaid();
     let_go(shared, alone).await
 }
 
@@ -67,24 +70,33 @@ async fn let_go(shared: &Shared, alone: OwnedMutexGuard<()>) -> io::Result<()> {
         tell();
         return Ok(());
     };
+    shared.resets.keep();
     blocking(store, move |store| {
         let _alone = alone;
         store.reset()?;
         tell();
         Ok(())
     })
-    .await
+    .await?;
+    shared.left().let_go();
+    Ok(())
 }
 
 /// `alone` is held until the store is done, even if the caller is cancelled: of two savings at once the older could win.
-async fn save(shared: &Shared, alone: OwnedMutexGuard<()>, cursors: Vec<Cursor>) -> io::Result<()> {
+async fn save(
+    shared: &Shared,
+    alone: OwnedMutexGuard<()>,
+    cursors: Vec<Cursor>,
+    is_reset_done: bool,
+) -> io::Result<()> {
     let Some(store) = &shared.config.store else { return Ok(()) };
-    if cursors.is_empty() {
+    if cursors.is_empty() && !is_reset_done {
         return Ok(());
     }
     blocking(store, move |store| {
         let _alone = alone;
-        cursors.into_iter().try_for_each(|cursor| store.save_cursor(cursor))
+        cursors.into_iter().try_for_each(|cursor| store.save_cursor(cursor))?;
+        if is_reset_done { store.reset_done() } else { Ok(()) }
     })
     .await
 }

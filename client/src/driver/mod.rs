@@ -14,8 +14,8 @@ mod signals;
 mod token;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use carillon_protocol::error::ErrorCode;
@@ -35,7 +35,7 @@ use crate::event::{Event, Events};
 use crate::limits::{CLOSE_TIMEOUT_MS, NOTICES_QUEUED_MAX, SESSION_SETTLED_MS, SIGNALS_QUEUED_MAX};
 use crate::publish::{PublishHandle, Publishes};
 use crate::resets::Resets;
-use crate::shared::{Call, Handle, Shared};
+use crate::shared::{Call, Handle, Left, Shared};
 use crate::store::Saved;
 use crate::{clock, random};
 
@@ -51,7 +51,7 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
     };
     let limits = config.limits;
     let (calls_in, calls) = mpsc::channel(limits.requests_queued);
-    let (shared, unsent) = share(config, saved, calls_in);
+    let shared = share(config, saved, calls_in);
     let (urgent_in, urgent) = mpsc::channel(limits.urgent_queued);
     let (notices_in, notices) = mpsc::channel(NOTICES_QUEUED_MAX);
     let (inbox_in, inbox) = mpsc::channel(limits.events_queued);
@@ -67,32 +67,40 @@ pub(crate) async fn connect(config: Config) -> Result<(Client, Events), ConnectE
         failure: None,
     };
     let link = driver.dial(true).await?;
-    if shared.resets.count() > 0 {
-        shared
-            .recovered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(unsent.into_iter().map(PublishHandle::void));
-    }
     tokio::spawn(driver.run(link));
     let handle = Arc::new(Handle { shared });
     Ok((Client::new(Arc::clone(&handle)), Events::new(handle, [urgent, notices, inbox, signals])))
 }
 
-/// What handles and driver share, from what was saved; and the publishes that a client without a producer leaves in its store.
-fn share(config: Config, mut saved: Saved, calls: mpsc::Sender<Call>) -> (Arc<Shared>, Vec<u64>) {
+/// What handles and driver share, from what was saved.
+fn share(config: Config, mut saved: Saved, calls: mpsc::Sender<Call>) -> Arc<Shared> {
+    let resets = Arc::new(Resets::default());
+    let void = saved.reset_due.take();
+    if void.is_some() {
+        resets.keep();
+    }
     let cursors = match &config.start {
-        Start::FromStore => saved.cursors.clone(),
-        Start::Beginning => Vec::new(),
-        Start::From(cursors) => cursors.clone(),
+        // The application has them together with its ids, so it knows this journal; or the broker refuses them.
+        Start::From(cursors) if is_own(cursors) => Cursors::new(cursors.clone(), &saved.cursors),
+        _ if void.is_some() => {
+            resets.begin();
+            Cursors::anew(&saved.cursors)
+        }
+        Start::FromStore => Cursors::new(saved.cursors.clone(), &saved.cursors),
+        Start::Beginning | Start::From(_) => Cursors::new(Vec::new(), &saved.cursors),
     };
-    let cursors = Cursors::new(cursors, &saved.cursors);
     let unsent = if config.producer.is_none() { std::mem::take(&mut saved.unsettled) } else { Vec::new() };
     let unsent = unsent.into_iter().map(|publish| publish.number).collect();
-    let resets = Arc::new(Resets::default());
     let unsettled_max = config.limits.publishes_unsettled;
-    let (publishes, recovered) = Publishes::new(saved, unsettled_max, config.store.is_some(), Arc::clone(&resets));
-    (Arc::new(Shared::new(config, publishes, cursors, resets, calls, recovered)), unsent)
+    let (publishes, handles) = Publishes::new(saved, unsettled_max, config.store.is_some(), Arc::clone(&resets));
+    let mut recovered: Vec<_> = void.into_iter().flatten().map(PublishHandle::void).collect();
+    recovered.extend(handles);
+    Arc::new(Shared::new(config, publishes, cursors, resets, calls, Left { recovered, unsent }))
+}
+
+/// Whether an application has made something of these cursors.
+fn is_own(cursors: &[Cursor]) -> bool {
+    cursors.iter().any(|cursor| cursor.incarnation != Incarnation(0))
 }
 
 struct Driver {
@@ -178,7 +186,6 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
         // What an application made of its own cursors must go before they do.
-        let is_own = |cursors: &[Cursor]| cursors.iter().any(|cursor| cursor.incarnation != Incarnation(0));
         let may_reset = !first || !matches!(&config.start, Start::From(cursors) if is_own(cursors));
         let mut failed = 0u32;
         let mut at_once = first;

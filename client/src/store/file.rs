@@ -5,23 +5,10 @@
 //! identity.json   {"device": u64, "producer": u64}, written once
 //! cursors.json    [{"shard", "incarnation", "position", "receipts_through"}], replaced atomically; from the first connection on,
 //!                 because `incarnation` is that of the ids in `publishes` too (older versions: from the first acknowledgement on)
-//! publishes       a log: records back to back, appended, rewritten with what is unsettled when it has grown
-//!
-//! record of `publishes`, little-endian
-//! offset  size  field
-//! 0       4     u32 bytes that follow the checksum
-//! 4       4     u32 CRC32C of what follows
-//! 8       1     u8  1: unsettled, 2: settled, 3: next
-//! 9       8     u64 number
-//!               unsettled only:
-//! 17      1     u8  target, as on the wire
-//! 18      8     u64 target id
-//! 26      1     u8  message kind
-//! 27      n     payload
+//! publishes       a log, as in `log.rs`: appended, and rewritten with what is unsettled when it has grown, and around a reset
 //! ```
 //!
-//! Files are replaced by writing a temporary one, fsync, rename, and fsync of the directory. A record cut short or with a wrong
-//! checksum ends the log: it was being written when the machine stopped, and what it says was not sent.
+//! Files are replaced by writing a temporary one, fsync, rename, and fsync of the directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -29,19 +16,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use carillon_protocol::ids::{ConversationId, DeviceId, Incarnation, Position, ProducerId, ShardId, UserId};
-use carillon_protocol::kinds::{MessageKind, Target};
+use bytes::BytesMut;
+use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
 use carillon_protocol::session::Cursor;
 use serde::{Deserialize, Serialize};
 
+use super::log::{self, Publishes};
 use super::{Identity, Saved, Store, Unsettled};
-use crate::publish::To;
 use crate::random;
-
-const UNSETTLED: u8 = 1;
-const SETTLED: u8 = 2;
-const NEXT: u8 = 3;
 
 /// The log is rewritten when it is longer than this and than twice what is unsettled.
 const LOG_BYTES_SOFT_MAX: u64 = 1024 * 1024;
@@ -59,8 +41,7 @@ pub struct FileStore {
 #[derive(Debug)]
 struct Held {
     cursors: BTreeMap<ShardId, Cursor>,
-    next: u64,
-    unsettled: BTreeMap<u64, Unsettled>,
+    publishes: Publishes,
     log: File,
     log_bytes: u64,
 }
@@ -92,12 +73,9 @@ impl FileStore {
         lock.try_lock()?;
         let identity = open_identity(&directory)?;
         let cursors = read_cursors(&directory)?;
-        let (next, unsettled) = match read_optional(&directory.join("publishes"))? {
-            Some(log) => replay(log.into()),
-            None => (1, BTreeMap::new()),
-        };
-        let (log, log_bytes) = rewrite(&directory, next, &unsettled)?;
-        let held = Mutex::new(Held { cursors, next, unsettled, log, log_bytes });
+        let publishes = Publishes::replay(read_optional(&directory.join("publishes"))?.unwrap_or_default().into());
+        let (log, log_bytes) = rewrite(&directory, &publishes)?;
+        let held = Mutex::new(Held { cursors, publishes, log, log_bytes });
         Ok(Self { directory, identity, held, _lock: lock })
     }
 
@@ -115,7 +93,10 @@ impl Store for FileStore {
     fn load(&self) -> io::Result<Saved> {
         let held = self.held();
         let cursors = held.cursors.values().copied().collect();
-        Ok(Saved { cursors, next: held.next, unsettled: held.unsettled.values().cloned().collect() })
+        let Publishes { next, unsettled, reset_due } = held.publishes.clone();
+        let (unsettled, reset_due) =
+            (unsettled.into_values().collect(), reset_due.map(|void| void.into_iter().collect()));
+        Ok(Saved { cursors, next, unsettled, reset_due })
     }
 
     fn save_cursor(&self, cursor: Cursor) -> io::Result<()> {
@@ -135,13 +116,12 @@ impl Store for FileStore {
         let mut held = self.held();
         let mut records = BytesMut::new();
         for publish in publishes {
-            put_unsettled(&mut records, publish);
+            log::put_unsettled(&mut records, publish);
         }
         held.append(&records)?;
         held.log.sync_data()?;
         for publish in publishes {
-            held.next = held.next.max(publish.number + 1);
-            held.unsettled.insert(publish.number, publish.clone());
+            held.publishes.insert(publish.clone());
         }
         Ok(())
     }
@@ -150,16 +130,15 @@ impl Store for FileStore {
         let mut held = self.held();
         let mut records = BytesMut::new();
         for number in numbers {
-            if held.unsettled.remove(number).is_some() {
-                put_record(&mut records, SETTLED, *number, |_| {});
+            if held.publishes.unsettled.remove(number).is_some() {
+                log::put_settled(&mut records, *number);
             }
         }
         held.append(&records)?;
-        let payloads: usize = held.unsettled.values().map(|publish| publish.payload.len() + 27).sum();
+        let payloads: usize = held.publishes.unsettled.values().map(|publish| publish.payload.len() + 27).sum();
         if held.log_bytes > LOG_BYTES_SOFT_MAX.max(2 * payloads as u64) {
-            let (log, log_bytes) = rewrite(&self.directory, held.next, &held.unsettled)?;
-            held.log = log;
-            held.log_bytes = log_bytes;
+            let publishes = held.publishes.clone();
+            held.rewrite(&self.directory, publishes)?;
         }
         Ok(())
     }
@@ -167,13 +146,18 @@ impl Store for FileStore {
     fn reset(&self) -> io::Result<()> {
         let mut held = self.held();
         // In this order: publishes without a cursor would be taken for those of the next journal.
-        let (log, log_bytes) = rewrite(&self.directory, held.next, &BTreeMap::new())?;
-        held.log = log;
-        held.log_bytes = log_bytes;
-        held.unsettled.clear();
+        let mut publishes = held.publishes.clone();
+        publishes.reset();
+        held.rewrite(&self.directory, publishes)?;
         write_cursors(&self.directory, &BTreeMap::new())?;
         held.cursors.clear();
         Ok(())
+    }
+
+    fn reset_done(&self) -> io::Result<()> {
+        let mut held = self.held();
+        let publishes = Publishes { reset_due: None, ..held.publishes.clone() };
+        held.rewrite(&self.directory, publishes)
     }
 }
 
@@ -181,6 +165,13 @@ impl Held {
     fn append(&mut self, records: &[u8]) -> io::Result<()> {
         self.log.write_all(records)?;
         self.log_bytes += records.len() as u64;
+        Ok(())
+    }
+
+    /// Replaces what is held, in the directory first.
+    fn rewrite(&mut self, directory: &Path, publishes: Publishes) -> io::Result<()> {
+        (self.log, self.log_bytes) = rewrite(directory, &publishes)?;
+        self.publishes = publishes;
         Ok(())
     }
 }
@@ -239,86 +230,19 @@ fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn rewrite(directory: &Path, next: u64, unsettled: &BTreeMap<u64, Unsettled>) -> io::Result<(File, u64)> {
-    let mut records = BytesMut::new();
-    put_record(&mut records, NEXT, next, |_| {});
-    for publish in unsettled.values() {
-        put_unsettled(&mut records, publish);
-    }
+fn rewrite(directory: &Path, publishes: &Publishes) -> io::Result<(File, u64)> {
+    let records = publishes.records();
     Ok((replace(directory, "publishes", &records)?, records.len() as u64))
-}
-
-fn put_unsettled(out: &mut BytesMut, publish: &Unsettled) {
-    put_record(out, UNSETTLED, publish.number, |out| {
-        let (target, target_id) = publish.to.target();
-        out.put_u8(target.0);
-        out.put_u64_le(target_id);
-        out.put_u8(publish.kind.0);
-        out.put_slice(&publish.payload);
-    });
-}
-
-fn put_record(out: &mut BytesMut, kind: u8, number: u64, put_rest: impl FnOnce(&mut BytesMut)) {
-    let start = out.len();
-    out.put_u64_le(0);
-    out.put_u8(kind);
-    out.put_u64_le(number);
-    put_rest(out);
-    let (head, body) = out[start..].split_at_mut(8);
-    let length = u32::try_from(body.len()).expect("payloads are under 4 GiB");
-    head[..4].copy_from_slice(&length.to_le_bytes());
-    head[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
-}
-
-/// What the log says: the next number and what is unsettled.
-fn replay(mut log: Bytes) -> (u64, BTreeMap<u64, Unsettled>) {
-    let (mut next, mut unsettled) = (1, BTreeMap::new());
-    while let Some((kind, number, rest)) = take_record(&mut log) {
-        match kind {
-            UNSETTLED => {
-                let Some(publish) = take_unsettled(number, rest) else { break };
-                next = next.max(number + 1);
-                unsettled.insert(number, publish);
-            }
-            SETTLED => drop(unsettled.remove(&number)),
-            NEXT => next = next.max(number),
-            _ => break,
-        }
-    }
-    (next, unsettled)
-}
-
-fn take_record(log: &mut Bytes) -> Option<(u8, u64, Bytes)> {
-    if log.len() < 8 {
-        return None;
-    }
-    let (length, checksum) = (log.get_u32_le() as usize, log.get_u32_le());
-    if length < 9 || length > log.len() {
-        return None;
-    }
-    let mut body = log.split_to(length);
-    if crc32c::crc32c(&body) != checksum {
-        return None;
-    }
-    Some((body.get_u8(), body.get_u64_le(), body))
-}
-
-fn take_unsettled(number: u64, mut rest: Bytes) -> Option<Unsettled> {
-    if rest.len() < 10 {
-        return None;
-    }
-    let (target, target_id, kind) = (Target(rest.get_u8()), rest.get_u64_le(), MessageKind(rest.get_u8()));
-    let to = match target {
-        Target::USER => To::User(UserId(u32::try_from(target_id).ok()?)),
-        Target::CONVERSATION => To::Conversation(ConversationId(target_id)),
-        _ => return None,
-    };
-    Some(Unsettled { number, to, kind, payload: rest })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use carillon_protocol::ids::{ConversationId, UserId};
+    use carillon_protocol::kinds::MessageKind;
+
     use super::*;
+    use crate::publish::To;
 
     fn publish(number: u64) -> Unsettled {
         let to = if number.is_multiple_of(2) { To::User(UserId(7)) } else { To::Conversation(ConversationId(9)) };
@@ -342,7 +266,7 @@ mod tests {
         drop(store);
         let store = FileStore::open(directory.path()).unwrap();
         assert_eq!(store.identity(), identity);
-        let saved = Saved { cursors: vec![cursor(41)], next: 4, unsettled: vec![publish(2)] };
+        let saved = Saved { cursors: vec![cursor(41)], next: 4, unsettled: vec![publish(2)], reset_due: None };
         assert_eq!(store.load().unwrap(), saved);
         let none = Cursor { incarnation: Incarnation(0), position: Position(0), ..cursor(0) };
         store.save_cursor(none).unwrap();
@@ -357,14 +281,23 @@ mod tests {
         store.save_cursor(cursor(40)).unwrap();
         store.save_unsettled(&[publish(1), publish(2)]).unwrap();
         store.reset().unwrap();
-        let saved = Saved { cursors: Vec::new(), next: 3, unsettled: Vec::new() };
+        let mut saved = Saved { next: 3, reset_due: Some(vec![1, 2]), ..Saved::default() };
         assert_eq!(store.load().unwrap(), saved);
         drop(store);
         let store = FileStore::open(directory.path()).unwrap();
         assert_eq!((store.load().unwrap(), store.identity()), (saved, identity));
         store.save_unsettled(&[publish(3)]).unwrap();
         drop(store);
-        assert_eq!(FileStore::open(directory.path()).unwrap().load().unwrap().unsettled, [publish(3)]);
+        let store = FileStore::open(directory.path()).unwrap();
+        saved = Saved { next: 4, unsettled: vec![publish(3)], reset_due: Some(vec![1, 2]), ..Saved::default() };
+        assert_eq!(store.load().unwrap(), saved);
+        store.reset().unwrap();
+        assert_eq!(store.load().unwrap().reset_due, Some(vec![1, 2, 3]), "until the application is done with it");
+        store.reset_done().unwrap();
+        store.save_unsettled(&[publish(4)]).unwrap();
+        drop(store);
+        saved = Saved { next: 5, unsettled: vec![publish(4)], ..Saved::default() };
+        assert_eq!(FileStore::open(directory.path()).unwrap().load().unwrap(), saved);
     }
 
     #[test]
@@ -379,11 +312,12 @@ mod tests {
             store.reset().unwrap_err();
             drop(store);
             fs::remove_dir(directory.path().join(stops_at)).unwrap();
-            let Saved { cursors, unsettled, .. } = FileStore::open(directory.path()).unwrap().load().unwrap();
-            (cursors, unsettled.len())
+            let Saved { cursors, unsettled, reset_due, .. } =
+                FileStore::open(directory.path()).unwrap().load().unwrap();
+            (cursors, unsettled.len(), reset_due)
         };
-        assert_eq!(held("publishes.new"), (vec![cursor(40)], 2), "nothing was done");
-        assert_eq!(held("cursors.json.new"), (vec![cursor(40)], 0), "the publishes go first");
+        assert_eq!(held("publishes.new"), (vec![cursor(40)], 2, None), "nothing was done");
+        assert_eq!(held("cursors.json.new"), (vec![cursor(40)], 0, Some(vec![1, 2])), "the publishes go first");
     }
 
     #[test]
@@ -391,21 +325,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let _store = FileStore::open(directory.path()).unwrap();
         assert_eq!(FileStore::open(directory.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-    }
-
-    #[test]
-    fn a_log_cut_or_damaged_anywhere_gives_what_is_before() {
-        let mut log = BytesMut::new();
-        for number in 1..=3 {
-            put_unsettled(&mut log, &publish(number));
-        }
-        let record_bytes = log.len() / 3;
-        for end in 0..log.len() {
-            assert_eq!(replay(log.clone().freeze().slice(..end)).1.len(), end / record_bytes, "cut at {end}");
-            let mut damaged = log.clone();
-            damaged[end] ^= 0x10;
-            assert_eq!(replay(damaged.freeze()).1.len(), end / record_bytes, "damaged at {end}");
-        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A store that lives as long as the process: for tests, and for clients that are made anew inside one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,7 @@ struct Held {
     cursors: BTreeMap<ShardId, Cursor>,
     next: u64,
     unsettled: BTreeMap<u64, Unsettled>,
+    reset_due: Option<BTreeSet<u64>>,
 }
 
 impl MemoryStore {
@@ -54,6 +55,7 @@ impl Store for MemoryStore {
             cursors: held.cursors.values().copied().collect(),
             next: held.next,
             unsettled: held.unsettled.values().cloned().collect(),
+            reset_due: held.reset_due.as_ref().map(|void| void.iter().copied().collect()),
         })
     }
 
@@ -85,8 +87,14 @@ impl Store for MemoryStore {
 
     fn reset(&self) -> io::Result<()> {
         let mut held = self.held();
-        held.unsettled.clear();
+        let void = std::mem::take(&mut held.unsettled);
+        held.reset_due.get_or_insert_default().extend(void.into_keys());
         held.cursors.clear();
+        Ok(())
+    }
+
+    fn reset_done(&self) -> io::Result<()> {
+        self.held().reset_due = None;
         Ok(())
     }
 }

@@ -7,10 +7,15 @@
 //! no cursor was written by a version that did not keep it, for a client that acknowledged nothing: they are taken for those
 //! of the first incarnation that this client meets.
 //!
+//! That the journal is another must reach the application, which may keep ids of its own, even if the process ends before it
+//! does. So the store keeps that a reset is due, and which publishes it let go of, until the application is done with
+//! [`Event::Reset`](crate::Event::Reset); a client that finds it begins as after the reset. It may be told twice, but never not.
+//!
 //! The SDK calls a store from threads that may block, one call of each kind at a time, and [`Store::reset`] never beside another
 //! that adds something.
 
 mod file;
+mod log;
 mod memory;
 
 use std::io;
@@ -56,6 +61,8 @@ pub struct Saved {
     pub next: u64,
     /// Ascending by number.
     pub unsettled: Vec<Unsettled>,
+    /// From [`Store::reset`] until [`Store::reset_done`], the numbers of the publishes that were let go of, ascending.
+    pub reset_due: Option<Vec<u64>>,
 }
 
 /// Keeps what must survive the process. Any error ends the client with [`ConnectError::Store`](crate::ConnectError).
@@ -92,10 +99,18 @@ pub trait Store: Send + Sync + 'static {
     fn settle(&self, numbers: &[u64]) -> io::Result<()>;
 
     /// Lets go of all unsettled publishes and then of all cursors, durably: the broker's journal is another than they are of.
+    /// In one with the publishes, their numbers are added to [`Saved::reset_due`], which is there afterwards even if there were none.
     /// [`Saved::next`] stays. Whatever stops it half-way, a publish must never be left without its cursor: the next client would
     /// take it for one of the new journal, and send it to whom its ids belong to there.
     ///
     /// # Errors
-    /// All publishes and cursors are held, or the cursors alone, or none of them.
+    /// All publishes and cursors are held, or the cursors alone, or none of them; the reset is due unless all are.
     fn reset(&self) -> io::Result<()>;
+
+    /// The application is done with the reset: [`Saved::reset_due`] is `None` again. It need not survive the machine: telling
+    /// of a reset twice is harmless.
+    ///
+    /// # Errors
+    /// The reset may still be due.
+    fn reset_done(&self) -> io::Result<()>;
 }

@@ -6,3 +6,4 @@ mod publishing;
 mod reading;
 mod requests;
 mod restored;
+mod untold;
