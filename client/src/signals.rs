@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::client::Client;
 use crate::limits::SIGNALS_QUEUED_MAX;
+use crate::resets::Resets;
 
 /// What the application signals, until the session sends it.
 #[derive(Debug, Default)]
@@ -33,8 +34,13 @@ impl Signals {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, signal: Signal) {
+    /// As with all that names an id, not while ids are void; a signal may be lost anyhow.
+    fn push(&self, signal: Signal, resets: &Resets) {
         let mut state = self.state();
+        // Under the lock: what is let in before a reset is found by `forget`.
+        if resets.is_void() {
+            return;
+        }
         let known = state.present.iter().position(|present| *present == signal.conversation);
         match (signal.kind, known) {
             (SignalKind::PRESENT, None) if state.present.len() < PRESENT_CONVERSATIONS_MAX => {
@@ -52,7 +58,7 @@ impl Signals {
         self.due.notify_one();
     }
 
-    /// Forgets where this client is present.
+    /// Forgets where this client is present: ids are void already.
     pub(crate) fn forget(&self) {
         *self.state() = State::default();
     }
@@ -78,8 +84,8 @@ impl Signals {
     }
 
     /// Says `PRESENT` again: another session of the user has ended, and the others took it for the user's last.
-    pub(crate) fn say_present(&self, conversation: ConversationId) {
-        self.push(Signal { conversation, kind: SignalKind::PRESENT });
+    pub(crate) fn say_present(&self, conversation: ConversationId, resets: &Resets) {
+        self.push(Signal { conversation, kind: SignalKind::PRESENT }, resets);
     }
 }
 
@@ -88,21 +94,21 @@ impl Client {
     /// Signals, if there is a session; returns at once, and nobody ever learns whether it arrived. Of more than 10 a second the
     /// broker lets go. `PRESENT`, in at most 8 conversations at a time, is said again in each new session until `AWAY`.
     pub fn signal(&self, conversation: ConversationId, kind: SignalKind) {
-        // As with all that names an id; a signal may be lost anyhow.
-        if !self.shared().resets.is_void() {
-            self.shared().signals.push(Signal { conversation, kind });
-        }
+        self.shared().signals.push(Signal { conversation, kind }, &self.shared().resets);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
     fn a_new_session_is_told_where_the_client_is_present_and_nothing_old() {
         let signals = Signals::default();
-        let push = |id: u64, kind| signals.push(Signal { conversation: ConversationId(id), kind });
+        let resets = Resets::default();
+        let push = |id: u64, kind| signals.push(Signal { conversation: ConversationId(id), kind }, &resets);
         push(1, SignalKind::PRESENT);
         push(2, SignalKind::PRESENT);
         push(3, SignalKind::TYPING);
@@ -117,11 +123,29 @@ mod tests {
 
     #[test]
     fn the_oldest_signals_are_let_go_of() {
-        let signals = Signals::default();
+        let (signals, resets) = (Signals::default(), Resets::default());
         for id in 0..=SIGNALS_QUEUED_MAX as u64 {
-            signals.push(Signal { conversation: ConversationId(id), kind: SignalKind::TYPING });
+            signals.push(Signal { conversation: ConversationId(id), kind: SignalKind::TYPING }, &resets);
         }
         let due: Vec<_> = std::iter::from_fn(|| signals.pop()).collect();
         assert_eq!((due.len(), due[0].conversation), (SIGNALS_QUEUED_MAX, ConversationId(1)));
+    }
+
+    #[test]
+    fn who_says_present_during_a_reset_is_not_present_after_it() {
+        let conversation = ConversationId(1);
+        for _ in 0..1_000 {
+            let (signals, resets, start) = (Signals::default(), Resets::default(), Barrier::new(2));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    signals.push(Signal { conversation, kind: SignalKind::PRESENT }, &resets);
+                });
+                start.wait();
+                resets.begin();
+                signals.forget();
+            });
+            assert!(!signals.is_present(conversation));
+        }
     }
 }

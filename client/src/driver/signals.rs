@@ -40,7 +40,7 @@ pub(super) async fn read(
         let signalled = Signalled::decode(&raw)?;
         let own = signalled.user == shared.welcome().user;
         if own && signalled.kind == SignalKind::AWAY && shared.signals.is_present(signalled.conversation) {
-            shared.signals.say_present(signalled.conversation);
+            shared.signals.say_present(signalled.conversation, &shared.resets);
         }
         // The application would take it for one of the journal it knows.
         if shared.resets.is_void() {
