@@ -89,6 +89,19 @@ enum Printer {
     Json(Json),
 }
 
+/// What was printed and is not acknowledged: all of the journal that is served.
+struct Printed(Vec<Event>);
+
+impl Printed {
+    fn push(&mut self, event: Event) {
+        if matches!(event, Event::Reset) {
+            // A position of the old journal would acknowledge what was never printed of the new one.
+            self.0.clear();
+        }
+        self.0.push(event);
+    }
+}
+
 struct Subscriber {
     session: Session,
     events: Events,
@@ -101,9 +114,9 @@ struct Subscriber {
 impl Subscriber {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut connection = Connection::default();
-        let mut printed: Vec<Event> = Vec::with_capacity(BATCH_MAX);
+        let mut printed = Printed(Vec::with_capacity(BATCH_MAX));
         loop {
-            let event = if printed.len() >= BATCH_MAX { None } else { self.next(printed.is_empty()).await? };
+            let event = if printed.0.len() >= BATCH_MAX { None } else { self.next(printed.0.is_empty()).await? };
             let Some(event) = event else {
                 self.acknowledge(&mut printed)?;
                 continue;
@@ -113,6 +126,10 @@ impl Subscriber {
                 self.session.names.forget();
             }
             self.print(&event).await?;
+            if matches!(event, Event::Reset) {
+                // It is done with, for good, when the next event is asked for.
+                self.out.flush()?;
+            }
             let is_message = matches!(event, Event::Message(_));
             printed.push(event);
             if is_message && let Some(left) = &mut self.left {
@@ -147,11 +164,29 @@ impl Subscriber {
     }
 
     /// Acknowledged is what was shown.
-    fn acknowledge(&mut self, printed: &mut Vec<Event>) -> Result<(), Failure> {
+    fn acknowledge(&mut self, printed: &mut Printed) -> Result<(), Failure> {
         self.out.flush()?;
-        for event in printed.drain(..) {
+        for event in printed.0.drain(..) {
             self.events.ack(&event);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_client::{Position, Progress, ShardId};
+
+    use super::*;
+
+    #[test]
+    fn nothing_printed_before_a_reset_is_acknowledged_after_it() {
+        let progress = |position| Event::Progress(Progress { shard: ShardId(0), position: Position(position) });
+        let mut printed = Printed(Vec::new());
+        for event in [progress(900), Event::Reset, progress(3)] {
+            printed.push(event);
+        }
+        let [Event::Reset, Event::Progress(left)] = &printed.0[..] else { panic!("{:?}", printed.0) };
+        assert_eq!(left.position, Position(3));
     }
 }
