@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use carillon_client::{Cursor, Event, FileStore, MessageKind, Position, PublishError, Store, Unsettled};
-use carillon_tests::harness::{Process, binary, connect, group_of, next_message, next_that, patiently, say};
+use carillon::material::SERVER_NAME;
+use carillon_client::{Cursor, Event, FileStore, MessageKind, Position, PublishError, Store, Unsettled, UserId};
+use carillon_tests::harness::{Process, TENANT, binary, connect, group_of, next_message, next_that, patiently, say};
 
 /// Messages before the backup begins, and after it has ended.
 const SOME: usize = 150;
@@ -164,6 +165,56 @@ async fn an_unsettled_publish_does_not_reach_who_has_the_id_of_its_recipient_aft
     for client in [alice, dave, mallory] {
         patiently(client.close()).await;
     }
+    broker.terminate();
+}
+
+/// What an interrupted `pub` left is lost in a restore, and the first command after it publishes nothing: the next `pub` fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pub_after_a_restore_fails_once_whatever_command_was_first() {
+    let mut broker = Process::start();
+    let desk = tempfile::tempdir().unwrap();
+    let (data, to, context) =
+        (broker.site.data().to_owned(), desk.path().join("backup"), desk.path().join("context.toml"));
+    let (ca, key) = (broker.site.material.ca.display(), broker.site.material.token_key.display());
+    let text_of_context = format!(
+        "address = \"{}\"\nserver_name = \"{SERVER_NAME}\"\nca = \"{ca}\"\ntenant = \"{TENANT}\"\n\
+         token_key = \"{key}\"\nuser = \"alice\"\nstate = \"state\"\n",
+        broker.address
+    );
+    std::fs::write(&context, text_of_context).unwrap();
+    let as_alice = |arguments: &[&str]| {
+        let all = [arguments, &["--timeout", "60s", "--context", text(&context)]].concat();
+        let all: Vec<_> = all.into_iter().map(str::to_owned).collect();
+        async move { carillon(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+    let ends = |output: Output, code: i32, says: &str| {
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(code) && told.contains(says), "{code} {says:?}: {output:?}");
+    };
+    ends(as_alice(&["user", "add", "bob"]).await, 0, "");
+    let publish = ["pub", "--to", "bob", "hello"];
+    ends(as_alice(&publish).await, 0, "");
+    json(&carillon(&["backup", "--json", "--data", text(&data), "--to", text(&to)]).await);
+    broker.kill();
+    {
+        let store = open_store(&desk.path().join("state/slots").join(TENANT).join("alice/asker-0")).await;
+        let (number, kind) = (store.load().unwrap().next, MessageKind::TEXT);
+        store.save_unsettled(&[Unsettled { number, to: UserId(1).into(), kind, payload: "lost".into() }]).unwrap();
+    }
+    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    json(&carillon(&["restore", "--json", "--from", text(&to), "--data", text(&data)]).await);
+    broker.start_again();
+    let left = "1 message that an interrupted `pub` had left will not be sent";
+    for _ in 0..2 {
+        ends(as_alice(&["conversation", "list"]).await, 0, left);
+    }
+    ends(as_alice(&publish).await, 1, left);
+    ends(as_alice(&publish).await, 0, "");
+    let (bob, mut bob_events) = connect(broker.site.config(broker.address, "bob")).await;
+    for _ in 0..2 {
+        assert_eq!(next_message(&mut bob_events).await.payload, "hello");
+    }
+    patiently(bob.close()).await;
     broker.terminate();
 }
 

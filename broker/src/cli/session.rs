@@ -14,7 +14,7 @@ use super::failure::{Exit, Failure};
 use super::names::Names;
 use super::out::note;
 use super::publish::left_void;
-use super::slots::{self, Purpose};
+use super::slots::{self, Purpose, Slot};
 use super::time::parse_duration;
 use super::token::{Role, check_name, sign};
 use carillon::report::escape;
@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) user: String,
     /// Handles and conversations.
     pub(crate) names: Names,
+    /// Its device.
+    pub(crate) slot: Arc<Slot>,
     /// Where the broker is, for errors.
     address: String,
     timeout: Duration,
@@ -133,13 +135,14 @@ impl As {
             Credential::Token(token) => TokenSource::Fixed(token),
             Credential::Key(key) => signing(key, tenant, user.clone(), self.role.unwrap_or(role)),
         };
-        let client = connect(&context, token, Arc::clone(&store), purpose, self.timeout).await;
+        let client = connect(&context, token, store.clone(), purpose, self.timeout).await;
         let (client, events) = client.map_err(|error| unreachable(error, &context, self.timeout))?;
+        // A reader is done with a reset when it has printed that.
         if kind == Purpose::Asker {
             store.save_cursor(head(&client.welcome())).map_err(ConnectError::Store)?;
+            // No id is known yet.
+            client.begin_anew();
         }
-        // No id is known yet.
-        client.begin_anew();
         if purpose != Use::Publish {
             let left = client.recovered().len() as u64;
             if left > 0 {
@@ -147,7 +150,7 @@ impl As {
             }
         }
         let names = Names::new(client.clone());
-        Ok((Session { client, user, names, address: context.address, timeout: self.timeout }, events))
+        Ok((Session { client, user, names, slot: store, address: context.address, timeout: self.timeout }, events))
     }
 
     /// As [`As::connect_with`], for a command that reads no events.
@@ -205,7 +208,7 @@ pub(crate) fn signing(key: PathBuf, tenant: String, user: String, role: Role) ->
 pub(crate) async fn connect(
     context: &Context,
     token: TokenSource,
-    store: Arc<FileStore>,
+    store: Arc<dyn Store>,
     purpose: Use,
     timeout: Duration,
 ) -> Result<(Client, Events), Option<ConnectError>> {

@@ -11,13 +11,16 @@
 //!
 //! Readers and askers are apart because they want opposite things of the cursor: a reader's moves only over what it printed; an
 //! asker reads nothing, so its cursor jumps to the journal's head each time it connects, and the broker has nothing to catch it up on.
+//! What a restore made void in a slot stays there until a `pub` has said so: neither a command that publishes nothing, nor one that
+//! ended before it could, takes the news with it.
+//!
 //! A user has 16 devices: 8 readers, 6 askers, and two for the tour of `carillon dev`.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use carillon_client::FileStore;
+use carillon_client::{Cursor, FileStore, Identity, Saved, Store, Unsettled};
 
 use super::failure::{Exit, Failure};
 
@@ -47,13 +50,58 @@ impl Purpose {
     }
 }
 
+/// A device of this machine, held.
+#[derive(Debug)]
+pub(crate) struct Slot(FileStore);
+
+impl Slot {
+    /// The user knows what a restore made void.
+    pub(crate) fn told(&self) -> io::Result<()> {
+        self.0.reset_done()
+    }
+}
+
+impl Store for Slot {
+    fn identity(&self) -> Option<Identity> {
+        self.0.identity()
+    }
+
+    fn load(&self) -> io::Result<Saved> {
+        self.0.load()
+    }
+
+    fn save_cursor(&self, cursor: Cursor) -> io::Result<()> {
+        self.0.save_cursor(cursor)
+    }
+
+    fn save_unsettled(&self, publishes: &[Unsettled]) -> io::Result<()> {
+        self.0.save_unsettled(publishes)
+    }
+
+    fn settle(&self, numbers: &[u64]) -> io::Result<()> {
+        self.0.settle(numbers)
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        self.0.reset()
+    }
+
+    /// The client is done with it, which is enough if no publish was lost.
+    fn reset_done(&self) -> io::Result<()> {
+        match self.0.load()?.reset_due {
+            Some(void) if !void.is_empty() => Ok(()),
+            _ => self.0.reset_done(),
+        }
+    }
+}
+
 /// Takes the lowest free slot of a user.
-pub(crate) fn take(state: &Path, tenant: &str, user: &str, purpose: Purpose) -> Result<FileStore, Failure> {
+pub(crate) fn take(state: &Path, tenant: &str, user: &str, purpose: Purpose) -> Result<Slot, Failure> {
     let directory = directory(state, tenant, user);
     for nth in 0..purpose.slots() {
         let slot = directory.join(format!("{}-{nth}", purpose.name()));
         match FileStore::open(&slot) {
-            Ok(store) => return Ok(store),
+            Ok(store) => return Ok(Slot(store)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 let text = format!(
@@ -90,9 +138,8 @@ fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use carillon_client::Store;
 
-    fn device(store: &FileStore) -> u64 {
+    fn device(store: &Slot) -> u64 {
         store.identity().unwrap().device.0
     }
 

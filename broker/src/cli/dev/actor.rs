@@ -53,7 +53,9 @@ impl Actor {
         let store: Arc<FileStore> = tour_store(&context.state, &device)?;
         let token = signing(key.to_owned(), context.tenant.clone(), handle.to_owned(), role);
         let saved = store.load().map_err(ConnectError::Store)?;
-        let saved = saved.cursors.first().filter(|_| part != Part::Auditor).copied();
+        // A client that has not heard of a reset begins at the beginning, too.
+        let begins = part == Part::Auditor || saved.reset_due.is_some();
+        let saved = saved.cursors.first().filter(|_| !begins).copied();
         let connected = connect(context, token, store, purpose, STEP_TIMEOUT).await;
         let (client, events) = connected.map_err(|error| match error {
             Some(error) => error.into(),

@@ -4,10 +4,11 @@ mod input;
 mod ndjson;
 mod pipeline;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carillon_client::{MessageKind, PublishError, Published, To};
+use carillon_client::{ConnectError, MessageKind, PublishError, Published, To};
 use clap::{ArgGroup, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -134,30 +135,32 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage("to whom? Say --to HANDLE or --conversation ID|NAME"));
     }
     let asking = who.ask(Use::Publish).await?;
-    let mut out = Out::new();
-    if let Err(failure) = settle_earlier(&asking.session).await {
-        return asking.close(Err(failure)).await;
-    }
-    let patience = asking.session.patience();
-    let to = match &target {
-        Some(target) => match patience.wait(resolve(&asking.session.names, target)).await {
-            Ok(to) => Some(to),
-            Err(failure) => return asking.close(Err(failure)).await,
-        },
-        None => None,
-    };
-    let defaults = Defaults { to, kind, json };
-    let done = match (text, to) {
-        (Some(text), Some(to)) => publish_one(&asking, to, &defaults, text, &mut out).await,
-        _ => {
-            let form = if ndjson { Form::Object } else { Form::Text };
-            let lines = input::read(form, asking.session.client.welcome().payload_bytes_max as usize);
-            let on_bad = if keep_going { OnBad::KeepGoing } else { OnBad::Stop };
-            Pipeline::new(&asking.session, &defaults, on_bad, &mut out).run(lines).await
+    let slot = Arc::clone(&asking.session.slot);
+    let publishing = async {
+        settle_earlier(&asking.session).await?;
+        let to = match &target {
+            Some(target) => Some(asking.session.patience().wait(resolve(&asking.session.names, target)).await?),
+            None => None,
+        };
+        let (defaults, mut out) = (Defaults { to, kind, json }, Out::new());
+        match (text, to) {
+            (Some(text), Some(to)) => publish_one(&asking, to, &defaults, text, &mut out).await?,
+            _ => {
+                let form = if ndjson { Form::Object } else { Form::Text };
+                let lines = input::read(form, asking.session.client.welcome().payload_bytes_max as usize);
+                let on_bad = if keep_going { OnBad::KeepGoing } else { OnBad::Stop };
+                Pipeline::new(&asking.session, &defaults, on_bad, &mut out).run(lines).await?;
+            }
         }
+        Ok::<_, Failure>(out.flush()?)
     };
-    let done = done.and_then(|()| Ok(out.flush()?));
-    asking.close(done).await
+    let done = publishing.await;
+    let done = asking.close(done).await;
+    if done.as_ref().is_err_and(Failure::is_reset) {
+        // This failure says it, of the earlier ones or of those of this run.
+        slot.told().map_err(ConnectError::Store)?;
+    }
+    done
 }
 
 /// The user or conversation that is meant.
