@@ -14,7 +14,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, Timestamp, UserId};
+use carillon_protocol::ids::{ConversationId, Position, Seq, Timestamp, UserId};
 use carillon_protocol::kinds::{ReadState, ReceiptPolicy, StatusList};
 use carillon_protocol::receipt::{ReadCountsEntry, ReadEntry};
 
@@ -210,18 +210,6 @@ impl Conversation {
 }
 
 impl Shard {
-    /// How many messages of each conversation the user has not read, not counting its own: of those it is a member of now, the
-    /// personal one included, ascending.
-    ///
-    /// O(log n) a conversation in the number of its members, whatever the number of messages.
-    pub fn unread(&self, tenant: TenantId, user: UserId) -> impl Iterator<Item = (ConversationId, u64)> {
-        let present = self.directory.user(tenant, user).map_or(&[][..], |user| &user.present);
-        present.iter().map(move |&id| {
-            let unread = self.conversations.get(id).and_then(|conversation| conversation.unread(user));
-            (id, unread.expect("the user's list holds present memberships"))
-        })
-    }
-
     /// How many have read these messages of a conversation, of each of which the author is known: none where nobody is to be told.
     ///
     /// O(log n) a message in the number of members.

@@ -186,6 +186,16 @@ impl World {
     }
 }
 
+impl Shard {
+    /// What the user has not read, by conversation: as `Conversations` tells it page by page.
+    pub(crate) fn unread(&self, tenant: TenantId, user: UserId) -> impl Iterator<Item = (ConversationId, u64)> {
+        let present = self.directory.user(tenant, user).map_or(&[][..], |user| &user.present);
+        present.iter().map(move |&id| {
+            (id, self.conversations.get(id).and_then(|found| found.unread(user)).expect("a present member"))
+        })
+    }
+}
+
 pub(crate) fn bytes_of(shard: &Shard) -> Vec<u8> {
     let mut bytes = Vec::new();
     shard.encode_state(&mut bytes);
