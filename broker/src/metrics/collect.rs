@@ -285,11 +285,12 @@ fn index(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     let stats = running.index.upgrade().map(|index| index.stats()).unwrap_or_default();
     let bytes = [
         ("messages", stats.messages_bytes as u64),
+        ("marks", stats.marks_bytes as u64),
         ("conversations", stats.conversations_bytes as u64),
         ("disk", stats.disk_bytes),
     ];
     let bytes = bytes.map(|(part, bytes)| (vec![("part", part.to_owned())], float(bytes)));
-    let help = "Bytes of the index: messages and conversations in memory, and its files on disk";
+    let help = "Bytes of the index: messages, marks and conversations in memory, and its files on disk";
     writer.write(("carillon_index_bytes", help, MetricType::Gauge), bytes)?;
     writer.counter(
         "carillon_index_flushes",
