@@ -68,9 +68,9 @@ impl Fleet {
     pub(crate) fn new(target: &Target, sockets: u16, acks: Acks, clock: SystemClock) -> Result<Self, Failure> {
         let tls = tls::client_config(&target.ca)?;
         let endpoints = (0..sockets)
-            .map(|_| {
+            .map(|socket| {
                 let config = TransportConfig::client();
-                Endpoint::client(local(target.address), tls.clone(), config, std::sync::Arc::new(clock))
+                Endpoint::client(local(target.address, socket), tls.clone(), config, std::sync::Arc::new(clock))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
@@ -105,6 +105,11 @@ impl Fleet {
         }
         owners[index] = session;
         Ok(session)
+    }
+
+    /// How many sessions have been begun so far.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Looks at every socket once and tells what happened, and when. Sleeps for `wait` at most, and only if nothing
@@ -252,10 +257,13 @@ impl Fleet {
     }
 }
 
-/// Any port of the same machine, or of any interface if the broker is elsewhere.
-fn local(remote: SocketAddr) -> SocketAddr {
+/// Any port of the same machine, each socket on a loopback address of its own where there are many (Linux has all of
+/// 127.0.0.0/8), or of any interface if the broker is elsewhere.
+fn local(remote: SocketAddr, socket: u16) -> SocketAddr {
     let ip = match remote {
-        SocketAddr::V4(v4) if v4.ip().is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => {
+            IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + u32::from(socket)))
+        }
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(v6) if v6.ip().is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

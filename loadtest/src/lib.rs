@@ -10,13 +10,17 @@
 
 mod channel;
 pub mod clock;
+mod crew;
 pub mod failure;
 pub mod fanout;
 mod fleet;
+pub mod latency;
 pub mod limits;
 pub mod process;
-pub mod report;
+mod publisher;
 mod requests;
+mod rig;
+mod schedule;
 mod session;
 pub mod target;
 mod tls;

@@ -35,6 +35,9 @@ pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// one socket and looks at the others after it.
 pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
 
+/// How often a phase that takes long says how far it is.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
 /// Tokens outlive the run by this.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
 

@@ -6,47 +6,40 @@ use carillon_protocol::error::Error;
 use carillon_protocol::limits::REQUESTS_PENDING_MAX;
 
 use crate::channel::Purpose;
-use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
-use crate::fleet::{Fleet, SessionIndex};
+use crate::fleet::SessionIndex;
 use crate::limits::IDLE_WAIT;
+use crate::rig::Rig;
 use crate::session::News;
-use crate::watch::Watch;
 
 /// A reply, or the broker's refusal.
 pub(crate) type Reply = Result<Frame, Error>;
 
 /// Asks one thing and waits for the reply. `make` gets the request's number.
-pub(crate) fn ask(
-    fleet: &mut Fleet,
-    session: SessionIndex,
-    watch: &mut Watch,
-    make: impl Fn(u32) -> Bytes,
-) -> Result<Reply, Failure> {
-    let mut replies = ask_all(fleet, session, watch, 1, |_, request| make(request))?;
+pub(crate) fn ask(rig: &mut Rig<'_>, session: SessionIndex, make: impl Fn(u32) -> Bytes) -> Result<Reply, Failure> {
+    let mut replies = ask_all(rig, session, 1, |_, request| make(request))?;
     Ok(replies.pop().expect("one reply was waited for"))
 }
 
 /// Asks `count` things, some at a time, and waits for all replies, in the order of the questions. `make` gets the index
 /// of a question and the request's number.
 pub(crate) fn ask_all(
-    fleet: &mut Fleet,
+    rig: &mut Rig<'_>,
     session: SessionIndex,
-    watch: &mut Watch,
     count: usize,
     make: impl Fn(usize, u32) -> Bytes,
 ) -> Result<Vec<Reply>, Failure> {
-    let clock = SystemClock;
     let mut replies: Vec<Option<Reply>> = (0..count).map(|_| None).collect();
     let (mut asked, mut answered) = (0, 0);
     let mut ended: Option<Ended> = None;
     while answered < count {
         while asked < count && asked - answered < REQUESTS_PENDING_MAX {
             let request = u32::try_from(asked + 1).expect("sessions are far fewer than numbers");
-            fleet.send(session, Purpose::Control, make(asked, request));
+            rig.fleet.send(session, Purpose::Control, make(asked, request));
             asked += 1;
         }
-        fleet.turn(IDLE_WAIT, &mut |from, now, news| match news {
+        let watch = &mut rig.watch;
+        rig.fleet.turn(IDLE_WAIT, &mut |from, now, news| match news {
             News::Answer(frame) if from == session => {
                 let Some((request, reply)) = numbered(frame) else { return };
                 let place = usize::try_from(request).ok().and_then(|number| replies.get_mut(number.checked_sub(1)?));
@@ -62,9 +55,10 @@ pub(crate) fn ask_all(
             News::Open(_) | News::CaughtUp | News::Answer(_) | News::Message(_) | News::Ended(_) => {}
         })?;
         if let Some(ended) = &ended {
-            return Err(Failure::Broker { phase: watch.phase(), why: ended.to_string() });
+            return Err(rig.failed(ended.to_string()));
         }
-        watch.check(clock.now(), || format!("the replies to {} of {count} requests", count - answered))?;
+        rig.tell_progress(answered, count);
+        rig.watch.check(rig.clock.now(), || format!("the replies to {} of {count} requests", count - answered))?;
     }
     Ok(replies.into_iter().flatten().collect())
 }

@@ -8,8 +8,7 @@ use carillon::material::{Material, SERVER_NAME};
 use carillon::server::{Options, Server};
 use carillon::tls;
 use carillon_loadtest::failure::Failure;
-use carillon_loadtest::fanout::{self, Plan};
-use carillon_loadtest::report::Report;
+use carillon_loadtest::fanout::{self, Plan, Report};
 use carillon_loadtest::target::Target;
 use tempfile::TempDir;
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::schedule::Schedule;
+
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -38,8 +40,9 @@ impl Plan {
     pub(super) fn messages(&self) -> u32 {
         self.rounds * self.batch
     }
-    /// When the message of this index is due, in a run that began at `start`.
-    pub(super) fn due_at(&self, start: Instant, index: u32) -> Instant {
-        start + self.interval * (index / self.batch)
+
+    /// When they are due, in a run that begins at `start`.
+    pub(super) fn schedule(&self, start: Instant) -> Schedule {
+        Schedule { start, interval: self.interval, batch: self.batch }
     }
 }

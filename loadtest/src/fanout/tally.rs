@@ -8,13 +8,15 @@ use hdrhistogram::Histogram;
 
 use super::Plan;
 use crate::failure::Ended;
-use crate::limits::LATENCY_US_MAX;
+use crate::latency::{histogram, record};
+use crate::publisher::index_in;
+use crate::schedule::Schedule;
 
 /// See the module.
 pub(super) struct Tally {
     plan: Plan,
     run: u64,
-    start: Instant,
+    schedule: Schedule,
     conversation: ConversationId,
     /// The seq of message 0, learnt from the first delivery: from then on seq and index go in step.
     first_seq: Option<u64>,
@@ -29,17 +31,17 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(plan: &Plan, run: u64, start: Instant, conversation: ConversationId) -> Self {
+    pub(super) fn new(plan: &Plan, run: u64, schedule: Schedule, conversation: ConversationId) -> Self {
         Self {
             plan: plan.clone(),
             run,
-            start,
+            schedule,
             conversation,
             first_seq: None,
             next: vec![0; plan.sessions as usize],
             delivered: 0,
             misplaced: 0,
-            last: start,
+            last: schedule.start,
             latency: histogram(),
             lost: 0,
             first_loss: None,
@@ -66,7 +68,7 @@ impl Tally {
         self.next[session] += 1;
         self.delivered += 1;
         self.last = now;
-        record(&mut self.latency, now, self.plan.due_at(self.start, index));
+        record(&mut self.latency, now, self.schedule.due_at(index));
     }
 
     /// A session is no more.
@@ -108,28 +110,15 @@ impl Tally {
 
     /// From the first message's time to the last delivery; above zero.
     pub(super) fn span(&self) -> Duration {
-        self.last.saturating_duration_since(self.start).max(Duration::from_micros(1))
+        self.last.saturating_duration_since(self.schedule.start).max(Duration::from_micros(1))
     }
 
     /// Which message of this run it is.
     fn index(&self, deliver: &Deliver) -> Option<u32> {
-        let (run, rest) = deliver.payload.split_first_chunk::<8>()?;
-        let (index, _) = rest.split_first_chunk::<8>()?;
-        let index = u32::try_from(u64::from_le_bytes(*index)).ok()?;
-        let is_ours = u64::from_le_bytes(*run) == self.run && deliver.payload.len() == self.plan.payload_bytes;
-        (is_ours && index < self.plan.messages()).then_some(index)
+        let index = index_in(&deliver.payload, self.run)?;
+        let is_ours = deliver.payload.len() == self.plan.payload_bytes && index < self.plan.messages();
+        is_ours.then_some(index)
     }
-}
-
-/// For latencies in microseconds, to three digits.
-pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order")
-}
-
-/// Records the time from when something was due.
-pub(super) fn record(histogram: &mut Histogram<u64>, now: Instant, due: Instant) {
-    let latency = now.saturating_duration_since(due).as_micros();
-    histogram.saturating_record(u64::try_from(latency).unwrap_or(LATENCY_US_MAX));
 }
 
 #[cfg(test)]
@@ -159,7 +148,7 @@ mod tests {
             time_limit: Duration::ZERO,
             broker_pid: None,
         };
-        Tally::new(&plan, RUN, SystemClock.now(), HERE)
+        Tally::new(&plan, RUN, plan.schedule(SystemClock.now()), HERE)
     }
 
     fn deliver(run: u64, index: u64, seq: u64) -> Deliver {

@@ -1,9 +1,10 @@
-//! What a run found, for people and for programs.
+//! What a run of the scenario found, for people and for programs.
 
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use crate::latency::Latency;
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -59,47 +60,10 @@ pub struct BrokerCost {
     pub resident_kib_per_session_after: f64,
 }
 
-/// A distribution, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Latency {
-    /// Half of them took no longer.
-    pub p50_ms: f64,
-    /// Nine of ten.
-    pub p90_ms: f64,
-    /// 99 of 100.
-    pub p99_ms: f64,
-    /// 999 of 1,000.
-    pub p999_ms: f64,
-    /// The longest.
-    pub max_ms: f64,
-}
-
-impl Latency {
-    /// From a histogram of microseconds.
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let ms = |us: u64| std::time::Duration::from_micros(us).as_secs_f64() * 1_000.0;
-        let at = |quantile| ms(histogram.value_at_quantile(quantile));
-        Self {
-            p50_ms: at(0.5),
-            p90_ms: at(0.9),
-            p99_ms: at(0.99),
-            p999_ms: at(0.999),
-            max_ms: if histogram.is_empty() { 0.0 } else { ms(histogram.max()) },
-        }
-    }
-}
-
 impl Report {
     /// Whether every delivery came, once and in order.
     pub fn is_complete(&self) -> bool {
         self.delivered == self.offered && self.misplaced == 0 && self.sessions_lost == 0
-    }
-}
-
-impl fmt::Display for Latency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50_ms, p90_ms, p99_ms, p999_ms, max_ms } = self;
-        write!(f, "p50 {p50_ms:.1}  p90 {p90_ms:.1}  p99 {p99_ms:.1}  p99.9 {p999_ms:.1}  max {max_ms:.1} ms")
     }
 }
 

@@ -1,0 +1,90 @@
+//! Users and their groups: made if they are not there, by a service.
+
+use carillon_protocol::Frame;
+use carillon_protocol::control::{ConversationCreate, ConversationFind, Leave, MembersAdd, UserFind};
+use carillon_protocol::error::{Error, ErrorCode};
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::{ConversationId, UserId};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
+use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
+
+use crate::failure::Failure;
+use crate::fleet::SessionIndex;
+use crate::requests::{Reply, ask, ask_all};
+use crate::rig::Rig;
+
+/// The users of these handles.
+pub(crate) fn find_users(rig: &mut Rig<'_>, service: SessionIndex, handles: &[String]) -> Result<Vec<UserId>, Failure> {
+    rig.begin("making the users");
+    let find =
+        |index: usize, request| UserFind { request, create: 1, handle: handles[index].as_str().into() }.to_bytes();
+    let replies = ask_all(rig, service, handles.len(), find)?;
+    let found = replies.into_iter().map(|reply| match accepted(rig, reply)? {
+        Frame::UserFound(found) => Ok(found.user),
+        other => Err(unexpected(rig, &other)),
+    });
+    found.collect()
+}
+
+/// The group of this name, with these users among its members; the service is none, so that it gets no delivery.
+pub(crate) fn enlist(
+    rig: &mut Rig<'_>,
+    service: SessionIndex,
+    name: &str,
+    users: &[UserId],
+) -> Result<ConversationId, Failure> {
+    rig.begin("making the group");
+    let conversation = find_group(rig, service, name)?;
+    let parts: Vec<_> = users.chunks(MEMBERS_A_REQUEST_MAX).collect();
+    for (done, members) in parts.iter().enumerate() {
+        let add =
+            |request| MembersAdd { request, conversation, role: Role::MEMBER, members: members.to_vec() }.to_bytes();
+        let reply = ask(rig, service, add)?;
+        accepted(rig, reply)?;
+        rig.tell_progress(done * MEMBERS_A_REQUEST_MAX, users.len());
+    }
+    // The maker of a group is a member of it. A service may go on publishing into it.
+    let leave = |request| Leave { request, conversation }.to_bytes();
+    match ask(rig, service, leave)? {
+        Err(Error { code: ErrorCode::NOT_FOUND, .. }) => {}
+        reply => {
+            accepted(rig, reply)?;
+        }
+    }
+    Ok(conversation)
+}
+
+fn find_group(rig: &mut Rig<'_>, service: SessionIndex, name: &str) -> Result<ConversationId, Failure> {
+    let find = |request| ConversationFind { request, name: name.into() }.to_bytes();
+    let create = |request| {
+        let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), Vec::new());
+        ConversationCreate {
+            request,
+            kind,
+            post_policy,
+            history: HistoryPolicy(0),
+            receipts: ReceiptPolicy(0),
+            name: name.into(),
+            members,
+        }
+        .to_bytes()
+    };
+    let reply = match ask(rig, service, find)? {
+        Err(Error { code: ErrorCode::NOT_FOUND, .. }) => ask(rig, service, create)?,
+        found => found,
+    };
+    match accepted(rig, reply)? {
+        Frame::ConversationCreated(created) => Ok(created.conversation),
+        other => Err(unexpected(rig, &other)),
+    }
+}
+
+/// The reply of a request that must not be refused.
+pub(crate) fn accepted(rig: &Rig<'_>, reply: Reply) -> Result<Frame, Failure> {
+    reply.map_err(|Error { code, text, .. }| rig.failed(format!("the broker refused a request: {code} ({text})")))
+}
+
+/// A reply of a kind that no broker gives.
+pub(crate) fn unexpected(rig: &Rig<'_>, frame: &Frame) -> Failure {
+    rig.failed(format!("a request was answered by {}", frame.name()))
+}

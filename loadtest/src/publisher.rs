@@ -1,0 +1,181 @@
+//! The publishing side: what is due, within the producer's window, and what the broker said to it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use carillon_protocol::Frame;
+use carillon_protocol::error::ErrorCode;
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::ConversationId;
+use carillon_protocol::kinds::{MessageKind, Target};
+use carillon_protocol::publish::Publish;
+
+use crate::channel::Purpose;
+use crate::fleet::{Fleet, SessionIndex};
+use crate::limits::{BUSY_PAUSE, PAYLOAD_BYTES_MIN, PUBLISH_BYTES_A_WRITE, WINDOW};
+use crate::schedule::Schedule;
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub(crate) struct Publishing {
+    /// Tells this run's messages from those of others.
+    pub(crate) run: u64,
+    /// When.
+    pub(crate) schedule: Schedule,
+    /// How many.
+    pub(crate) messages: u32,
+    /// Into these in turn; at least one.
+    pub(crate) conversations: Vec<ConversationId>,
+    /// At least [`PAYLOAD_BYTES_MIN`].
+    pub(crate) payload_bytes: usize,
+}
+
+/// See the module. Messages are counted from 0; the producer's numbers go on after those of earlier runs.
+pub(crate) struct Publisher {
+    what: Publishing,
+    /// The producer's number of message 0.
+    first_number: u64,
+    /// The next message to be sent.
+    next: u32,
+    /// All messages below have their answer.
+    low: u32,
+    /// Which of those from `low` on have it; at most [`WINDOW`] of them.
+    settled: VecDeque<bool>,
+    /// Set by a refusal as too much at once.
+    paused_until: Option<Instant>,
+    late_max: Duration,
+}
+
+impl Publisher {
+    pub(crate) fn new(what: Publishing, producer_highest: u64) -> Self {
+        Self {
+            what,
+            first_number: producer_highest + 1,
+            next: 0,
+            low: 0,
+            settled: VecDeque::new(),
+            paused_until: None,
+            late_max: Duration::ZERO,
+        }
+    }
+
+    /// When the next message is to be sent; `None` if all were, or an answer must come first.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        if self.next >= self.what.messages || u64::from(self.next - self.low) >= WINDOW {
+            return None;
+        }
+        let due = self.what.schedule.due_at(self.next);
+        Some(self.paused_until.map_or(due, |until| due.max(until)))
+    }
+
+    /// Sends what is due, as far as the stream takes it.
+    pub(crate) fn send_due(&mut self, now: Instant, fleet: &mut Fleet, session: SessionIndex) {
+        while fleet.is_clear(session, Purpose::Publish) {
+            let mut frames = BytesMut::new();
+            self.encode_due(now, &mut frames);
+            if frames.is_empty() {
+                break;
+            }
+            fleet.send(session, Purpose::Publish, Bytes::from(frames));
+        }
+    }
+
+    /// Takes an answer; says which message has got its first.
+    ///
+    /// # Errors
+    /// The broker refused a message for good.
+    pub(crate) fn take(&mut self, now: Instant, frame: &Frame) -> Result<Option<u32>, String> {
+        match frame {
+            Frame::Published(published) => {
+                let index = self.index(published.number)?;
+                Ok(self.settle(index).then_some(index))
+            }
+            Frame::PublishRefused(refused) if refused.code == ErrorCode::BUSY => {
+                // The later ones are refused too: go on from the lowest.
+                self.next = self.next.min(self.index(refused.number)?);
+                self.paused_until = Some(now + BUSY_PAUSE);
+                Ok(None)
+            }
+            Frame::PublishRefused(refused) => {
+                Err(format!("the broker refused a message: {} ({})", refused.code, refused.text))
+            }
+            Frame::Goodbye(_) => Err("the broker says goodbye: it is about to stop".to_owned()),
+            other => Err(format!("a message was answered by {}", other.name())),
+        }
+    }
+
+    /// Messages sent so far.
+    pub(crate) fn sent(&self) -> u32 {
+        self.next
+    }
+
+    /// Whether every message has its answer.
+    pub(crate) fn is_done(&self) -> bool {
+        self.low >= self.what.messages
+    }
+
+    /// The longest from the scheduled time to the writing.
+    pub(crate) fn late_max(&self) -> Duration {
+        self.late_max
+    }
+
+    /// Appends messages that are due, as many as one write holds.
+    fn encode_due(&mut self, now: Instant, out: &mut BytesMut) {
+        while out.len() < PUBLISH_BYTES_A_WRITE && self.next_due().is_some_and(|due| due <= now) {
+            let index = self.next;
+            self.late_max = self.late_max.max(now.saturating_duration_since(self.what.schedule.due_at(index)));
+            let publish = Publish {
+                number: self.first_number + u64::from(index),
+                low: self.first_number + u64::from(self.low),
+                target: Target::CONVERSATION,
+                target_id: self.what.conversations[index as usize % self.what.conversations.len()].0,
+                kind: MessageKind::TEXT,
+                payload: payload(self.what.run, index, self.what.payload_bytes),
+            };
+            publish.encode(out);
+            self.next += 1;
+        }
+    }
+
+    fn index(&self, number: u64) -> Result<u32, String> {
+        let index = number.checked_sub(self.first_number).and_then(|index| u32::try_from(index).ok());
+        index
+            .filter(|index| *index < self.what.messages)
+            .ok_or_else(|| format!("an answer to message {number}, which was not sent"))
+    }
+
+    /// Whether it is this message's first answer.
+    fn settle(&mut self, index: u32) -> bool {
+        let Some(place) = index.checked_sub(self.low) else { return false };
+        let place = place as usize;
+        if self.settled.len() <= place {
+            self.settled.resize(place + 1, false);
+        }
+        let is_first = !std::mem::replace(&mut self.settled[place], true);
+        while self.settled.front().is_some_and(|settled| *settled) {
+            self.settled.pop_front();
+            self.low += 1;
+        }
+        // A message that was to be sent again has its answer after all.
+        self.next = self.next.max(self.low);
+        is_first
+    }
+}
+
+/// A payload that says which message of which run it is.
+pub(crate) fn payload(run: u64, index: u32, bytes: usize) -> Bytes {
+    let mut payload = BytesMut::with_capacity(bytes.max(PAYLOAD_BYTES_MIN));
+    payload.put_u64_le(run);
+    payload.put_u64_le(u64::from(index));
+    payload.put_bytes(b'x', bytes.saturating_sub(PAYLOAD_BYTES_MIN));
+    payload.freeze()
+}
+
+/// Which message it is, if it is one of this run.
+pub(crate) fn index_in(payload: &Bytes, run: u64) -> Option<u32> {
+    let (of, rest) = payload.split_first_chunk::<8>()?;
+    let (index, _) = rest.split_first_chunk::<8>()?;
+    let index = u32::try_from(u64::from_le_bytes(*index)).ok()?;
+    (u64::from_le_bytes(*of) == run).then_some(index)
+}

@@ -1,0 +1,197 @@
+//! A fleet with what it takes to let its sessions in: tokens, patience, and somebody to tell how far it is.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use carillon_protocol::frame::Body;
+use carillon_protocol::ids::{DeviceId, Position, ProducerId};
+use carillon_protocol::session::{Cursor, Hello, NEWEST_ALL, VERSION, Welcome};
+
+use crate::clock::SystemClock;
+use crate::failure::{Ended, Failure};
+use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
+use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, TOKEN_MARGIN};
+use crate::session::News;
+use crate::target::Target;
+use crate::token::{Role, Signer};
+use crate::watch::Watch;
+
+/// The device of every session: one a user.
+const DEVICE: DeviceId = DeviceId(0x6c6f_6164);
+
+/// The numbering of a publishing session's messages; it goes on from run to run.
+const PRODUCER: ProducerId = ProducerId(0x6c6f_6164);
+
+/// How a fleet is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Sockets that the sessions are spread over.
+    pub(crate) sockets: u16,
+    /// When sessions acknowledge.
+    pub(crate) acks: Acks,
+    /// Give up when nothing happens for so long.
+    pub(crate) patience: Duration,
+    /// Give up after so long.
+    pub(crate) time_limit: Duration,
+}
+
+/// Who a session is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest<'a> {
+    pub(crate) handle: &'a str,
+    pub(crate) role: Role,
+    pub(crate) publishes: bool,
+    /// `None`: from the journal's beginning.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// See the module.
+pub(crate) struct Rig<'a> {
+    pub(crate) clock: SystemClock,
+    pub(crate) fleet: Fleet,
+    pub(crate) watch: Watch,
+    address: SocketAddr,
+    signer: Signer,
+    note: &'a mut dyn FnMut(String),
+    told: Instant,
+}
+
+impl<'a> Rig<'a> {
+    /// A fleet without sessions. Progress is told in sentences.
+    pub(crate) fn new(target: &Target, terms: Terms, note: &'a mut dyn FnMut(String)) -> Result<Self, Failure> {
+        let clock = SystemClock;
+        let expires_at = clock.wall() + terms.time_limit + TOKEN_MARGIN;
+        Ok(Self {
+            clock,
+            fleet: Fleet::new(target, terms.sockets, terms.acks, clock)?,
+            watch: Watch::new(clock, terms.patience, terms.time_limit),
+            address: target.address,
+            signer: Signer::new(&target.token_key, &target.tenant, expires_at)?,
+            note,
+            told: clock.now(),
+        })
+    }
+
+    /// What the run does from now on, for its errors.
+    pub(crate) fn begin(&mut self, phase: &'static str) {
+        self.watch.begin(phase);
+        self.told = self.clock.now();
+    }
+
+    /// Says something to whoever looks.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        (self.note)(text.into());
+    }
+
+    /// Says now and then how far the present phase is, if it takes long.
+    pub(crate) fn tell_progress(&mut self, done: usize, of: usize) {
+        let now = self.clock.now();
+        if now.saturating_duration_since(self.told) >= PROGRESS_EVERY {
+            self.told = now;
+            self.note(format!("{}: {done} of {of}", self.watch.phase()));
+        }
+    }
+
+    /// A number for a run that begins now: of another run of these users it differs in its milliseconds.
+    pub(crate) fn run_number(&self) -> u64 {
+        u64::try_from(self.clock.wall().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What happened to the run, as the broker's doing.
+    pub(crate) fn failed(&self, why: impl Into<String>) -> Failure {
+        Failure::Broker { phase: self.watch.phase(), why: why.into() }
+    }
+
+    /// What opens the session of this guest.
+    pub(crate) fn greeting(&self, guest: &Guest<'_>) -> Result<Greeting, Failure> {
+        let hello = Hello {
+            version: VERSION,
+            device: DEVICE,
+            producer: if guest.publishes { PRODUCER } else { ProducerId(0) },
+            newest: NEWEST_ALL,
+            token: self.signer.token(guest.handle, guest.role)?.as_str().into(),
+            client: concat!("carillon-loadtest/", env!("CARGO_PKG_VERSION")).into(),
+            cursors: guest.cursor.into_iter().collect(),
+        };
+        let start = guest.cursor.map_or(Position(0), |cursor| cursor.position);
+        Ok(Greeting { hello: hello.to_bytes(), start, publishes: guest.publishes })
+    }
+
+    /// Opens one session, and waits for its welcome.
+    pub(crate) fn connect_one(&mut self, guest: &Guest<'_>) -> Result<(SessionIndex, Welcome), Failure> {
+        let session = self.fleet.connect(self.greeting(guest)?)?;
+        let (mut welcome, mut ended) = (None, None);
+        while welcome.is_none() {
+            self.fleet.turn(IDLE_WAIT, &mut |from, _, news| match news {
+                News::Open(open) if from == session => welcome = Some(open),
+                News::Ended(why) => ended = Some(why),
+                News::Open(_) | News::CaughtUp | News::Answer(_) | News::Message(_) => {}
+            })?;
+            self.check_lost(ended.as_ref())?;
+            self.watch.check(self.clock.now(), || format!("the welcome of {}", guest.handle))?;
+        }
+        Ok((session, welcome.expect("the loop ends with it")))
+    }
+
+    /// Opens the sessions of these handles' users, `at_once` at a time, each with this cursor, and waits until all have
+    /// caught up from there. Answers the time from the first packet to the last welcome.
+    pub(crate) fn connect_users(
+        &mut self,
+        handles: impl ExactSizeIterator<Item = String>,
+        at_once: u32,
+        cursor: Cursor,
+    ) -> Result<Duration, Failure> {
+        let first = self.fleet.sessions();
+        let (count, at_once) = (handles.len(), at_once as usize);
+        let mut handles = handles;
+        let begin = self.clock.now();
+        let (mut begun, mut open, mut caught_up) = (0, 0, 0);
+        let mut opened_at = begin;
+        let mut lost: Option<Ended> = None;
+        while caught_up < count {
+            while begun - open < at_once
+                && let Some(handle) = handles.next()
+            {
+                let guest = Guest { handle: &handle, role: Role::User, publishes: false, cursor: Some(cursor) };
+                self.fleet.connect(self.greeting(&guest)?)?;
+                begun += 1;
+            }
+            let watch = &mut self.watch;
+            self.fleet.turn(IDLE_WAIT, &mut |session, now, news| match news {
+                News::Open(_) => {
+                    open += 1;
+                    opened_at = now;
+                    watch.note(now);
+                }
+                // The earlier sessions have no part in this.
+                News::CaughtUp if session >= first => {
+                    caught_up += 1;
+                    watch.note(now);
+                }
+                News::Ended(why) => lost = Some(why),
+                News::CaughtUp | News::Answer(_) | News::Message(_) => {}
+            })?;
+            self.check_lost(lost.as_ref())?;
+            self.tell_progress(open, count);
+            let waits_for = || format!("{} welcomes and {} catch-ups", count - open, open - caught_up);
+            self.watch.check(self.clock.now(), waits_for)?;
+        }
+        Ok(opened_at.saturating_duration_since(begin))
+    }
+
+    /// No session may be lost yet.
+    fn check_lost(&self, lost: Option<&Ended>) -> Result<(), Failure> {
+        lost.map_or(Ok(()), |why| Err(why.failure(self.watch.phase(), self.address)))
+    }
+}
+
+/// A cursor at the head of the journal as this welcome has it.
+pub(crate) fn cursor_at_head(welcome: &Welcome) -> Cursor {
+    let Welcome { shard, incarnation, head, .. } = *welcome;
+    Cursor { shard, incarnation, position: head, receipts_through: Position(0) }
+}
+
+/// The poller counts whole milliseconds and rounds up, so that the last one is not slept through.
+pub(crate) fn sleep_until(due: Instant, now: Instant) -> Duration {
+    if due.saturating_duration_since(now) > IDLE_WAIT { IDLE_WAIT } else { Duration::ZERO }
+}
