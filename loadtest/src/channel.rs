@@ -16,7 +16,9 @@ pub(crate) enum Purpose {
     Opening,
     /// Messages.
     Inbox,
-    /// A lane whose frames are not looked at: DINGs, history, what a newer broker has.
+    /// DINGs.
+    Urgent,
+    /// A lane whose frames are not looked at: history, what a newer broker has.
     Unread,
 }
 

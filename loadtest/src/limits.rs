@@ -10,6 +10,21 @@ pub const SESSIONS_MAX: u32 = 100_000;
 /// Messages of a run: a bit and a moment each are kept, and numbered by a `u32`.
 pub const MESSAGES_MAX: u32 = 1_000_000;
 
+/// Members of the group of a storm, connected or not: what the broker allows a group.
+pub const MEMBERS_MAX: u32 = 1_000_000;
+
+/// Online authors of a storm: each writes a message that goes to every session.
+pub const AUTHORS_MAX: u32 = 100;
+
+/// Groups that the probe of a storm publishes into, with one listener each.
+pub const LISTENERS_MAX: u32 = 1_000;
+
+/// Devices that get a backlog and DINGs at the same time, and sessions that send DINGs.
+pub const DEVICES_MAX: u32 = 1_000;
+
+/// Things that a probe sends a second, so that a run of minutes stays within what is kept of each, 20 bytes.
+pub const RATE_MAX: u32 = 50_000;
+
 /// Sockets: each is polled in every turn.
 pub const SOCKETS_MAX: u16 = 64;
 
@@ -18,6 +33,15 @@ pub const CONNECTING_MAX: u32 = 2_000;
 
 /// A payload begins with the number of the run and that of the message, 8 bytes each.
 pub const PAYLOAD_BYTES_MIN: usize = 16;
+
+/// Marks sent in a turn, so that what comes in is looked at in between.
+pub(crate) const MARKS_A_TURN: usize = 512;
+
+/// How often the broker tells an author of a large conversation how many have read, as docs/RECEIPTS.md has it.
+pub(crate) const COUNTS_EVERY: Duration = Duration::from_millis(200);
+
+/// Members up to which a conversation names its readers live, as docs/RECEIPTS.md has it.
+pub(crate) const NAMED_MEMBERS_MAX: u32 = 200;
 
 /// Taken from a stream at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -43,6 +67,9 @@ pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
 
 /// Turns spent on telling the broker that the sessions end.
 pub(crate) const FAREWELL_TURNS: u32 = 100;
+
+/// Requests on their way to the thread of a probe: the run makes no more than four.
+pub(crate) const COMMANDS_MAX: usize = 8;
 
 /// The largest latency that is told apart, in microseconds: ten minutes. Larger ones count as this.
 pub(crate) const LATENCY_US_MAX: u64 = 600_000_000;

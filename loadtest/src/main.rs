@@ -7,18 +7,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Scenario};
+use args::Cli;
 
 fn main() -> ExitCode {
-    let Cli { scenario } = Cli::parse();
-    match scenario {
-        Scenario::Fanout(args) => match args.run() {
-            Ok(is_complete) if is_complete => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(failure) => {
-                out::note(format_args!("error: {failure}"));
-                ExitCode::from(failure.exit_code())
-            }
-        },
+    match Cli::parse().scenario.run() {
+        Ok(is_complete) if is_complete => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(failure) => {
+            out::note(format_args!("error: {failure}"));
+            ExitCode::from(failure.exit_code())
+        }
     }
 }

@@ -10,8 +10,10 @@ const TICKS_A_SECOND: f64 = 100.0;
 /// One look at a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
-    /// CPU time in user and system mode, in seconds, to a hundredth.
-    pub cpu_s: f64,
+    /// CPU time in user mode, in seconds, to a hundredth.
+    pub user_s: f64,
+    /// CPU time in system mode, likewise.
+    pub system_s: f64,
     /// Resident memory, in KiB.
     pub resident_kib: u64,
 }
@@ -28,19 +30,24 @@ impl Usage {
             fs::read_to_string(&path).map_err(|source| Failure::Read { path: path.into(), source })
         };
         let odd = || Failure::Usage(format!("/proc/{name} does not look as Linux documents it"));
-        let cpu_s = parse_cpu_s(&read("stat")?).ok_or_else(odd)?;
+        let (user_s, system_s) = parse_cpu_s(&read("stat")?).ok_or_else(odd)?;
         let resident_kib = parse_resident_kib(&read("status")?).ok_or_else(odd)?;
-        Ok(Self { cpu_s, resident_kib })
+        Ok(Self { user_s, system_s, resident_kib })
+    }
+
+    /// CPU time in both modes, in seconds.
+    pub fn cpu_s(&self) -> f64 {
+        self.user_s + self.system_s
     }
 }
 
 /// Fields 14 and 15 of `proc_pid_stat(5)`. Field 2, the command, is in parentheses and may hold anything.
-fn parse_cpu_s(stat: &str) -> Option<f64> {
+fn parse_cpu_s(stat: &str) -> Option<(f64, f64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
-    Some((f64::from(user) + f64::from(system)) / TICKS_A_SECOND)
+    Some((f64::from(user) / TICKS_A_SECOND, f64::from(system) / TICKS_A_SECOND))
 }
 
 /// `VmRSS` of `proc_pid_status(5)`.
@@ -56,7 +63,7 @@ mod tests {
     #[test]
     fn a_command_with_any_name_is_read() {
         let stat = "4711 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0";
-        assert_eq!(parse_cpu_s(stat), Some(2.0));
+        assert_eq!(parse_cpu_s(stat), Some((1.5, 0.5)));
         assert_eq!(parse_cpu_s("4711 (cut"), None);
     }
 

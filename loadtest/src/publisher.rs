@@ -23,7 +23,7 @@ pub(crate) struct Publishing {
     pub(crate) run: u64,
     /// When.
     pub(crate) schedule: Schedule,
-    /// How many.
+    /// How many; it may be made fewer on the way.
     pub(crate) messages: u32,
     /// Into these in turn; at least one.
     pub(crate) conversations: Vec<ConversationId>,
@@ -38,6 +38,8 @@ pub(crate) struct Publisher {
     first_number: u64,
     /// The next message to be sent.
     next: u32,
+    /// No later message was ever sent: a refusal as too much at once lets the next one be an earlier one again.
+    sent: u32,
     /// All messages below have their answer.
     low: u32,
     /// Which of those from `low` on have it; at most [`WINDOW`] of them.
@@ -53,11 +55,18 @@ impl Publisher {
             what,
             first_number: producer_highest + 1,
             next: 0,
+            sent: 0,
             low: 0,
             settled: VecDeque::new(),
             paused_until: None,
             late_max: Duration::ZERO,
         }
+    }
+
+    /// Publishes nothing that is due at this moment or later.
+    pub(crate) fn stop_at(&mut self, end: Instant) {
+        let messages = self.what.messages.min(self.what.schedule.count_until(end));
+        self.what.messages = messages.max(self.sent);
     }
 
     /// When the next message is to be sent; `None` if all were, or an answer must come first.
@@ -107,7 +116,7 @@ impl Publisher {
 
     /// Messages sent so far.
     pub(crate) fn sent(&self) -> u32 {
-        self.next
+        self.sent
     }
 
     /// Whether every message has its answer.
@@ -135,6 +144,7 @@ impl Publisher {
             };
             publish.encode(out);
             self.next += 1;
+            self.sent = self.sent.max(self.next);
         }
     }
 

@@ -52,7 +52,13 @@ pub(crate) fn ask_all(
                 }
             }
             News::Ended(why) if from == session => ended = Some(why),
-            News::Open(_) | News::CaughtUp | News::Answer(_) | News::Message(_) | News::Ended(_) => {}
+            News::Open(_)
+            | News::CaughtUp
+            | News::Answer(_)
+            | News::Message(_)
+            | News::Receipt(_)
+            | News::Urgent(_)
+            | News::Ended(_) => {}
         })?;
         if let Some(ended) = &ended {
             return Err(rig.failed(ended.to_string()));
@@ -69,6 +75,7 @@ fn numbered(frame: Frame) -> Option<(u32, Reply)> {
         Frame::Error(error) => Some((error.request, Err(error))),
         Frame::Done(ref done) => Some((done.request, Ok(frame))),
         Frame::UserFound(ref found) => Some((found.request, Ok(frame))),
+        Frame::ReadStatusReply(ref status) => Some((status.request, Ok(frame))),
         Frame::ConversationCreated(ref created) => Some((created.request, Ok(frame))),
         _ => None,
     }

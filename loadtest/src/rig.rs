@@ -11,6 +11,8 @@ use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
 use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
 use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, TOKEN_MARGIN};
+use crate::phases::Mark;
+use crate::process::Usage;
 use crate::session::News;
 use crate::target::Target;
 use crate::token::{Role, Signer};
@@ -125,7 +127,12 @@ impl<'a> Rig<'a> {
             self.fleet.turn(IDLE_WAIT, &mut |from, _, news| match news {
                 News::Open(open) if from == session => welcome = Some(open),
                 News::Ended(why) => ended = Some(why),
-                News::Open(_) | News::CaughtUp | News::Answer(_) | News::Message(_) => {}
+                News::Open(_)
+                | News::CaughtUp
+                | News::Answer(_)
+                | News::Message(_)
+                | News::Receipt(_)
+                | News::Urgent(_) => {}
             })?;
             self.check_lost(ended.as_ref())?;
             self.watch.check(self.clock.now(), || format!("the welcome of {}", guest.handle))?;
@@ -169,7 +176,7 @@ impl<'a> Rig<'a> {
                     watch.note(now);
                 }
                 News::Ended(why) => lost = Some(why),
-                News::CaughtUp | News::Answer(_) | News::Message(_) => {}
+                News::CaughtUp | News::Answer(_) | News::Message(_) | News::Receipt(_) | News::Urgent(_) => {}
             })?;
             self.check_lost(lost.as_ref())?;
             self.tell_progress(open, count);
@@ -177,6 +184,13 @@ impl<'a> Rig<'a> {
             self.watch.check(self.clock.now(), waits_for)?;
         }
         Ok(opened_at.saturating_duration_since(begin))
+    }
+
+    /// A moment between two phases, with what the broker of this process id has cost until then. One that has died has no cost
+    /// to tell; what is missing tells of it.
+    pub(crate) fn mark(&self, broker_pid: Option<u32>) -> Result<Mark, Failure> {
+        let broker = broker_pid.and_then(|pid| Usage::of(Some(pid)).ok());
+        Ok(Mark { at: self.clock.now(), broker, own: Usage::of(None)? })
     }
 
     /// No session may be lost yet.

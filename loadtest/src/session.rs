@@ -27,6 +27,10 @@ pub(crate) enum News {
     Answer(Frame),
     /// A message.
     Message(Deliver),
+    /// An update of who has read, or how many.
+    Receipt(Frame),
+    /// What came on the urgent lane.
+    Urgent(Frame),
     /// It is no more; nothing follows.
     Ended(Ended),
 }
@@ -178,6 +182,7 @@ impl Session {
                 Purpose::Control | Purpose::Publish => tell(News::Answer(Frame::decode(&raw).map_err(malformed)?)),
                 Purpose::Opening => self.channels[at].purpose = lane(&raw)?,
                 Purpose::Inbox => self.take_inbox(&raw, tell)?,
+                Purpose::Urgent => tell(News::Urgent(Frame::decode(&raw).map_err(malformed)?)),
                 Purpose::Unread => {}
             }
         }
@@ -217,7 +222,10 @@ impl Session {
             Truncated::KIND => (Truncated::decode(raw).map_err(malformed)?.position, None),
             Skipped::KIND => (Skipped::decode(raw).map_err(malformed)?.position, None),
             // Read updates lie between the others with positions of their own.
-            ReadUpdate::KIND | ReadCountsUpdate::KIND => return Ok(()),
+            ReadUpdate::KIND | ReadCountsUpdate::KIND => {
+                tell(News::Receipt(Frame::decode(raw).map_err(malformed)?));
+                return Ok(());
+            }
             _ => return Err(unexpected(raw, "inbox lane")),
         };
         let is_in_order = position > self.received || (message.is_none() && position == self.received);
@@ -248,6 +256,7 @@ fn lane(raw: &RawFrame) -> Result<Purpose, Broken> {
     }
     Ok(match LaneOpened::decode(raw).map_err(malformed)?.lane {
         Lane::INBOX => Purpose::Inbox,
+        Lane::URGENT => Purpose::Urgent,
         _ => Purpose::Unread,
     })
 }

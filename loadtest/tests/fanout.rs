@@ -1,53 +1,16 @@
 //! The scenario against a broker in this process: every delivery is there, and what is wrong is said.
 
+mod broker;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use carillon::material::{Material, SERVER_NAME};
-use carillon::server::{Options, Server};
-use carillon::tls;
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{self, Plan, Report};
 use carillon_loadtest::target::Target;
-use tempfile::TempDir;
 
-struct Broker {
-    server: Option<Server>,
-    material: Material,
-    _directory: TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let material = Material::ensure(directory.path()).expect("certificates and keys");
-        let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
-        let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-        let options = Options {
-            edges: 2,
-            ..Options::new(directory.path().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
-        };
-        Self { server: Some(Server::start(options).expect("the broker starts")), material, _directory: directory }
-    }
-
-    fn target(&self) -> Target {
-        Target {
-            address: self.server.as_ref().expect("it runs").address(),
-            server_name: SERVER_NAME.into(),
-            ca: self.material.ca.clone(),
-            token_key: self.material.token_key.clone(),
-            tenant: "test".into(),
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let stopped = self.server.take().expect("it runs").stop();
-        assert!(std::thread::panicking() || stopped.is_ok(), "the broker failed: {stopped:?}");
-    }
-}
+use broker::Broker;
 
 fn plan() -> Plan {
     Plan {

@@ -131,7 +131,7 @@ impl Run<'_> {
                 },
                 News::Ended(why) if session == PUBLISHER => failed = Some(format!("the publisher is lost: {why}")),
                 News::Ended(why) => tally.lose(&why),
-                News::Open(_) | News::CaughtUp | News::Message(_) => {}
+                News::Open(_) | News::CaughtUp | News::Message(_) | News::Receipt(_) | News::Urgent(_) => {}
             })?;
             if let Some(why) = failed {
                 return Err(self.rig.failed(why));
@@ -162,8 +162,8 @@ impl Run<'_> {
         // A broker that died on the way has no cost to tell; what is missing tells of it.
         let after = self.usage().ok().flatten();
         let cost = |before: Usage, connected: Usage, after: Usage| BrokerCost {
-            cpu_us_per_connect: (connected.cpu_s - before.cpu_s) * 1e6 / sessions,
-            cpu_us_per_delivery: (after.cpu_s - connected.cpu_s) * 1e6 / tally.delivered().max(1) as f64,
+            cpu_us_per_connect: (connected.cpu_s() - before.cpu_s()) * 1e6 / sessions,
+            cpu_us_per_delivery: (after.cpu_s() - connected.cpu_s()) * 1e6 / tally.delivered().max(1) as f64,
             resident_kib_per_session: growth(before, connected) / sessions,
             resident_kib_per_session_after: growth(before, after) / sessions,
         };
@@ -186,7 +186,7 @@ impl Run<'_> {
             sessions_lost: tally.lost(),
             first_loss: tally.first_loss().map(str::to_owned),
             broker: costs.map(|((before, connected), after)| cost(before, connected, after)),
-            own_cpu_s: Usage::of(None)?.cpu_s - own_before.cpu_s,
+            own_cpu_s: Usage::of(None)?.cpu_s() - own_before.cpu_s(),
         })
     }
 }

@@ -1,0 +1,137 @@
+//! The command line, parsed into plans: a file for each scenario.
+
+mod fanout;
+mod receipts;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use carillon_loadtest::failure::Failure;
+use carillon_loadtest::limits::PAYLOAD_BYTES_MIN;
+use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::out;
+use fanout::FanoutArgs;
+use receipts::ReceiptsArgs;
+
+const ABOUT: &str = "\
+Start a broker in one terminal, then run against it; give its process id to learn what a delivery costs it:
+  carillon dev
+  carillon-loadtest fanout --sessions 5000 --rounds 10 --broker-pid \"$(pgrep -x carillon)\"
+
+Exit codes:
+  0  everything came, once and in order, and every count is right
+  1  something did not, or the broker refused something
+  2  wrong arguments, context or files
+  3  no broker answers
+  4  not allowed: the token, or the broker's certificate
+
+Both sides of a run on one machine share its cores: the figures are lower bounds of what the broker can do. Compare only
+what ran on the same machine, side by side.";
+
+/// Load for a Carillon broker: many sessions, one schedule, everything counted.
+#[derive(Debug, Parser)]
+#[command(name = "carillon-loadtest", version, after_help = ABOUT, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    Fanout(FanoutArgs),
+    Receipts(ReceiptsArgs),
+}
+
+impl Scenario {
+    /// Runs and prints; answers whether everything was as it must be.
+    pub(crate) fn run(&self) -> Result<bool, Failure> {
+        match self {
+            Self::Fanout(args) => args.run(),
+            Self::Receipts(args) => args.run(),
+        }
+    }
+}
+
+/// What every scenario may be told.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// What the handles begin with. Two runs at once need two
+    #[arg(long, value_name = "NAME", default_value = "load", value_parser = parse_prefix)]
+    prefix: String,
+    /// The broker's process on this machine: adds what the run costs it in CPU and memory
+    #[arg(long, value_name = "PID")]
+    broker_pid: Option<u32>,
+    /// Give up when nothing has happened for so long
+    #[arg(long, value_name = "S", default_value = "30", value_parser = range(1, 3_600))]
+    patience_s: u32,
+    /// Give up after so long, whatever happens
+    #[arg(long, value_name = "S", default_value = "1800", value_parser = range(1, 86_400))]
+    time_limit_s: u32,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Say nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl RunArgs {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience_s.into())
+    }
+
+    fn time_limit(&self) -> Duration {
+        Duration::from_secs(self.time_limit_s.into())
+    }
+
+    /// Runs with the progress on standard error, and prints the figures.
+    fn run<R: Serialize + Display>(
+        &self,
+        run: impl FnOnce(&mut dyn FnMut(String)) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let report = run(&mut |text| {
+            if !self.quiet {
+                out::note(text);
+            }
+        })?;
+        let text = if self.json {
+            serde_json::to_string(&report).expect("a report is numbers and texts")
+        } else {
+            report.to_string()
+        };
+        out::line(text)?;
+        Ok(report)
+    }
+}
+
+fn range(min: u32, max: u32) -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(u64::from(min)..=u64::from(max))
+}
+
+fn payload_range() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(PAYLOAD_BYTES_MIN as u64..=PAYLOAD_BYTES_MAX as u64)
+}
+
+/// Handles have at most 64 bytes, and the longest suffix is `-listener-` with a number.
+fn parse_prefix(text: &str) -> Result<String, String> {
+    if (1..=40).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 40 bytes without control characters".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,109 @@
+//! Figures by phase, for people and for programs.
+
+use std::fmt;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::process::Usage;
+use crate::samples::Figures;
+
+/// One measure in one phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub measure: &'static str,
+    /// When.
+    pub phase: &'static str,
+    /// What became of it.
+    pub figures: Figures,
+}
+
+/// What a phase took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// Which.
+    pub phase: &'static str,
+    /// Its length, in seconds.
+    pub took_s: f64,
+    /// CPU of the broker in user mode, in seconds, if its process id was given.
+    pub broker_user_s: Option<f64>,
+    /// Likewise in system mode.
+    pub broker_system_s: Option<f64>,
+    /// Resident memory of the broker at the end of the phase, in KiB.
+    pub broker_resident_kib: Option<u64>,
+    /// CPU of the load generator, in seconds.
+    pub own_cpu_s: f64,
+}
+
+/// A moment between two phases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) at: Instant,
+    pub(crate) broker: Option<Usage>,
+    pub(crate) own: Usage,
+}
+
+impl Cost {
+    /// Of what lies between two marks.
+    pub(crate) fn between(phase: &'static str, from: &Mark, to: &Mark) -> Self {
+        let both = from.broker.zip(to.broker);
+        Self {
+            phase,
+            took_s: seconds(from, to),
+            broker_user_s: both.map(|(from, to)| to.user_s - from.user_s),
+            broker_system_s: both.map(|(from, to)| to.system_s - from.system_s),
+            broker_resident_kib: to.broker.map(|usage| usage.resident_kib),
+            own_cpu_s: to.own.cpu_s() - from.own.cpu_s(),
+        }
+    }
+}
+
+/// Seconds between two marks.
+pub(crate) fn seconds(from: &Mark, to: &Mark) -> f64 {
+    to.at.saturating_duration_since(from.at).as_secs_f64()
+}
+
+/// Rows under a head.
+pub(crate) struct Table<'a>(pub(crate) &'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<32}{:<11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+            "in milliseconds", "", "due", "a second", "seen", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        let mut last = "";
+        for Row { measure, phase, figures } in self.0 {
+            let name = if *measure == last { "" } else { measure };
+            last = measure;
+            let Figures { offered, seen, offered_per_s, latency, .. } = figures;
+            writeln!(
+                f,
+                "{name:<32}{phase:<11}{offered:>8}{offered_per_s:>9.0}{seen:>9}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{:>9.1}",
+                latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A line for each phase.
+pub(crate) struct Costs<'a>(pub(crate) &'a [Cost]);
+
+impl fmt::Display for Costs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for cost in self.0 {
+            write!(f, "{:<11} {:>6.1} s", cost.phase, cost.took_s)?;
+            if let (Some(user), Some(system), Some(kib)) =
+                (cost.broker_user_s, cost.broker_system_s, cost.broker_resident_kib)
+            {
+                let mib = kib / 1024;
+                write!(f, ": broker {user:.2} s user, {system:.2} s system, {mib} MiB resident;")?;
+            }
+            writeln!(f, " generator {:.2} s CPU", cost.own_cpu_s)?;
+        }
+        Ok(())
+    }
+}
