@@ -154,6 +154,15 @@ impl Fleet {
         self.sessions[session].is_clear(to)
     }
 
+    /// Ends a session in good order; nothing more is told of it.
+    pub(crate) fn leave(&mut self, session: SessionIndex) {
+        let session = &mut self.sessions[session];
+        if let Some(mut link) = self.endpoints[session.endpoint].link(session.link) {
+            link.close(u32::from(ErrorCode::NONE.0), "the load test has what it wanted");
+        }
+        session.end();
+    }
+
     /// Closes every session in good order.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
         for endpoint in &mut self.endpoints {

@@ -11,6 +11,7 @@
 mod channel;
 pub mod clock;
 mod crew;
+pub mod ding;
 mod ding_frames;
 mod dinger;
 pub mod failure;

@@ -43,6 +43,9 @@ pub(crate) const COUNTS_EVERY: Duration = Duration::from_millis(200);
 /// Members up to which a conversation names its readers live, as docs/RECEIPTS.md has it.
 pub(crate) const NAMED_MEMBERS_MAX: u32 = 200;
 
+/// What a DING must keep at p99 on loopback while a backlog streams to the same device.
+pub(crate) const DING_GOAL: Duration = Duration::from_millis(20);
+
 /// Taken from a stream at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 

@@ -23,6 +23,11 @@ pub(crate) struct Confirming {
 }
 
 impl Confirming {
+    /// Whether nothing is to be confirmed, or on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending == 0 && self.waiting.is_empty()
+    }
+
     /// The confirmation that may be sent next.
     pub(crate) fn poll(&mut self) -> Option<Bytes> {
         if self.pending >= REQUESTS_PENDING_MAX {

@@ -1,5 +1,6 @@
 //! The command line, parsed into plans: a file for each scenario.
 
+mod ding;
 mod fanout;
 mod receipts;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::out;
+use ding::DingArgs;
 use fanout::FanoutArgs;
 use receipts::ReceiptsArgs;
 
@@ -44,6 +46,7 @@ pub(crate) struct Cli {
 pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     Receipts(ReceiptsArgs),
+    Ding(DingArgs),
 }
 
 impl Scenario {
@@ -52,6 +55,7 @@ impl Scenario {
         match self {
             Self::Fanout(args) => args.run(),
             Self::Receipts(args) => args.run(),
+            Self::Ding(args) => args.run(),
         }
     }
 }
