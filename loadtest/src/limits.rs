@@ -62,6 +62,10 @@ pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// one socket and looks at the others after it.
 pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
 
+/// What a probe sleeps when something is due within a millisecond, and so, with the 50 µs that Linux adds, the error of its
+/// latencies: little beside a commit.
+pub(crate) const PROBE_NAP: Duration = Duration::from_micros(50);
+
 /// How often a phase that takes long says how far it is.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 

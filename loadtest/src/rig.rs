@@ -1,5 +1,6 @@
 //! A fleet with what it takes to let its sessions in: tokens, patience, and somebody to tell how far it is.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Says now and then how far the present phase is, if it takes long.
-    pub(crate) fn tell_progress(&mut self, done: usize, of: usize) {
+    pub(crate) fn tell_progress(&mut self, done: impl Display, of: impl Display) {
         let now = self.clock.now();
         if now.saturating_duration_since(self.told) >= PROGRESS_EVERY {
             self.told = now;

@@ -64,8 +64,9 @@ pub(crate) struct ReceiptsArgs {
     /// Bytes of each payload
     #[arg(long, value_name = "N", default_value = "128", value_parser = payload_range())]
     payload_bytes: u32,
-    /// UDP sockets that the members are spread over, each with a loopback address of its own
-    #[arg(long, value_name = "N", default_value = "4", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
+    /// UDP sockets that the members are spread over, each with a loopback address of its own. A message to all of them, or the
+    /// replies to their marks, must fit in the sockets' receive buffers: some thousand packets each
+    #[arg(long, value_name = "N", default_value = "32", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
     sockets: u16,
     /// Handshakes at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = range(1, CONNECTING_MAX))]
