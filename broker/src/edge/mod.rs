@@ -27,6 +27,7 @@ mod meters;
 mod online;
 mod peers;
 mod pinned;
+mod quiet;
 mod read_status;
 mod requests;
 mod run;
@@ -60,6 +61,7 @@ use limits::Limits;
 pub use links::Links;
 pub use peers::Peers;
 use pinned::Pinned;
+use quiet::Quiet;
 pub use run::{Control, run};
 pub use session::Held;
 use session::{Session, Sessions};
@@ -201,6 +203,7 @@ pub struct Edge {
     /// Cut rounds, oldest first.
     rounds: VecDeque<Round>,
     next_tick: Instant,
+    quiet: Quiet,
     scratch: BytesMut,
     pinned: Pinned,
     /// When to look again for sessions that pin too much.
@@ -244,6 +247,7 @@ impl Edge {
             seen,
             rounds: VecDeque::new(),
             next_tick,
+            quiet: Quiet::default(),
             scratch: BytesMut::new(),
             pinned: Pinned::default(),
             relieve_again_at: None,
@@ -284,6 +288,7 @@ impl Edge {
         self.run_page_reads();
         self.relieve(links);
         self.tick(links);
+        self.tell_quiet(links);
         self.tell_gone(links);
         self.publish_stats();
         self.left()
@@ -294,7 +299,11 @@ impl Edge {
             return Left::Work;
         }
         let peers = &self.parts.peers;
-        if !self.catching_up.is_empty() || !peers.kicks.is_empty() || !peers.signals.is_empty() {
+        if !self.quiet.is_empty()
+            || !self.catching_up.is_empty()
+            || !peers.kicks.is_empty()
+            || !peers.signals.is_empty()
+        {
             return Left::Work;
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();

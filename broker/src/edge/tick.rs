@@ -1,4 +1,4 @@
-//! Once a second: hellos that did not come, tokens that ended, cursors handed on, quiet sessions told where the journal is.
+//! Once a second: hellos that did not come, tokens that ended, cursors handed on, who of the quiet sessions is told where the journal is.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use carillon_protocol::ids::Position;
 use carillon_transport::LinkKey;
 
 use super::limits::{CURSORS_A_RECORD_MAX, TICK_MS};
-use super::session::{Feed, Identity, Phase};
+use super::session::{Identity, Phase};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
 
@@ -29,7 +29,6 @@ impl Edge {
         self.renew_signals();
         let now = self.now();
         let mut over: Vec<(LinkKey, ErrorCode, &str)> = Vec::new();
-        let mut quiet: Vec<LinkKey> = Vec::new();
         let mut moves: Vec<CursorMove> = Vec::new();
         for session in self.sessions.iter_mut() {
             session.refreshes = 0;
@@ -43,10 +42,6 @@ impl Edge {
                 }
                 Phase::Attached(identity) => {
                     moves.extend(session.acked.take().map(|position| cursor_move(identity, position)));
-                    let behind = self.seen.0.saturating_sub(session.inbox.sent.0);
-                    if behind >= self.limits.progress_positions && matches!(session.feed, Feed::Live { .. }) {
-                        quiet.push(session.key);
-                    }
                 }
                 Phase::AwaitingHello { .. } | Phase::Attaching(_) => {}
             }
@@ -55,12 +50,7 @@ impl Edge {
         for (key, code, text) in over {
             self.close_for_cause(links, key, code, text);
         }
-        // A session that an unfinished round has yet to visit must not be told that it has everything.
-        if self.rounds.is_empty() {
-            for key in quiet {
-                self.tell_progress(links, key);
-            }
-        }
+        self.choose_quiet();
         self.hand_on_cursors(moves);
         self.ask_again();
     }

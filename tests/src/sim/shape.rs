@@ -157,5 +157,7 @@ fn limits(rng: &mut Rng) -> Limits {
         plan_positions_wide_max: rng.pick(&[1, 20, real.plan_positions_wide_max]),
         replies_a_turn: rng.pick(&[1, 3, real.replies_a_turn, real.replies_a_turn]),
         progress_positions: rng.pick(&[1, 5, 40, real.progress_positions]),
+        progress_a_turn: rng.pick(&[1, 2, real.progress_a_turn]),
+        progress_a_tick_max: real.progress_a_tick_max,
     }
 }
