@@ -332,7 +332,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// Starts a named thread whose panic ends the process.
-fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             tracing::error!("a broker thread panicked: the process ends");
