@@ -12,6 +12,7 @@ pub mod journal;
 pub mod keeper;
 pub mod material;
 pub mod metrics;
+pub mod notify;
 pub mod renewal;
 pub mod report;
 pub mod sequencer;

@@ -1,10 +1,10 @@
 //! Certificates and keys: what the broker presents, which tokens it believes, and the secret behind stateless resets.
 
+mod tickets;
+mod trust;
 mod validity;
 
 use std::fmt;
-mod tickets;
-
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,6 +24,7 @@ use thiserror::Error;
 
 pub(crate) use tickets::Renewing;
 pub use tickets::Tickets;
+pub use trust::trusting;
 
 /// Why certificates or keys could not be used. Nothing was started.
 #[derive(Debug, Error)]
@@ -51,6 +52,9 @@ pub enum TlsError {
         "{0} is a certificate of an authority (CA:TRUE), which clients refuse of a broker; give one that it signed"
     )]
     Authority(PathBuf),
+    /// The system trusts nobody, or does not say whom.
+    #[error("this system has no certificates of authorities: install its ca-certificates, or name a file (`ca`)")]
+    NoAuthorities,
     /// Certificate and key do not go together, or the key's kind is not supported.
     #[error("certificate {certificate} cannot be used with key {key}: {source}; both must be of one issue")]
     Unfit {

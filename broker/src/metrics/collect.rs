@@ -9,10 +9,10 @@ use prometheus_client::metrics::MetricType;
 
 use super::meter::{CodeCounts, Counter, EdgeMeter, Histogram, SequencerMeter};
 use super::process::Process;
-use super::{Metrics, Phase, Running};
+use super::{Metrics, Phase, Running, outlets};
 
 /// Labels of one value.
-type Labels<'a> = Vec<(&'a str, String)>;
+pub(super) type Labels<'a> = Vec<(&'a str, String)>;
 
 /// A label's values, and where each is counted.
 type Values = &'static [(&'static str, fn(&EdgeMeter) -> &Counter)];
@@ -118,11 +118,11 @@ const OF_EDGES: &[OfEdge] = &[
 ];
 
 /// Writes metrics one after the other.
-struct Writer<'a>(DescriptorEncoder<'a>);
+pub(super) struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {
     /// A metric with its values.
-    fn write(
+    pub(super) fn write(
         &mut self,
         (name, help, kind): (&str, &str, MetricType),
         values: impl IntoIterator<Item = (Labels<'static>, f64)>,
@@ -153,12 +153,25 @@ impl Writer<'_> {
 
     /// A histogram whose values are counted in a unit of which `per` make the unit that is served.
     fn histogram<const N: usize>(&mut self, name: &str, help: &str, of: &Histogram<N>, per: f64) -> fmt::Result {
-        let (sum, ranges) = of.read();
-        let count = ranges.iter().map(|(_, count)| count).sum();
-        let bounded = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| float(bound) / per);
-        let ranges: Vec<_> = ranges.into_iter().map(|(bound, count)| (bounded(bound), count)).collect();
+        let (sum, count, ranges) = in_unit(of, per);
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        metric.encode_histogram::<NoLabelSet>(float(sum) / per, count, &ranges, None)
+        metric.encode_histogram::<NoLabelSet>(sum, count, &ranges, None)
+    }
+
+    /// Histograms of one name that differ by their labels, as [`Writer::histogram`].
+    pub(super) fn histograms<'h, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (Labels<'static>, &'h Histogram<N>)>,
+        per: f64,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, of) in all {
+            let (sum, count, ranges) = in_unit(of, per);
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &ranges, None)?;
+        }
+        Ok(())
     }
 
     /// Counts by error code, summed over the edges; codes that never came are left out.
@@ -173,8 +186,16 @@ impl Writer<'_> {
     }
 }
 
+/// Sum, count, and the counts by upper bound of a histogram whose values are counted in a unit of which `per` make one.
+fn in_unit<const N: usize>(of: &Histogram<N>, per: f64) -> (f64, u64, Vec<(f64, u64)>) {
+    let (sum, ranges) = of.read();
+    let count = ranges.iter().map(|(_, count)| count).sum();
+    let bounded = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| float(bound) / per);
+    (float(sum) / per, count, ranges.into_iter().map(|(bound, count)| (bounded(bound), count)).collect())
+}
+
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has floats alone; exact up to 2^53")]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
@@ -188,6 +209,9 @@ impl Collector for Metrics {
             queues(running, &mut writer)?;
             journal(running, &mut writer)?;
             index(running, &mut writer)?;
+        }
+        if let Some(meter) = self.notify.get() {
+            outlets::encode(meter, &mut writer)?;
         }
         self.process(&mut writer)
     }

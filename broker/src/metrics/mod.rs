@@ -6,6 +6,7 @@
 
 mod collect;
 pub mod meter;
+pub mod outlets;
 mod process;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::sequencer::ring::Ring;
 use crate::sequencer::{Mailbox, Submit};
 use crate::tls::Presented;
 use meter::{EdgeMeter, Heartbeat, SequencerMeter};
+use outlets::NotifyMeter;
 
 /// A thread that has not taken its turn for so long is stuck. Each takes one a second; a commit on a disk in trouble may
 /// take a few.
@@ -99,6 +101,7 @@ pub struct Metrics {
     phase: AtomicU8,
     running: OnceLock<Running>,
     certificate: OnceLock<Arc<Presented>>,
+    notify: OnceLock<Arc<NotifyMeter>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -111,8 +114,8 @@ impl Metrics {
     /// Of a broker that is starting now.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let (origin, started_at_ms) = (clock.now(), clock.wall().0);
-        let (running, certificate) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { clock, origin, started_at_ms, phase: AtomicU8::new(0), running, certificate })
+        let (running, certificate, notify) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { clock, origin, started_at_ms, phase: AtomicU8::new(0), running, certificate, notify })
     }
 
     /// For a thread that is about to start.
@@ -139,6 +142,11 @@ impl Metrics {
         self.certificate.set(presented).ok();
     }
 
+    /// The outlets, whose counts are served and whose thread is watched.
+    pub fn watch_outlets(&self, meter: Arc<NotifyMeter>) {
+        self.notify.set(meter).ok();
+    }
+
     fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
@@ -157,7 +165,8 @@ impl Metrics {
         let Some(running) = self.running.get().filter(|_| self.phase() == Phase::Serving) else { return Vec::new() };
         let now = self.clock.now();
         let edges = running.edges.iter().enumerate().map(|(nth, edge)| (format!("edge-{nth}"), &edge.heartbeat));
-        let all = edges.chain([("sequencer".to_owned(), &running.sequencer.heartbeat)]);
+        let notify = self.notify.get().map(|meter| ("notify".to_owned(), &meter.heartbeat));
+        let all = edges.chain([("sequencer".to_owned(), &running.sequencer.heartbeat)]).chain(notify);
         let stuck = all.filter(|(_, heartbeat)| heartbeat.age_ms(now) > STUCK_AFTER_MS);
         stuck.map(|(name, heartbeat)| format!("{name}: no turn for {} s", heartbeat.age_ms(now) / 1_000)).collect()
     }

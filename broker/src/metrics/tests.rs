@@ -6,6 +6,7 @@ use crate::sequencer::ring::ring;
 use crate::sequencer::submissions;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, ShardId};
+use outlets::OutletMeter;
 use std::collections::BTreeMap;
 
 /// Metrics of a broker with two edges on which nothing happens, and what it would hold.
@@ -28,6 +29,9 @@ fn metrics() -> (Arc<Metrics>, Held) {
         storage: Arc::downgrade(&storage) as Weak<dyn Storage>,
         index: Weak::new(),
     });
+    let heartbeat = metrics.heartbeat();
+    let outlets = vec![OutletMeter::new("sms"), OutletMeter::new("unknown")];
+    metrics.watch_outlets(Arc::new(NotifyMeter { heartbeat, outlets, ..NotifyMeter::default() }));
     (metrics, (bodies, storage))
 }
 
@@ -67,7 +71,7 @@ fn the_reference_has_every_metric() {
     assert_eq!(documented, served(&text));
     for (name, labels) in labels {
         // Of a histogram its sum: the other samples have the label of their bounds.
-        let begins = [format!("{name}{{"), format!("{name} "), format!("{name}_sum ")];
+        let begins = ["{", " ", "_sum ", "_sum{"].map(|end| format!("{name}{end}"));
         let of_it = |line: &&str| begins.iter().any(|begin| line.starts_with(begin));
         let sample = text.lines().find(of_it).expect("a sample of every metric");
         let shown: Vec<_> = sample.split(['{', ',', '}']).filter_map(|part| part.split_once("=\"")).collect();
@@ -97,8 +101,21 @@ fn what_threads_count_is_served() {
     running.edges[1].closes.count(ErrorCode::SLOW);
     running.sequencer.commit_us.observe(80);
     running.sequencer.commit_us.observe(20_000_000);
+    let notify = metrics.notify.get().unwrap();
+    notify.outlets[0].delivered.set(5);
+    notify.outlets[0].tries_failed.set(6);
+    notify.outlets[0].in_flight.set(2);
+    notify.outlets[0].try_ms.observe(70);
+    notify.callbacks.unsigned.set(9);
     let text = metrics.to_text();
     for line in [
+        "carillon_outlet_calls_total{outlet=\"sms\",outcome=\"delivered\"} 5",
+        "carillon_outlet_calls_total{outlet=\"unknown\",outcome=\"failed\"} 0",
+        "carillon_outlet_tries_total{outlet=\"sms\",end=\"failed\"} 6",
+        "carillon_outlet_in_flight{outlet=\"sms\"} 2",
+        "carillon_outlet_try_seconds_bucket{le=\"0.05\",outlet=\"sms\"} 0",
+        "carillon_outlet_try_seconds_bucket{le=\"0.1\",outlet=\"sms\"} 1",
+        "carillon_callbacks_total{answer=\"unsigned\"} 9",
         "carillon_deliveries_total{edge=\"0\",feed=\"live\"} 0",
         "carillon_deliveries_total{edge=\"1\",feed=\"live\"} 7",
         "carillon_closes_total{code=\"SLOW\"} 2",

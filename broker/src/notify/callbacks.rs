@@ -1,0 +1,222 @@
+//! The endpoint where gateways say later what became of a call: `POST /v1/callbacks/<outlet>`, signed with the outlet's
+//! secret. An answer of 204 means that it is durable.
+//!
+//! Anybody may connect. Who has no secret learns nothing: a wrong outlet and a wrong signature are answered alike, before the
+//! body is looked at. Plain HTTP: TLS is ended by what stands in front of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::OutletOptions;
+use super::call::{CallKey, KeyError, Ledger, Outcome, OutletId, Report, ReportAnswer};
+use super::limits::{CALLBACK_BYTES_MAX, CALLBACK_CONNECTION_LASTS, CALLBACK_CONNECTIONS_MAX, CALLBACK_WITHIN};
+use super::signature::{Secrets, SignatureError};
+use crate::clock::Clock;
+use crate::http::{Bounds, Listening};
+use crate::metrics::meter::Counter;
+use crate::metrics::outlets::CallbackMeter;
+
+const BOUNDS: Bounds = Bounds {
+    connections_max: CALLBACK_CONNECTIONS_MAX,
+    connection_lasts: CALLBACK_CONNECTION_LASTS,
+    head_within: Duration::from_secs(5),
+    buffer_bytes: 16 * 1024,
+};
+
+/// Said to who is told to come again.
+const AGAIN_AFTER_S: u64 = 1;
+
+/// The endpoint, served until it is dropped.
+pub struct Callbacks(Listening);
+
+/// What the handlers share.
+struct Desk {
+    outlets: HashMap<String, (OutletId, Secrets)>,
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    meter: Arc<CallbackMeter>,
+}
+
+impl Callbacks {
+    /// Binds and serves the callbacks of these outlets.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or no thread be started.
+    pub fn start(
+        listen: SocketAddr,
+        outlets: &[OutletOptions],
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        meter: Arc<CallbackMeter>,
+    ) -> io::Result<Self> {
+        let of = |outlet: &OutletOptions| (outlet.name.clone(), (outlet.id, outlet.secrets.clone()));
+        let desk = Desk { outlets: outlets.iter().map(of).collect(), ledger, clock, meter };
+        let routes = Router::new()
+            .route("/v1/callbacks/{outlet}", post(callback).fallback(not_a_post))
+            .fallback(not_here)
+            .layer(DefaultBodyLimit::max(CALLBACK_BYTES_MAX))
+            .with_state(Arc::new(desk));
+        Listening::start("callbacks", listen, routes, BOUNDS).map(Self)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+}
+
+/// Why a callback is not taken: a text for who sent it.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error("no outlet of this name has a secret with which this was signed: {0}")]
+    Unsigned(#[source] SignatureError),
+    #[error("the body cannot be read: {0}; send one JSON object of at most {CALLBACK_BYTES_MAX} bytes")]
+    Unread(#[from] BytesRejection),
+    #[error(
+        "the body is not understood: {0}; send {{\"type\":\"ding.answered\",\"timestamp\":\"<RFC 3339>\",\"data\":{{\"key\":\"<key \
+         of the call>\"}}}}"
+    )]
+    Malformed(#[from] serde_json::Error),
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    #[error(
+        "no call of this outlet has this key: send the one in data.key of the call, to the outlet that the call names"
+    )]
+    Unknown,
+    #[error("the DING is over for this recipient: confirmed before, recalled or expired; do not send this again")]
+    Over,
+    #[error("the broker has too much to do: send this again, signed anew, in {AGAIN_AFTER_S} s or later")]
+    Busy,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
+            Self::Unread(rejection) => rejection.status(),
+            Self::Malformed(_) | Self::Key(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Over => StatusCode::GONE,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn counter<'m>(&self, meter: &'m CallbackMeter) -> &'m Counter {
+        match self {
+            Self::Unsigned(_) => &meter.unsigned,
+            Self::Unread(_) | Self::Malformed(_) | Self::Key(_) => &meter.malformed,
+            Self::Unknown => &meter.unknown,
+            Self::Over => &meter.over,
+            Self::Busy => &meter.busy,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = refused(self.status(), &self.to_string());
+        if matches!(self, Self::Busy) {
+            response.headers_mut().insert(header::RETRY_AFTER, AGAIN_AFTER_S.into());
+        }
+        response
+    }
+}
+
+fn refused(status: StatusCode, text: &str) -> Response {
+    let body = json!({ "error": text }).to_string();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn not_a_post() -> Response {
+    refused(StatusCode::METHOD_NOT_ALLOWED, "callbacks are sent with POST")
+}
+
+async fn not_here() -> Response {
+    refused(StatusCode::NOT_FOUND, "callbacks go to /v1/callbacks/<name of the outlet>")
+}
+
+/// What a gateway may say.
+#[derive(Deserialize)]
+struct Event {
+    r#type: Type,
+    /// Signed with the rest; the shard's own time is what is recorded.
+    #[serde(rename = "timestamp")]
+    _timestamp: String,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    key: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum Type {
+    #[serde(rename = "ding.delivered")]
+    Delivered,
+    #[serde(rename = "ding.answered")]
+    Answered,
+    #[serde(rename = "ding.failed")]
+    Failed,
+}
+
+async fn callback(
+    State(desk): State<Arc<Desk>>,
+    Path(outlet): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refusal> {
+    let answer = desk.answer(&outlet, &headers, body).await;
+    let counter = match &answer {
+        Ok(()) => &desk.meter.done,
+        Err(refusal) => refusal.counter(&desk.meter),
+    };
+    counter.add(1);
+    answer.map(|()| StatusCode::NO_CONTENT)
+}
+
+impl Desk {
+    async fn answer(
+        &self,
+        outlet: &str,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<(), Refusal> {
+        let body = body?;
+        let header = |name: &str| headers.get(name)?.to_str().ok();
+        let (id, secrets) = self.outlets.get(outlet).ok_or(Refusal::Unsigned(SignatureError::Wrong))?;
+        secrets.verify(header, &body, self.clock.wall().0 / 1_000).map_err(Refusal::Unsigned)?;
+        let event: Event = serde_json::from_slice(&body)?;
+        let key: CallKey = event.data.key.parse()?;
+        let outcome = match event.r#type {
+            Type::Delivered => Outcome::Delivered,
+            Type::Answered => Outcome::Answered,
+            Type::Failed => Outcome::Failed,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.ledger.report(Report { outlet: *id, key, outcome }, answer).map_err(|_| Refusal::Busy)?;
+        // Whoever drops the question, or lets it wait too long, has too much to do.
+        match timeout(CALLBACK_WITHIN, answered).await {
+            Ok(Ok(ReportAnswer::Done)) => Ok(()),
+            Ok(Ok(ReportAnswer::Unknown)) => Err(Refusal::Unknown),
+            Ok(Ok(ReportAnswer::Over)) => Err(Refusal::Over),
+            Ok(Ok(ReportAnswer::Busy) | Err(_)) | Err(_) => Err(Refusal::Busy),
+        }
+    }
+}
