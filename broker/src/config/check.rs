@@ -55,6 +55,15 @@ pub fn check(config: &Config, clock: &dyn Clock) -> Vec<Finding> {
         });
     }
     findings.extend(config.http.listen.map(tcp));
+    for (name, outlet) in &config.outlet {
+        findings.push(match outlet.open(name) {
+            Ok(options) => found("outlet", Verdict::Good, format!("{name} calls {}", options.target)),
+            Err(error) => found("outlet", Verdict::Bad, error.to_string()),
+        });
+        findings.extend(outlet.secret_files.iter().filter_map(|path| secret("outlet", path)));
+    }
+    let callbacks = |address| bound("callbacks.listen", "TCP", address, TcpListener::bind(address).err());
+    findings.extend(config.callbacks.listen.map(callbacks));
     findings
 }
 
@@ -128,7 +137,7 @@ fn expiry(presented: &Presented, clock: &dyn Clock) -> Finding {
     found("tls", Verdict::Good, format!("certificate and key fit; the certificate ends in {days} days"))
 }
 
-/// Nobody else should read a private key.
+/// Nobody else should read a private key or a secret.
 fn secret(key: &'static str, path: &Path) -> Option<Finding> {
     let mode = path.metadata().ok()?.permissions().mode();
     let text = || format!("{0} can be read by everybody: `chmod o-rwx {0}`", path.display());
@@ -161,6 +170,8 @@ mod tests {
             snapshots: Default::default(),
             retention: Default::default(),
             http: Http { listen: Some(([127, 0, 0, 1], 0).into()) },
+            callbacks: Default::default(),
+            outlet: Default::default(),
             log: Log::default(),
         };
         change(&mut config);
@@ -190,6 +201,36 @@ mod tests {
             fs::set_permissions(&config.tls.key, fs::Permissions::from_mode(0o644)).unwrap();
         };
         check_after(open, "tls.key", Verdict::Doubtful, "chmod o-rwx");
+    }
+
+    #[test]
+    fn an_outlet_s_files_are_read() {
+        const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        let with = |secret: &'static str, mode: u32| {
+            move |config: &mut Config| {
+                let directory = config.tls.key.parent().unwrap();
+                let (path, ca) = (directory.join("sms.secret"), directory.join("ca.pem"));
+                fs::write(&path, secret).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                let text = "url = \"https://gateway.example/ding\"\nsecret_files = [\"sms.secret\"]\nca = \"ca.pem\"\n";
+                let mut outlet: crate::config::Outlet = toml::from_str(text).unwrap();
+                (outlet.secret_files, outlet.ca) = (vec![path], ca);
+                config.outlet.insert("sms".into(), outlet);
+            }
+        };
+        check_after(with(SECRET, 0o600), "outlet", Verdict::Good, "sms calls https://gateway.example/ding");
+        check_after(with(SECRET, 0o644), "outlet", Verdict::Doubtful, "chmod o-rwx");
+        check_after(with("secret", 0o600), "outlet", Verdict::Bad, "sms.secret: a secret begins with \"whsec_\"");
+        let missing = |config: &mut Config| {
+            with(SECRET, 0o600)(config);
+            config.outlet.get_mut("sms").unwrap().secret_files = vec!["/nowhere/sms.secret".into()];
+        };
+        check_after(missing, "outlet", Verdict::Bad, "/nowhere/sms.secret");
+        let unknown_ca = |config: &mut Config| {
+            with(SECRET, 0o600)(config);
+            config.outlet.get_mut("sms").unwrap().ca = "/nowhere/ca.pem".into();
+        };
+        check_after(unknown_ca, "outlet", Verdict::Bad, "/nowhere/ca.pem");
     }
 
     #[test]
@@ -224,5 +265,7 @@ mod tests {
         check_after(|config| config.listen = address, "listen", Verdict::Doubtful, "is taken");
         let open = |config: &mut Config| config.http.listen = Some(([0, 0, 0, 0], 0).into());
         check_after(open, "http.listen", Verdict::Doubtful, "no loopback");
+        let elsewhere = |config: &mut Config| config.callbacks.listen = Some(([192, 0, 2, 1], 4457).into());
+        check_after(elsewhere, "callbacks.listen", Verdict::Bad, "an address of this machine");
     }
 }

@@ -7,8 +7,10 @@
 
 mod check;
 mod keep;
+mod outlets;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +24,7 @@ use crate::edge::limits::{Limits, PINNED_BYTES_MAX, PINNED_BYTES_MIN};
 
 pub use check::{Finding, Verdict, check};
 pub use keep::{Journal, Retention, Snapshots};
+pub use outlets::{Callbacks, Outlet, OutletError};
 pub use value::log_filter;
 
 /// Edge threads at most: what connection ids can name.
@@ -77,6 +80,12 @@ pub struct Config {
     /// Health, readiness and metrics.
     #[serde(default)]
     pub http: Http,
+    /// Where gateways call back.
+    #[serde(default)]
+    pub callbacks: Callbacks,
+    /// The gateways of DINGs, by name.
+    #[serde(default, deserialize_with = "outlets::named", skip_serializing_if = "BTreeMap::is_empty")]
+    pub outlet: BTreeMap<String, Outlet>,
     /// The log.
     #[serde(default)]
     pub log: Log,
@@ -273,6 +282,14 @@ impl Config {
         keep::keeper(&self.snapshots, &self.retention)
     }
 
+    /// The outlets, with what their files hold.
+    ///
+    /// # Errors
+    /// [`OutletError`] names the file.
+    pub fn outlets(&self) -> Result<Vec<crate::notify::OutletOptions>, OutletError> {
+        self.outlet.iter().map(|(name, outlet)| outlet.open(name)).collect()
+    }
+
     /// Reads and validates a file. Paths in it are relative to its directory.
     ///
     /// # Errors
@@ -295,6 +312,7 @@ impl Config {
         for file in files.into_iter().chain(&mut config.tokens.keys) {
             *file = base.join(&*file);
         }
+        config.outlet.values_mut().for_each(|outlet| outlet.set_base(base));
         Ok(config)
     }
 

@@ -3,8 +3,11 @@ use std::collections::BTreeMap;
 
 const GOOD: &str = "data = \"d\"\n[tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n[tokens]\nkeys = [\"t.pub\"]\n";
 
+const OUTLET: &str = "[outlet.sms]\nurl = \"https://gateway.example/ding\"\nsecret_files = [\"sms.secret\"]\n";
+
 /// Keys that have no default.
-const REQUIRED: [&str; 4] = ["data", "tls.certificate", "tls.key", "tokens.keys"];
+const REQUIRED: [&str; 6] =
+    ["data", "tls.certificate", "tls.key", "tokens.keys", "outlet.<name>.url", "outlet.<name>.secret_files"];
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("/etc/carillon/carillon.toml"))
@@ -51,6 +54,55 @@ fn errors_name_the_line_and_the_remedy() {
 }
 
 #[test]
+fn errors_of_outlets_name_the_line_and_the_remedy() {
+    let outlet = |name: &str, more: &str| format!("{GOOD}{}{more}\n", OUTLET.replace("sms]", &format!("{name}]")));
+    check(&outlet("app", ""), 7, "app is the broker itself");
+    check(&outlet("sms", "id = 3"), 7, "sms has the id 2: leave `id` out");
+    check(&outlet("pager", ""), 7, "give it an `id` of 64 to 255");
+    check(&outlet("pager", "id = 63"), 7, "give it an `id` of 64 to 255");
+    check(&outlet("pager", "id = 256"), 10, "256 is out of bounds");
+    check(&outlet("Pager", "id = 64"), 7, "is no name");
+    let two = format!("{}{}id = 70\n", outlet("fax", "id = 70"), OUTLET.replace("sms", "telex"));
+    check(&two, 11, "telex has the id 70 of fax");
+    let one_more = |n: usize| format!("{}id = {}\n", OUTLET.replace("sms]", &format!("n{}]", 10 + n)), 100 + n);
+    let many: String = (0..33).map(one_more).collect();
+    check(&format!("{GOOD}{many}"), 7 + 32 * 4, "more than 32 outlets");
+    let with = |from: &str, to: &str| format!("{GOOD}{}", OUTLET.replace(from, to));
+    check(&with("https://gateway.example/ding", "gateway"), 8, "neither https:// nor http://");
+    check(&with("https:", "http:"), 7, "is not encrypted: write https://, set `plain = true`");
+    check(&with("https://gateway.example", "http://127.0.0.1:80"), 7, "allow = [\"127.0.0.0/8\"");
+    check(&with("[\"sms.secret\"]", "[]"), 9, "name 1 to 3 files");
+    check(&with("[\"sms.secret\"]", "[\"\"]"), 9, "an empty path");
+    check(&with("secret_files", "secret_file"), 9, "unknown field `secret_file`");
+    check(&outlet("sms", "allow = [\"10.0.0.1\"]"), 10, "is no range");
+    check(&outlet("sms", "concurrency = 0"), 10, "give 1 to 256");
+    check(&outlet("sms", "calls_a_second = 0"), 10, "give 1 to 10000");
+    check(&outlet("sms", "tries_max = 21"), 10, "give 1 to 20");
+    check(&outlet("sms", "timeout_ms = 1000"), 7, "connect_timeout_ms is a part");
+    check(&format!("{GOOD}[callbacks]\nlisten = \":80\"\n"), 8, "give IP and port");
+}
+
+#[test]
+fn an_outlet_is_what_the_outlets_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("sms.secret"), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+    let more = "allow = [\"127.0.0.0/8\"]\nconcurrency = 3\ncalls_a_second = 4\ntries_max = 5\ntimeout_ms = 600\n\
+                connect_timeout_ms = 500\nplain = true\n";
+    let text = format!("{GOOD}{}{more}", OUTLET.replace("https", "http"));
+    let config = Config::parse(&text, &directory.path().join("carillon.toml")).unwrap();
+    let [outlet] = <[_; 1]>::try_from(config.outlets().unwrap()).unwrap();
+    assert_eq!((outlet.id.0, outlet.name.as_str(), outlet.plain), (2, "sms", true));
+    assert_eq!((outlet.concurrency, outlet.calls_a_second, outlet.tries_max), (3, 4, 5));
+    assert_eq!((outlet.timeout.as_millis(), outlet.connect_timeout.as_millis()), (600, 500));
+    assert_eq!((outlet.allow.len(), outlet.tls.is_none()), (1, true));
+    // A gateway on this machine needs no TLS, if this machine may be called.
+    let local = OUTLET.replace("https://gateway.example", "http://localhost:80");
+    assert!(parse(&format!("{GOOD}{local}allow = [\"127.0.0.1/32\"]\n")).is_ok());
+    // What is shown can be read again.
+    assert_eq!(parse(&config.to_toml()).unwrap(), config);
+}
+
+#[test]
 fn the_network_is_what_transport_and_edges_are_told() {
     let text = "[network]\nidle_timeout_ms = 5001\nconnections_max = 3\nreceive_buffer_bytes = 70001\n\
                 send_buffer_bytes = 70002\nretry_from = 7\npinned_bytes_max = 70000000\n";
@@ -80,16 +132,24 @@ fn what_is_written_is_read_alike() {
 
 /// Every key with its default, as TOML writes it.
 fn keys() -> BTreeMap<String, String> {
-    let table: toml::Table = parse(GOOD).unwrap().to_toml().parse().unwrap();
+    let table: toml::Table = parse(&format!("{GOOD}{OUTLET}")).unwrap().to_toml().parse().unwrap();
     let mut keys = BTreeMap::new();
     for (name, value) in table {
         match value {
             toml::Value::Table(section) => {
-                keys.extend(section.into_iter().map(|(key, value)| (format!("{name}.{key}"), value.to_string())));
+                for (key, value) in section {
+                    match value {
+                        toml::Value::Table(outlet) => keys.extend(
+                            outlet.into_iter().map(|(key, value)| (format!("{name}.<name>.{key}"), value.to_string())),
+                        ),
+                        value => drop(keys.insert(format!("{name}.{key}"), value.to_string())),
+                    }
+                }
             }
             value => drop(keys.insert(name, value.to_string())),
         }
     }
+    *keys.get_mut("outlet.<name>.id").unwrap() = "of the name".into();
     for required in REQUIRED {
         *keys.get_mut(required).unwrap() = "required".into();
     }
@@ -108,10 +168,21 @@ fn the_example_shows_every_key_with_its_default() {
     let as_it_is = parse(EXAMPLE).unwrap();
     assert_eq!(parse(&every_line).unwrap(), as_it_is, "what is commented out is the default");
     let table: toml::Table = every_line.parse().unwrap();
-    for key in keys().keys() {
+    for key in keys().keys().filter(|key| !key.starts_with("outlet.")) {
         let (section, name) = key.split_once('.').map_or((None, key.as_str()), |(section, name)| (Some(section), name));
         let holder = section.map_or(&table, |section| table[section].as_table().unwrap());
         assert!(holder.contains_key(name), "{key} is missing in packaging/carillon.toml");
+    }
+}
+
+#[test]
+fn the_example_shows_every_key_of_an_outlet_with_its_default() {
+    let begin = EXAMPLE.lines().skip_while(|line| *line != "# [outlet.sms]");
+    let shown: Vec<_> = begin.map_while(|line| line.strip_prefix("# ")).collect();
+    let shown = shown.join("\n");
+    assert_eq!(parse(&format!("{GOOD}{shown}")).unwrap(), parse(&format!("{GOOD}{OUTLET}")).unwrap());
+    for key in keys().keys().filter_map(|key| key.strip_prefix("outlet.<name>.")) {
+        assert!(shown.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
     }
 }
 
