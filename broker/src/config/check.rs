@@ -138,7 +138,7 @@ fn expiry(presented: &Presented, clock: &dyn Clock) -> Finding {
 }
 
 /// Nobody else should read a private key or a secret.
-fn secret(key: &'static str, path: &Path) -> Option<Finding> {
+pub(super) fn secret(key: &'static str, path: &Path) -> Option<Finding> {
     let mode = path.metadata().ok()?.permissions().mode();
     let text = || format!("{0} can be read by everybody: `chmod o-rwx {0}`", path.display());
     (mode & 0o004 != 0).then(|| found(key, Verdict::Doubtful, text()))

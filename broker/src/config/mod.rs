@@ -282,11 +282,19 @@ impl Config {
         keep::keeper(&self.snapshots, &self.retention)
     }
 
-    /// The outlets, with what their files hold.
+    /// The outlets, with what their files hold. Warns of secrets that everybody can read.
     ///
     /// # Errors
     /// [`OutletError`] names the file.
     pub fn outlets(&self) -> Result<Vec<crate::notify::OutletOptions>, OutletError> {
+        for finding in self
+            .outlet
+            .values()
+            .flat_map(|outlet| &outlet.secret_files)
+            .filter_map(|path| check::secret("outlet", path))
+        {
+            tracing::warn!("{}", finding.text);
+        }
         self.outlet.iter().map(|(name, outlet)| outlet.open(name)).collect()
     }
 
