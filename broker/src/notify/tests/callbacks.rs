@@ -108,6 +108,18 @@ async fn what_a_gateway_says_reaches_the_shard_and_is_answered_when_it_is_durabl
     assert_eq!(endpoint.meter.done.get(), 5);
 }
 
+#[test]
+fn the_callback_of_the_documentation_is_signed_as_it_says() {
+    let page = include_str!("../../../../docs/DING-webhooks.part.md");
+    let example = page.split("POST /v1/callbacks/sms HTTP/1.1\n").nth(1).unwrap().split("\n```").next().unwrap();
+    let (headers, body) = example.split_once("\n\n").unwrap();
+    let header = |name: &str| headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let sent_s = header("webhook-timestamp").unwrap().parse().unwrap();
+    assert_eq!(header("content-length").unwrap(), body.len().to_string());
+    assert_eq!(Secrets::parse([NEW]).unwrap().verify(header, body.as_bytes(), sent_s), Ok(()));
+    assert_eq!(body, letter("ding.answered").body);
+}
+
 #[tokio::test]
 async fn what_is_not_signed_by_the_outlet_s_secret_is_answered_alike_and_asks_the_shard_nothing() {
     let mut endpoint = Endpoint::start();
