@@ -201,3 +201,23 @@ async fn try_one(gateway: Arc<Gateway>, clock: Arc<dyn Clock>, call: Call) -> En
     let (tried, error) = gateway.try_call(&call).await;
     Ended { of: (call.key, call.verb), began, tried, error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Page, sms, start};
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn no_more_are_tried_than_may_be_under_way() {
+        let options = OutletOptions { concurrency: 3, ..sms("http://127.0.0.1:1/") };
+        let (clock, meter) = (Arc::new(SystemClock), OutletMeter::new("sms"));
+        let mut outlet = Outlet::new(Some(options), Page::new().book, clock, meter);
+        for user in 0..10 {
+            outlet.held.handle_call(start(user), None, outlet.now());
+        }
+        for (under_way, more) in [(0, 3), (3, 0), (2, 1), (1, 2)] {
+            assert_eq!(outlet.poll_tries(under_way).0.len(), more, "beside {under_way}");
+        }
+    }
+}

@@ -135,8 +135,8 @@ async fn a_start_whose_ding_has_expired_is_not_posted() {
 }
 
 #[tokio::test]
-async fn no_more_posts_are_under_way_than_the_outlet_may_have() {
-    // Each waits until three are there: less than three at once would never end, and the gateway counts more than three.
+async fn as_many_posts_are_under_way_as_the_outlet_may_have() {
+    // Each waits until three are there: less than three at once would never end. That it is no more, a test of the outlet says.
     let barrier = Arc::new(tokio::sync::Barrier::new(3));
     let mut gateway = Gateway::start((0..30).map(|_| Answer::Together(barrier.clone()))).await;
     let mut world = World::new(vec![OutletOptions { concurrency: 3, ..sms(&gateway.url) }]);

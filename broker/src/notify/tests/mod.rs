@@ -29,7 +29,7 @@ fn key(user: u32) -> CallKey {
     CallKey { ding: DingId(1), user: UserId(user), attempt: 2 }
 }
 
-fn start(user: u32) -> Call {
+pub(super) fn start(user: u32) -> Call {
     let now = Clock::wall(&SystemClock);
     Call {
         key: key(user),
@@ -54,7 +54,7 @@ fn cancel(user: u32) -> Call {
 }
 
 /// The outlet `sms` with a gateway there; impatient, and with two secrets.
-fn sms(url: &str) -> OutletOptions {
+pub(super) fn sms(url: &str) -> OutletOptions {
     let options = OutletOptions::new(OutletId::SMS, "sms", url.parse().unwrap(), Secrets::parse([OLD, NEW]).unwrap());
     OutletOptions {
         allow: vec!["127.0.0.1/32".parse().unwrap()],
@@ -80,9 +80,10 @@ pub(super) struct Book {
 impl Ledger for Book {
     fn results(&self, mut results: Vec<CallResult>) -> Result<(), Vec<CallResult>> {
         if self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| full.checked_sub(1)).is_ok() {
-            // Some are taken, the rest is given back.
-            self.results.try_send(results.remove(0)).unwrap();
-            return Err(results);
+            // Some are taken, the rest is given back: of one, that one.
+            let rest = results.split_off(results.len() / 2);
+            results.into_iter().for_each(|result| self.results.try_send(result).unwrap());
+            return Err(rest);
         }
         results.into_iter().for_each(|result| self.results.try_send(result).unwrap());
         Ok(())
@@ -101,14 +102,14 @@ impl Ledger for Book {
 }
 
 /// What came out of a book.
-struct Page {
-    book: Arc<Book>,
+pub(super) struct Page {
+    pub(super) book: Arc<Book>,
     results: Receiver<CallResult>,
     reports: Receiver<Report>,
 }
 
 impl Page {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ((results, out), (reports, reported)) = (channel(4_096), channel(64));
         let answer = Mutex::new(Some(ReportAnswer::Done));
         let book = Arc::new(Book { results, reports, full: AtomicU32::new(0), answer });
