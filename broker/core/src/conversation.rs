@@ -50,6 +50,8 @@ pub(crate) struct Conversation {
     pub(crate) last_seq: Seq,
     /// The position of the last message, 0 without one.
     pub(crate) last_position: Position,
+    /// The position of the newest mark, 0 without one: nothing has moved since then.
+    pub(crate) newest_mark: Position,
     /// Present and past.
     pub(crate) members: Members,
     /// How many are present.
@@ -74,9 +76,9 @@ impl Conversation {
             present += u32::from(member.present().is_some());
             owners += u32::from(member.owns());
         }
-        let (last_seq, last_position) = (Seq(0), Position(0));
         let ranks = StintRanks::of(&members);
-        Self { tenant, kind, policies, name, last_seq, last_position, members, present, owners, ranks }
+        let (last_seq, last_position, newest_mark) = (Seq(0), Position(0), Position(0));
+        Self { tenant, kind, policies, name, last_seq, last_position, newest_mark, members, present, owners, ranks }
     }
 
     /// The user's membership, if it goes on.
@@ -235,6 +237,7 @@ impl Shard {
             let author = conversation.members.get_mut(deliver.author);
             if let Some(author) = author.filter(|author| author.present().is_some()) {
                 author.own.publish(deliver.seq);
+                author.set_newest_own(deliver.seq);
             }
         } else if meta.producer != ProducerId(0) || meta.number != 0 {
             return Err(Contradiction::Range { what: "producer of the broker", id: meta.producer.0 });
@@ -337,7 +340,7 @@ impl Shard {
             if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
                 let forgotten = left.past.remove(0);
                 let member = self.conversations.known(forgotten)?.forget(user);
-                let last = member.and_then(|member| member.stints.last().and_then(|stint| stint.left));
+                let last = member.and_then(|member| member.stints.last().and_then(|stint| stint.left()));
                 left.forget_conversation(forgotten, last.map_or(Position(0), |last| last.position));
             }
         }

@@ -93,7 +93,7 @@ impl User {
 
     /// Notes that the oldest stint in a conversation was one too many: its range grows by it.
     pub(crate) fn forget_stint(&mut self, conversation: ConversationId, stint: &Stint) {
-        let Some(last) = stint.left else { return };
+        let Some(last) = stint.left() else { return };
         let forgotten = self.forgotten.get_or_insert_default();
         match forgotten.stints.binary_search_by_key(&conversation, |range| range.conversation) {
             Ok(at) => forgotten.stints[at].last = last,

@@ -22,6 +22,7 @@ mod handle;
 pub mod input;
 pub mod limits;
 mod membership;
+pub mod moved;
 mod own;
 mod producer;
 mod ranks;

@@ -1,10 +1,14 @@
 //! Who is a member of a conversation, and was: stints, roles, watermarks.
 //!
 //! Invariants: of a member's stints only the last may be open; `joined ≤ read_up_to ≤ left` in seq; members ascend by user.
+//!
+//! A large group has a million of these, so that each byte counts: where a stint ended and a member's newest message are kept in
+//! what alignment would leave unused, and the position of the last mark takes the place of what was saved by that.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::{Position, Seq, UserId};
 use carillon_protocol::kinds::Role;
+use core::num::NonZeroU64;
 use smallvec::SmallVec;
 
 use crate::effect::Moment;
@@ -15,18 +19,68 @@ use crate::own::OwnMessages;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stint {
     pub(crate) joined: Moment,
-    pub(crate) left: Option<Moment>,
+    end: Option<End>,
     pub(crate) read_up_to: Seq,
+    /// The position of the last mark, 0 without one.
+    pub(crate) marked_at: Position,
 }
+
+/// Where a stint ended. No record has position 0, so an optional one takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    seq: Seq,
+    position: NonZeroU64,
+}
+
+// What docs/RECEIPTS.md says of a million members rests on it.
+const _: () = assert!(size_of::<Stint>() == 48 && size_of::<(UserId, Member)>() == 88);
 
 impl Stint {
     pub(crate) const fn begin(seq: Seq, position: Position) -> Self {
-        Self { joined: Moment { seq, position }, left: None, read_up_to: seq }
+        Self { joined: Moment { seq, position }, end: None, read_up_to: seq, marked_at: Position(0) }
+    }
+
+    /// Where it ended, if it has.
+    pub(crate) fn left(&self) -> Option<Moment> {
+        self.end.map(|end| Moment { seq: end.seq, position: Position(end.position.get()) })
+    }
+
+    /// Ends here.
+    ///
+    /// # Panics
+    /// If the position is 0: a stint ends with a record.
+    pub(crate) fn end(&mut self, Moment { seq, position }: Moment) {
+        let position = NonZeroU64::new(position.0).expect("a stint ends with a record, and positions are from 1");
+        self.end = Some(End { seq, position });
     }
 
     /// Whether the message with this seq is the member's to have.
     pub(crate) fn covers(&self, seq: Seq) -> bool {
-        seq > self.joined.seq && self.left.is_none_or(|left| seq <= left.seq)
+        seq > self.joined.seq && self.end.is_none_or(|end| seq <= end.seq)
+    }
+
+    /// Whether the user was a member when the record at this position was made.
+    pub(crate) fn spans(&self, position: Position) -> bool {
+        self.joined.position < position && self.end.is_none_or(|end| position.0 <= end.position.get())
+    }
+}
+
+/// A seq in six bytes, as the ranks have it: see there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SmallSeq([u8; 6]);
+
+impl SmallSeq {
+    fn seq(self) -> Seq {
+        let [a, b, c, d, e, f] = self.0;
+        Seq(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+impl From<Seq> for SmallSeq {
+    fn from(seq: Seq) -> Self {
+        let [a, b, c, d, e, f, high @ ..] = seq.0.to_le_bytes();
+        assert!(high == [0, 0], "seqs are below 2^48");
+        Self([a, b, c, d, e, f])
     }
 }
 
@@ -35,6 +89,7 @@ impl Stint {
 pub(crate) struct Member {
     /// The role now, or last.
     pub(crate) role: Role,
+    newest_own: SmallSeq,
     /// Ascending in time, never empty.
     pub(crate) stints: SmallVec<[Stint; 1]>,
     /// What the user wrote in the open stint and has not marked as read; empty without one.
@@ -43,21 +98,42 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(role: Role, stint: Stint) -> Self {
-        Self { role, stints: SmallVec::from_buf([stint]), own: OwnMessages::default() }
+        Self::with_stints(role, SmallVec::from_buf([stint]))
+    }
+
+    /// A member who has written nothing, with stints as the invariants want them.
+    pub(crate) fn with_stints(role: Role, stints: SmallVec<[Stint; 1]>) -> Self {
+        Self { role, newest_own: SmallSeq::default(), stints, own: OwnMessages::default() }
+    }
+
+    /// The newest message that the user wrote as a member, 0 without one.
+    pub(crate) fn newest_own(&self) -> Seq {
+        self.newest_own.seq()
+    }
+
+    /// The user wrote this message.
+    pub(crate) fn set_newest_own(&mut self, seq: Seq) {
+        self.newest_own = SmallSeq::from(seq);
+    }
+
+    /// The position of the last mark in any of the stints, 0 without one.
+    pub(crate) fn newest_mark(&self) -> Position {
+        let marked = self.stints.iter().rev().map(|stint| stint.marked_at);
+        marked.clone().find(|position| *position > Position(0)).unwrap_or_default()
     }
 
     /// The open stint, if the user is a member now.
     pub(crate) fn present(&self) -> Option<&Stint> {
-        self.stints.last().filter(|stint| stint.left.is_none())
+        self.stints.last().filter(|stint| stint.left().is_none())
     }
 
     pub(crate) fn present_mut(&mut self) -> Option<&mut Stint> {
-        self.stints.last_mut().filter(|stint| stint.left.is_none())
+        self.stints.last_mut().filter(|stint| stint.left().is_none())
     }
 
     /// The stint that covers the message with this seq.
     pub(crate) fn covering(&self, seq: Seq) -> Option<&Stint> {
-        let first = self.stints.partition_point(|stint| stint.left.is_some_and(|left| left.seq < seq));
+        let first = self.stints.partition_point(|stint| stint.left().is_some_and(|left| left.seq < seq));
         self.stints.get(first).filter(|stint| stint.covers(seq))
     }
 
@@ -72,7 +148,7 @@ impl Member {
     /// Ends the open stint; false if there is none.
     pub(crate) fn leave(&mut self, left: Moment) -> bool {
         let Some(stint) = self.present_mut() else { return false };
-        stint.left = Some(left);
+        stint.end(left);
         self.own.leave();
         true
     }

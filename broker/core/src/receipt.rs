@@ -21,8 +21,9 @@ use carillon_protocol::receipt::{ReadCountsEntry, ReadEntry};
 use crate::conversation::Conversation;
 use crate::effect::{Counted, Signal};
 use crate::error::{Applied, Contradiction};
-use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_SCANNED_MAX};
+use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, NAMED_STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::membership::{Members, Stint};
+use crate::moved::MarkOrder;
 use crate::ranks::Ranks;
 use crate::record::ReadMarked;
 use crate::shard::Shard;
@@ -49,6 +50,8 @@ pub(crate) struct StintRanks {
     pub(crate) watermarks: Ranks,
     /// Of those that have ended.
     pub(crate) left: Ranks,
+    /// Who marked last, while the stints are `NAMED_STINTS_MAX` at most.
+    pub(crate) marks: Option<MarkOrder>,
 }
 
 impl StintRanks {
@@ -64,22 +67,26 @@ impl StintRanks {
         Some(Box::new(Self {
             joined: ranks(&mut stints().map(|stint| stint.joined.seq)),
             watermarks: ranks(&mut stints().map(|stint| stint.read_up_to)),
-            left: ranks(&mut stints().filter_map(|stint| stint.left).map(|left| left.seq)),
+            left: ranks(&mut stints().filter_map(Stint::left).map(|left| left.seq)),
+            marks: MarkOrder::of(members, stints().count() as u64),
         }))
     }
 
     fn insert(&mut self, stint: &Stint) {
         self.joined.insert(stint.joined.seq);
         self.watermarks.insert(stint.read_up_to);
-        if let Some(left) = stint.left {
+        if let Some(left) = stint.left() {
             self.left.insert(left.seq);
         }
     }
 
     fn remove(&mut self, stint: &Stint) {
+        if let Some(marks) = &mut self.marks {
+            marks.forget(stint.marked_at);
+        }
         self.joined.remove(stint.joined.seq);
         self.watermarks.remove(stint.read_up_to);
-        if let Some(left) = stint.left {
+        if let Some(left) = stint.left() {
             self.left.remove(left.seq);
         }
     }
@@ -101,6 +108,9 @@ impl Conversation {
                 if let Some(forgotten) = forgotten {
                     ranks.remove(forgotten);
                 }
+                if ranks.joined.len() > NAMED_STINTS_MAX {
+                    ranks.marks = None;
+                }
             }
             // There were few: to see whether there still are takes a look at each.
             None => self.ranks = StintRanks::of(&self.members),
@@ -120,6 +130,8 @@ impl Conversation {
             stints.iter().for_each(|stint| ranks.remove(stint));
             if ranks.joined.len() <= STINTS_SCANNED_MAX as u64 {
                 self.ranks = None;
+            } else if ranks.marks.is_none() {
+                ranks.marks = MarkOrder::of(&self.members, ranks.joined.len());
             }
         }
     }
@@ -187,23 +199,34 @@ impl Conversation {
         Some(self.last_seq.0 - stint.read_up_to.0 - member.own.after(stint.read_up_to))
     }
 
+    /// As a record would.
+    #[cfg(test)]
+    pub(crate) fn mark_for_test(&mut self, position: Position, user: UserId, up_to: Seq) {
+        self.mark(position, user, up_to).expect("a mark of a member");
+    }
+
     /// Moves the watermark of a present member to this seq; returns where it was.
-    fn mark(&mut self, user: UserId, up_to: Seq) -> Result<Seq, Contradiction> {
+    fn mark(&mut self, position: Position, user: UserId, up_to: Seq) -> Result<Seq, Contradiction> {
         if up_to > self.last_seq {
             return Err(Contradiction::Range { what: "watermark", id: up_to.0 });
         }
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
         let member = self.members.get_mut(user).ok_or(unknown)?;
+        let before = member.newest_mark();
         let stint = member.present_mut().ok_or(unknown)?;
         let from = stint.read_up_to;
         if up_to <= from {
             return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
         }
-        stint.read_up_to = up_to;
+        (stint.read_up_to, stint.marked_at) = (up_to, position);
         member.own.mark(up_to);
+        self.newest_mark = position;
         if let Some(ranks) = &mut self.ranks {
             ranks.watermarks.remove(from);
             ranks.watermarks.insert(up_to);
+            if let Some(marks) = &mut ranks.marks {
+                marks.mark(before, position, user);
+            }
         }
         Ok(from)
     }
@@ -231,7 +254,7 @@ impl Shard {
     ) -> Applied {
         let ReadMarked { conversation, user, up_to, .. } = *record;
         let found = self.conversations.known(conversation)?;
-        let from = found.mark(user, up_to)?;
+        let from = found.mark(position, user, up_to)?;
         let (tenant, members, receipts) = (found.tenant, found.present, found.policies.receipts);
         signals.push(Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts });
         Ok(())

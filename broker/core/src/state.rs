@@ -5,7 +5,7 @@
 //! user, timers) is left out.
 //!
 //! ```text
-//! state         version u8 = 2, shard u16, head u64, last time u64, tenants, conversations, DINGs given out u64, DINGs
+//! state         version u8 = 3, shard u16, head u64, last time u64, tenants, conversations, DINGs given out u64, DINGs
 //! tenant        name, users (by id)
 //! user          handle, personal conversation u64, devices (by id), producers (by id), optional forgotten
 //! forgotten     conversations left through position u64, ranges (by conversation)
@@ -15,18 +15,17 @@
 //! producer      id u64, low u64, outcomes (by number)
 //! outcome       number u64, fingerprint u64, conversation u64, seq u64, position u64, time u64
 //! conversation  tenant u32, kind u8, post policy u8, history policy u8, receipt policy u8, name (empty: none), last seq u64,
-//!               last position u64, members (by user)
-//! member        user u32, role u8, stints (by time), own spans (by seq)
-//! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64
+//!               last position u64, newest mark's position u64, members (by user)
+//! member        user u32, role u8, stints (by time), newest own message u64 (0: none), own spans (by seq)
+//! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64,
+//!               position of the last mark u64 (0: none)
 //! own span      first seq u64, last seq u64, own messages from the one to the other u64
 //! DING          id u64, tenant u32, sender u32, key u64, fingerprint u64, time u64, expires at u64, repeat ms u32,
 //!               pushed at u64, push frame (empty once ended), recipients (by user), optional ended: state u8, time u64
 //! recipient     user u32, optional confirmed at u64
 //! ```
 //!
-//! Version 1 had no windows, no receipt policies and no own spans. It is read as if there were none: a message that a bounded
-//! catch-up left out then counts as delivered, each conversation has its kind's policy, and what a member wrote before and had
-//! not marked as read counts as unread to it until it marks it.
+//! The versions before were never released, and are read by nobody.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::ShardId;
@@ -45,17 +44,17 @@ mod link;
 
 /// The version of the layout above. Whoever changes the layout raises it, and goes on decoding the version before for as long as
 /// a snapshot of it may be all there is: once retention took the journal's begin, no other way leads to the state.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The oldest version that is read.
-const VERSION_MIN: u8 = 1;
+const VERSION_MIN: u8 = 3;
 
-/// Who reads each version, from 1: what an operator needs whose only state this program cannot decode.
-const READERS: [&str; VERSION as usize] = ["carillon 0.1", "carillon 0.1"];
+/// Who reads each version from [`VERSION_MIN`] on: what an operator needs whose only state this program cannot decode.
+const READERS: [&str; (VERSION - VERSION_MIN + 1) as usize] = ["carillon 0.1"];
 
 fn reader(version: u8) -> &'static str {
-    let known = version.checked_sub(1).and_then(|at| READERS.get(usize::from(at)));
-    known.copied().unwrap_or("a later carillon")
+    let Some(at) = version.checked_sub(VERSION_MIN) else { return "no released carillon" };
+    READERS.get(usize::from(at)).copied().unwrap_or("a later carillon")
 }
 
 /// Why bytes are not a state. Nothing was built.
@@ -97,7 +96,7 @@ impl Shard {
         });
     }
 
-    /// Builds a shard from what [`Shard::encode_state`] wrote, of this version or the one before.
+    /// Builds a shard from what [`Shard::encode_state`] wrote, of a version from [`VERSION_MIN`] on.
     ///
     /// # Errors
     /// [`StateError`] for anything else: nothing in the bytes is trusted.
@@ -191,6 +190,7 @@ fn put_conversation(out: &mut Vec<u8>, conversation: &Conversation) {
     put_bytes(out, conversation.name.as_deref().unwrap_or_default().as_bytes());
     put_u64(out, conversation.last_seq.0);
     put_u64(out, conversation.last_position.0);
+    put_u64(out, conversation.newest_mark.0);
     put_list(out, conversation.members.iter(), |out, (user, member)| {
         put_u32(out, user.0);
         put_member(out, member);
@@ -202,8 +202,10 @@ fn put_member(out: &mut Vec<u8>, member: &Member) {
     put_list(out, member.stints.iter(), |out, stint| {
         put_moment(out, stint.joined);
         put_u64(out, stint.read_up_to.0);
-        put_option(out, stint.left, put_moment);
+        put_option(out, stint.left(), put_moment);
+        put_u64(out, stint.marked_at.0);
     });
+    put_u64(out, member.newest_own().0);
     put_list(out, member.own.spans().iter(), |out, span| {
         put_u64(out, span.first.0);
         put_u64(out, span.last.0);

@@ -22,6 +22,7 @@ mod conversation;
 mod delivery;
 mod ding;
 mod membership;
+mod moved;
 mod own;
 mod publish;
 mod random;

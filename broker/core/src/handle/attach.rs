@@ -125,7 +125,7 @@ impl Shard {
             views.extend(member.into_iter().flat_map(|member| &member.stints).map(|stint| StintView {
                 conversation,
                 joined: stint.joined,
-                left: stint.left,
+                left: stint.left(),
                 history,
             }));
         }

@@ -28,14 +28,11 @@ type Decoded<T> = Result<T, StateError>;
 /// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
 const COUNT_MAX: u64 = 1 << 47;
 
-/// The first version that has windows of devices, receipt policies, and spans of own messages.
-const WITH_RECEIPTS: u8 = 2;
-
 pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
-    let mut input = Input { bytes, part: "header", version: 0 };
-    input.version = input.u8()?;
-    if !(VERSION_MIN..=VERSION).contains(&input.version) {
-        return Err(StateError::Version(input.version));
+    let mut input = Input { bytes, part: "header" };
+    let version = input.u8()?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        return Err(StateError::Version(version));
     }
     let found = ShardId(u16::from_le_bytes(input.array()?));
     if found != id {
@@ -66,7 +63,6 @@ struct Input<'a> {
     bytes: &'a [u8],
     /// What is being read, for errors.
     part: &'static str,
-    version: u8,
 }
 
 impl Input<'_> {
@@ -150,14 +146,12 @@ fn user(input: &mut Input<'_>) -> Decoded<User> {
 fn device(input: &mut Input<'_>) -> Decoded<Device> {
     let mut device = Device::new(DeviceId(input.u64()?));
     device.cursor = Position(input.count()?);
-    if input.version >= WITH_RECEIPTS {
-        device.windows = input.list(|input| {
-            Ok(Window { from: Position(input.count()?), through: Position(input.count()?), newest: input.u32()? })
-        })?;
-        check(device.windows.len() <= WINDOWS_A_DEVICE_MAX, "a device has too many windows")?;
-        let sound = |window: &Window| Position(1) <= window.from && window.from <= window.through;
-        check(device.windows.iter().all(sound), "a window ends before it begins")?;
-    }
+    device.windows = input.list(|input| {
+        Ok(Window { from: Position(input.count()?), through: Position(input.count()?), newest: input.u32()? })
+    })?;
+    check(device.windows.len() <= WINDOWS_A_DEVICE_MAX, "a device has too many windows")?;
+    let sound = |window: &Window| Position(1) <= window.from && window.from <= window.through;
+    check(device.windows.iter().all(sound), "a window ends before it begins")?;
     Ok(device)
 }
 
@@ -190,14 +184,12 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     let tenant = TenantId(input.u32()?);
     let kind = ConversationKind(input.u8()?);
     let (post, history) = (PostPolicy(input.u8()?), HistoryPolicy(input.u8()?));
-    let receipts = match input.version {
-        WITH_RECEIPTS.. => ReceiptPolicy(input.u8()?),
-        _ => Policies::of_kind(kind).receipts,
-    };
+    let receipts = ReceiptPolicy(input.u8()?);
     let known = kind.is_known() && post.is_known() && history.is_known() && receipts.is_known();
     check(known, "a conversation's kind or one of its policies is unknown")?;
     let name = Some(input.text()?).filter(|name| !name.is_empty());
     let (last_seq, last_position) = (Seq(input.count()?), Position(input.count()?));
+    let newest_mark = Position(input.count()?);
     let entries = input.list(|input| Ok((UserId(input.u32()?), member(input, last_seq)?)))?;
     check(entries.is_sorted_by(|(a, _), (b, _)| a < b), "members are out of order")?;
     let mut members = Members::with_capacity(entries.len());
@@ -206,6 +198,7 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     }
     let mut conversation = Conversation::new(tenant, kind, Policies { post, history, receipts }, name, members);
     (conversation.last_seq, conversation.last_position) = (last_seq, last_position);
+    conversation.newest_mark = newest_mark;
     Ok(conversation)
 }
 
@@ -214,20 +207,22 @@ fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
     check(role.is_known(), "a member's role is unknown")?;
     let stints: SmallVec<[Stint; 1]> = input.list(stint)?.into();
     check((1..=STINTS_MAX).contains(&stints.len()), "a member has no stint or too many")?;
-    let follows =
-        |a: &Stint, b: &Stint| a.left.is_some_and(|left| left.seq <= b.joined.seq && left.position < b.joined.position);
+    let follows = |a: &Stint, b: &Stint| {
+        a.left().is_some_and(|left| left.seq <= b.joined.seq && left.position < b.joined.position)
+    };
     check(stints.is_sorted_by(follows), "stints overlap")?;
     let within = |stint: &Stint| {
-        let end = stint.left.map_or(last_seq, |left| left.seq);
+        let end = stint.left().map_or(last_seq, |left| left.seq);
         stint.joined.seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
     };
     check(stints.iter().all(within), "a watermark is outside its stint")?;
-    let mut member = Member { role, stints, own: OwnMessages::default() };
-    if input.version >= WITH_RECEIPTS {
-        let spans = input.list(own_span)?;
-        check_own(&spans, member.present(), last_seq)?;
-        member.own = OwnMessages::from_spans(&spans);
-    }
+    let mut member = Member::with_stints(role, stints);
+    let newest_own = Seq(input.count()?);
+    check(newest_own <= last_seq, "a member's newest message is beyond the conversation's last")?;
+    member.set_newest_own(newest_own);
+    let spans = input.list(own_span)?;
+    check_own(&spans, &member, last_seq)?;
+    member.own = OwnMessages::from_spans(&spans);
     Ok(member)
 }
 
@@ -236,15 +231,16 @@ fn own_span(input: &mut Input<'_>) -> Decoded<Span> {
 }
 
 /// What a member wrote and has not marked as read lies in its open stint, beyond the watermark.
-fn check_own(spans: &[Span], present: Option<&Stint>, last_seq: Seq) -> Decoded<()> {
+fn check_own(spans: &[Span], member: &Member, last_seq: Seq) -> Decoded<()> {
     let (Some(oldest), Some(newest)) = (spans.first(), spans.last()) else { return Ok(()) };
-    let stint = present.ok_or(StateError::Damaged("who is no member has own messages"))?;
+    let stint = member.present().ok_or(StateError::Damaged("who is no member has own messages"))?;
     check(spans.len() <= OWN_SPANS_MAX, "a member has too many spans of own messages")?;
     let sound = |span: &Span| span.first <= span.last && (1..=span.len()).contains(&span.own);
     check(spans.iter().all(sound), "a span has no own messages or too many")?;
     check(spans.is_sorted_by(|a, b| a.last.next() < b.first), "spans of own messages touch")?;
     let within = stint.joined.seq < oldest.first && stint.read_up_to < oldest.last && newest.last <= last_seq;
-    check(within, "own messages are outside their stint or before its watermark")
+    check(within, "own messages are outside their stint or before its watermark")?;
+    check(newest.last == member.newest_own(), "a member's newest message is not the newest of its own messages")
 }
 
 fn stint(input: &mut Input<'_>) -> Decoded<Stint> {
@@ -252,7 +248,19 @@ fn stint(input: &mut Input<'_>) -> Decoded<Stint> {
     let read_up_to = Seq(input.u64()?);
     let left = input.option(moment)?;
     check(left.is_none_or(|left| left.position > joined.position), "a stint ends before it begins")?;
-    Ok(Stint { joined, left, read_up_to })
+    let marked_at = Position(input.count()?);
+    let mut stint = Stint::begin(joined.seq, joined.position);
+    (stint.read_up_to, stint.marked_at) = (read_up_to, marked_at);
+    if let Some(left) = left {
+        stint.end(left);
+    }
+    // A mark moves the watermark, and nothing else does.
+    check(
+        (read_up_to > joined.seq) == (marked_at > Position(0)),
+        "a watermark moved without a mark, or a mark moved none",
+    )?;
+    check(marked_at == Position(0) || stint.spans(marked_at), "a mark is outside its stint")?;
+    Ok(stint)
 }
 
 fn moment(input: &mut Input<'_>) -> Decoded<Moment> {

@@ -44,6 +44,7 @@ pub(super) fn conversations(shard: &mut Shard, conversations: Vec<Conversation>)
         let id = shard.conversations.next_id();
         check(conversation.last_seq.0 <= conversation.last_position.0, "a last message lies before its seq")?;
         check(conversation.last_position <= shard.head, "a last message is beyond the head")?;
+        check(conversation.newest_mark <= shard.head, "a newest mark is beyond the head")?;
         check((conversation.last_seq.0 == 0) == (conversation.last_position.0 == 0), "a last message has no seq")?;
         personal += usize::from(conversation.kind == ConversationKind::PERSONAL);
         link_members(shard, id, &conversation, &mut past)?;
@@ -75,9 +76,10 @@ fn link_members(
         let user = shard.directory.known_user(conversation.tenant, number);
         let user = user.map_err(|_| StateError::Damaged("a member is of no user"))?;
         let newest = member.stints.last().ok_or(StateError::Damaged("a member has no stint"))?;
-        let latest = newest.left.map_or(newest.joined.position, |left| left.position);
+        let latest = newest.left().map_or(newest.joined.position, |left| left.position);
         check((1..=head.0).contains(&latest.0), "a stint is beyond the head")?;
-        match newest.left {
+        check(member.newest_mark() <= conversation.newest_mark, "a mark is beyond the conversation's newest")?;
+        match newest.left() {
             None => user.present.push(id),
             Some(left) => past.push((left.position, conversation.tenant, number, id)),
         }

@@ -339,7 +339,11 @@ proptest! {
     }
 
     #[test]
-    fn entitlement_and_readers_are_what_the_records_say(steps in steps()) {
+    fn entitlement_readers_and_what_moved_are_what_the_records_say(
+        steps in steps(),
+        since in any::<u8>(),
+        updates_max in 2u8..5,
+    ) {
         let mut world = run(&steps, false);
         let model = Model::of(&world.records);
         let messages: Vec<_> = world.records.iter().filter_map(|record| match record {
@@ -350,6 +354,12 @@ proptest! {
             model.check_readers(&mut world, deliver.conversation, deliver.seq, deliver.author);
         }
         model.check_unread(&world.shard);
+        for user in 0..USERS * 2 {
+            let who = Principal { tenant: TenantId(u32::from(user & 1)), user: UserId(u32::from(user / 2)), authority: Authority::User };
+            for since in [0, u64::from(since), world.shard.head().0 / 2] {
+                moved::check_moved(&world, who, Position(since), usize::from(updates_max));
+            }
+        }
         model.check_stints(&mut world);
     }
 

@@ -6,6 +6,7 @@ use crate::effect::Moment;
 use crate::input::Written;
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::membership::{Member, Members, Stint};
+use crate::moved::MarkOrder;
 use crate::ranks::Ranks;
 use crate::receipt::Page;
 use carillon_protocol::control::{ConversationList, Leave, MemberList, MembersAdd, MembersRemove};
@@ -23,7 +24,8 @@ pub(crate) fn check_ranks(conversation: &Conversation) {
     assert!(stints().count() > STINTS_SCANNED_MAX, "so few stints are kept ordered");
     [&ranks.joined, &ranks.watermarks, &ranks.left].into_iter().for_each(Ranks::check);
     assert_eq!([ranks.joined.len(), ranks.watermarks.len()], [stints().count() as u64; 2]);
-    assert_eq!(ranks.left.len(), stints().filter(|stint| stint.left.is_some()).count() as u64);
+    assert_eq!(ranks.marks, MarkOrder::of(&conversation.members, stints().count() as u64));
+    assert_eq!(ranks.left.len(), stints().filter(|stint| stint.left().is_some()).count() as u64);
     let authors = conversation.members.iter().map(|(user, _)| user).take(3).chain([NOBODY]);
     for author in authors {
         for seq in (1..=conversation.last_seq.0).map(Seq) {
@@ -165,7 +167,8 @@ proptest! {
 fn group_of(members: u32, last_seq: u64, read_up_to: impl Fn(u32) -> u64) -> Conversation {
     let mut list = Members::with_capacity(members as usize);
     for user in 0..members {
-        let stint = Stint { read_up_to: Seq(read_up_to(user)), ..Stint::begin(Seq(0), FIRST) };
+        let mut stint = Stint::begin(Seq(0), FIRST);
+        stint.read_up_to = Seq(read_up_to(user));
         assert!(list.insert(UserId(user), Member::new(Role::MEMBER, stint)));
     }
     let policies = Policies::of_kind(ConversationKind::GROUP);
@@ -209,7 +212,7 @@ fn who_is_forgotten_is_counted_no_longer() {
     let mut group = group_of(limit + 3, 5, |user| u64::from(user % 6));
     let left = Moment { seq: Seq(5), position: Position(9) };
     for user in 0..limit {
-        group.members.get_mut(UserId(user)).unwrap().present_mut().unwrap().left = Some(left);
+        group.members.get_mut(UserId(user)).unwrap().present_mut().unwrap().end(left);
         group.rank_ended(left.seq);
         check_ranks(&group);
     }

@@ -1,9 +1,11 @@
 //! Canonical bytes, damaged bytes, foreign records.
 
 use super::*;
+use crate::conversation::Conversation;
 use crate::delivery::Window;
 use crate::input::BoundedCatchUp;
 use crate::limits::WINDOWS_A_DEVICE_MAX;
+use crate::membership::Stint;
 use crate::own::{OwnMessages, Span};
 use crate::record::{DingForgotten, DingRepeated, MembersRemoved, ReadMarked, TenantAdded, UserAdded};
 use crate::{ApplyError, Contradiction, StateError};
@@ -73,45 +75,41 @@ fn a_state_cut_short_or_too_long_is_refused() {
     }
     bytes.push(0);
     assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Trailing(1)));
-    for version in [0, 3] {
+    for version in [0, 1, 2, 4] {
         bytes[0] = version;
         assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(version)));
     }
-    bytes[0] = 2;
-    assert!(alloc::format!("{}", StateError::Version(3)).contains("version 3, which a later carillon reads"));
-    assert!(alloc::format!("{}", StateError::Version(1)).contains("version 1, which carillon 0.1 reads"));
+    bytes[0] = 3;
+    assert!(alloc::format!("{}", StateError::Version(4)).contains("version 4, which a later carillon reads"));
+    assert!(alloc::format!("{}", StateError::Version(2)).contains("version 2, which no released carillon reads"));
     assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
 }
 
-/// What version 1 wrote of three users and a robot: a state that can no longer be made.
-const STATE_V1: &[u8] = include_bytes!("state_v1.bin");
-
 #[test]
-fn a_state_of_the_former_version_is_read() {
-    let mut world = World { shard: Shard::decode_state(SHARD, STATE_V1).unwrap(), ..World::new() };
-    let [ann, bob, eve] = [0, 1, 2].map(|user| (TenantId(0), UserId(user)));
+fn marks_that_cannot_be_are_refused() {
+    let world = rich();
     let group = ConversationId::new(SHARD, 6);
-    let unread = |world: &World, (tenant, user)| {
-        world.shard.unread(tenant, user).find(|(id, _)| *id == group).map(|(_, unread)| unread)
+    let check = |change: &dyn Fn(&mut Conversation), expected: &'static str| {
+        let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
+        change(shard.conversations.get_mut(group).unwrap());
+        let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
+        assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)));
     };
-    let policies =
-        [6, 5].map(|ordinal| world.shard.conversations.get(ConversationId::new(SHARD, ordinal)).unwrap().policies);
-    assert_eq!(
-        policies.map(|policies| policies.receipts),
-        [ReceiptPolicy::ON, ReceiptPolicy::COUNTS],
-        "as their kind says"
-    );
-    // Ann wrote the first of the two messages and marked neither; eve has left.
-    assert_eq!([ann, bob, eve].map(|who| unread(&world, who)), [Some(2), Some(0), None]);
-    world.reload();
-    assert_eq!(bytes_of(&world.shard)[0], 2);
-    assert!(bytes_of(&world.shard).len() > STATE_V1.len(), "each member has its spans, if none");
-    assert_eq!([ann, bob, eve].map(|who| unread(&world, who)), [Some(2), Some(0), None]);
-    for end in 0..STATE_V1.len() {
-        assert!(matches!(Shard::decode_state(SHARD, &STATE_V1[..end]), Err(StateError::Short(_))), "cut at {end}");
+    fn stint(group: &mut Conversation, user: u32) -> &mut Stint {
+        group.members.get_mut(UserId(user)).unwrap().stints.last_mut().unwrap()
     }
-    // Not even as the present version.
-    assert!(Shard::decode_state(SHARD, &[&[2], &STATE_V1[1..]].concat()).is_err());
+    let head = world.shard.head();
+    let marked_at = world.shard.conversations.get(group).unwrap().newest_mark;
+    check(&|group| assert_eq!(stint(group, 1).marked_at, marked_at), "");
+    check(&|group| stint(group, 1).marked_at = Position(0), "a watermark moved without a mark, or a mark moved none");
+    check(&|group| stint(group, 0).marked_at = marked_at, "a watermark moved without a mark, or a mark moved none");
+    check(&|group| stint(group, 1).marked_at = Position(1), "a mark is outside its stint");
+    check(&|group| group.newest_mark.0 -= 1, "a mark is beyond the conversation's newest");
+    check(&|group| group.newest_mark = head.next(), "a newest mark is beyond the head");
+    let newest = "a member's newest message is not the newest of its own messages";
+    check(&|group| group.members.get_mut(UserId(0)).unwrap().set_newest_own(Seq(2)), newest);
+    let beyond = "a member's newest message is beyond the conversation's last";
+    check(&|group| group.members.get_mut(UserId(0)).unwrap().set_newest_own(Seq(3)), beyond);
 }
 
 #[test]
@@ -128,6 +126,9 @@ fn own_messages_that_cannot_be_are_refused() {
         let member = shard.conversations.get_mut(group).unwrap().members.get_mut(ann.user).unwrap();
         let span = |&(first, last, own): &(u64, u64, u64)| Span { first: Seq(first), last: Seq(last), own };
         member.own = OwnMessages::from_spans(&spans.iter().map(span).collect::<Vec<_>>());
+        // As the newest of them says, so that the rest is judged.
+        let newest = spans.last().map_or(0, |(_, last, _)| *last);
+        member.set_newest_own(Seq(newest.min(5)));
         let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
         assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)), "{spans:?}");
     };
