@@ -131,9 +131,9 @@ impl Client {
         self.shared().cursors.ack(shard, position);
     }
 
-    /// Acknowledges the read updates of this shard up to `position`, as [`Events::ack`] does.
-    pub fn ack_receipts(&self, shard: ShardId, position: Position) {
-        self.shared().cursors.ack_receipts(shard, position);
+    /// Acknowledges the read updates of this shard up to the `through` of one of them, as [`Events::ack`] does.
+    pub fn ack_receipts(&self, shard: ShardId, through: Position) {
+        self.shared().cursors.ack_receipts(shard, through);
     }
 
     /// Saves and sends the last acknowledgements, closes the connection in good order and waits until it is. Publishes and

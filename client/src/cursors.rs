@@ -44,6 +44,8 @@ struct ShardCursor {
     sent: Mark,
     /// The last positions of this session.
     received: Mark,
+    /// The last two read updates had one position: that it is acknowledged does not say of which.
+    receipts_alike: bool,
 }
 
 impl ShardCursor {
@@ -58,6 +60,7 @@ impl ShardCursor {
             saved: mark,
             sent: mark,
             received: mark,
+            receipts_alike: false,
         }
     }
 
@@ -173,7 +176,17 @@ impl Cursors {
         let cursor = state.shards.entry(shard).or_default();
         let mark = Mark { inbox: Position(0), receipts: position };
         cursor.received.raise(mark);
+        cursor.receipts_alike = position <= cursor.through.receipts;
         cursor.through.raise(mark);
+    }
+
+    /// As [`Cursors::receive`], of one that says how far both are.
+    pub(crate) fn receive_progress(&self, shard: ShardId, position: Position, receipts: Position) -> bool {
+        let new = self.receive(shard, position);
+        let mut state = self.state();
+        let cursor = state.shards.entry(shard).or_default();
+        cursor.received.receipts = cursor.received.receipts.max(receipts);
+        new || receipts > cursor.through.receipts
     }
 
     /// The application has been given everything up to `position`, which was addressed to it.
@@ -184,9 +197,15 @@ impl Cursors {
         cursor.through.inbox = cursor.through.inbox.max(position);
     }
 
-    /// Nothing more is addressed to the device up to `position`: acknowledged with what was before it.
-    pub(crate) fn progress(&self, shard: ShardId, position: Position) {
+    /// Nothing more is addressed to the device up to `position`, and nothing more has moved up to `receipts`: acknowledged with
+    /// what was before it.
+    pub(crate) fn progress(&self, shard: ShardId, position: Position, receipts: Position) {
         self.raise(shard, |cursor| {
+            let all_acked = cursor.acked.receipts >= cursor.through.receipts && !cursor.receipts_alike;
+            cursor.through.receipts = cursor.through.receipts.max(receipts);
+            if all_acked {
+                cursor.acked.receipts = cursor.through.receipts;
+            }
             cursor.through.inbox = cursor.through.inbox.max(position);
             if cursor.acked.inbox >= cursor.addressed {
                 cursor.acked.inbox = cursor.through.inbox;
@@ -203,7 +222,9 @@ impl Cursors {
 
     /// A session has begun, with this history, from the cursors of [`Cursors::hello`]. False if this client is of
     /// another history: then [`Cursors::reset`] must follow.
-    pub(crate) fn welcome(&self, shard: ShardId, incarnation: Incarnation, hello: &[Cursor]) -> bool {
+    ///
+    /// A device that has had no read update starts at the `head`: what is read from then on it is told, over reconnects too.
+    pub(crate) fn welcome(&self, shard: ShardId, incarnation: Incarnation, head: Position, hello: &[Cursor]) -> bool {
         let mut state = self.state();
         let cursor = state.shards.entry(shard).or_default();
         let is_new = cursor.incarnation == Incarnation(0) && cursor.through == Mark::default();
@@ -216,6 +237,13 @@ impl Cursors {
             let said = said.map(|said| Mark { inbox: said.position, receipts: said.receipts_through });
             cursor.received = said.unwrap_or_default();
             cursor.sent = cursor.received;
+        }
+        if let Some(cursor) = state.shards.get_mut(&shard).filter(|cursor| cursor.received.receipts == Position(0)) {
+            let mark = Mark { inbox: Position(0), receipts: head };
+            // But for `saved`: the store is to know of it before anything is missed.
+            for all in [&mut cursor.received, &mut cursor.sent, &mut cursor.through, &mut cursor.acked] {
+                all.raise(mark);
+            }
         }
         true
     }
@@ -284,11 +312,12 @@ mod tests {
     use super::*;
 
     const SHARD: ShardId = ShardId(0);
+    const HEAD: Position = Position(1_000);
 
     fn opened(cursors: Vec<Cursor>) -> Cursors {
         let opened = Cursors::new(cursors, &[]);
         let hello = opened.hello();
-        assert!(opened.welcome(SHARD, Incarnation(7), &hello));
+        assert!(opened.welcome(SHARD, Incarnation(7), HEAD, &hello));
         let unsaved = opened.unsaved();
         assert_eq!(unsaved.iter().map(|cursor| cursor.incarnation.0).collect::<Vec<_>>(), [7]);
         opened.save_done(&unsaved);
@@ -326,13 +355,13 @@ mod tests {
     fn progress_counts_when_all_before_it_is_acknowledged() {
         let cursors = opened(Vec::new());
         deliver(&cursors, 3);
-        cursors.progress(SHARD, Position(10));
+        cursors.progress(SHARD, Position(10), Position(0));
         assert_eq!(flush(&cursors), [0; 0]);
         cursors.ack(SHARD, Position(3));
         cursors.receive(SHARD, Position(10));
         assert_eq!(flush(&cursors), [10]);
         cursors.receive(SHARD, Position(20));
-        cursors.progress(SHARD, Position(20));
+        cursors.progress(SHARD, Position(20), Position(0));
         assert_eq!(flush(&cursors), [20]);
     }
 
@@ -346,7 +375,7 @@ mod tests {
         assert_eq!(flush(&cursors), [2]);
         let hello = cursors.hello();
         assert_eq!(hello[0].position, Position(2));
-        assert!(cursors.welcome(SHARD, Incarnation(7), &hello));
+        assert!(cursors.welcome(SHARD, Incarnation(7), HEAD, &hello));
         cursors.ack(SHARD, Position(5));
         assert_eq!(flush(&cursors), [0; 0]);
         assert!(!deliver(&cursors, 3), "a repeat is not handed out");
@@ -356,13 +385,46 @@ mod tests {
     }
 
     #[test]
+    fn read_updates_are_acknowledged_apart_and_progress_counts_when_all_before_it_is() {
+        let cursors = opened(Vec::new());
+        let receipts = || cursors.hello()[0].receipts_through;
+        assert_eq!(receipts(), HEAD, "a device without read updates starts where it is");
+        let through = |ahead: u64| Position(HEAD.0 + ahead);
+        let progress = |ahead| {
+            let new = cursors.receive_progress(SHARD, Position(0), through(ahead));
+            cursors.progress(SHARD, Position(0), through(ahead));
+            new
+        };
+        assert!(progress(1));
+        assert_eq!(receipts(), through(1));
+        cursors.receive_receipt(SHARD, through(2));
+        assert!(progress(3));
+        assert_eq!(receipts(), through(1), "what was handed out is not acknowledged");
+        cursors.ack_receipts(SHARD, through(3));
+        assert!(progress(4) && !progress(4));
+        // Two that may be acknowledged up to one position.
+        cursors.receive_receipt(SHARD, through(5));
+        cursors.receive_receipt(SHARD, through(5));
+        cursors.ack_receipts(SHARD, through(5));
+        progress(6);
+        assert_eq!(receipts(), through(5), "it may have been the first");
+        cursors.ack_receipts(SHARD, through(6));
+        assert_eq!(receipts(), through(6));
+        let acks = {
+            cursors.save_done(&cursors.unsaved());
+            cursors.unsent()
+        };
+        assert_eq!(acks.iter().map(|ack| ack.receipts_through).collect::<Vec<_>>(), [through(6)]);
+    }
+
+    #[test]
     fn another_history_is_noticed_and_old_acknowledgements_do_not_count() {
         let cursors = opened(Vec::new());
         deliver(&cursors, 9);
-        assert!(!cursors.welcome(SHARD, Incarnation(8), &[]));
+        assert!(!cursors.welcome(SHARD, Incarnation(8), HEAD, &[]));
         cursors.reset();
         assert_eq!((cursors.hello(), cursors.unsaved()), (Vec::new(), Vec::new()));
-        assert!(cursors.welcome(SHARD, Incarnation(8), &[]));
+        assert!(cursors.welcome(SHARD, Incarnation(8), HEAD, &[]));
         assert_eq!(cursors.unsaved()[0].incarnation, Incarnation(8));
         deliver(&cursors, 1);
         cursors.ack(SHARD, Position(9));
@@ -379,12 +441,13 @@ mod tests {
             Cursor { shard: SHARD, incarnation, position, receipts_through: Position(0) }
         };
         let publisher = opened(Vec::new());
-        assert_eq!(publisher.hello(), [at(7, 0)]);
-        assert!(!publisher.welcome(SHARD, Incarnation(8), &publisher.hello()));
+        let from_head = Cursor { receipts_through: HEAD, ..at(7, 0) };
+        assert_eq!(publisher.hello(), [from_head]);
+        assert!(!publisher.welcome(SHARD, Incarnation(8), HEAD, &publisher.hello()));
         // One that begins anew, or with cursors of its own, with a store that has one already.
         let beginning = Cursors::new(Vec::new(), &[at(7, 40)]);
         assert_eq!((beginning.hello(), beginning.unsaved()), (vec![at(7, 0)], Vec::new()));
-        assert!(!beginning.welcome(SHARD, Incarnation(8), &[at(7, 0)]));
+        assert!(!beginning.welcome(SHARD, Incarnation(8), HEAD, &[at(7, 0)]));
         let own = Cursors::new(vec![at(8, 5)], &[at(7, 40)]);
         assert_eq!((own.hello(), own.unsaved()), (vec![at(8, 5)], vec![at(8, 5)]));
         own.save_done(&own.unsaved());

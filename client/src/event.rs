@@ -123,11 +123,11 @@ impl Event {
         match self {
             Self::Message(m) => inbox(m.conversation.shard(), m.position),
             Self::Membership(m) => inbox(m.personal.shard(), m.position),
-            Self::Progress(p) => inbox(p.shard, p.position),
+            Self::Progress(p) => Some(Acknowledgement::Both(p.shard, p.position, p.receipts_through)),
             Self::Truncated(t) => inbox(t.conversation.shard(), t.position),
             Self::Skipped(s) => inbox(s.conversation.shard(), s.position),
-            Self::ReadCounts(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
-            Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.position)),
+            Self::ReadCounts(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.through)),
+            Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.through)),
             Self::Ding(_)
             | Self::DingUpdate(_)
             | Self::Signal(_)
@@ -143,6 +143,7 @@ impl Event {
 enum Acknowledgement {
     Inbox(ShardId, Position),
     Receipt(ShardId, Position),
+    Both(ShardId, Position, Position),
 }
 
 impl Acknowledgement {
@@ -150,6 +151,10 @@ impl Acknowledgement {
         match self {
             Self::Inbox(shard, position) => shared.cursors.ack(shard, position),
             Self::Receipt(shard, position) => shared.cursors.ack_receipts(shard, position),
+            Self::Both(shard, position, receipts) => {
+                shared.cursors.ack(shard, position);
+                shared.cursors.ack_receipts(shard, receipts);
+            }
         }
     }
 }

@@ -60,8 +60,10 @@ crate::frames! {
         user: UserId,
         /// Their watermark now.
         read_up_to: Seq,
-        /// For `receipts_through`.
+        /// The mark's.
         position: Position,
+        /// For `receipts_through`: all that has moved up to here was sent, this included.
+        through: Position,
     }
 
     /// Client → broker: who has read this message? Answered by `ReadStatusReply`.
@@ -99,8 +101,10 @@ crate::frames! {
     0x25 ReadCountsUpdate {
         /// The conversation.
         conversation: ConversationId,
-        /// For `receipts_through`.
+        /// The newest mark's that is counted, or an earlier one's.
         position: Position,
+        /// For `receipts_through`: all that has moved up to here was sent, this included.
+        through: Position,
     } [
         /// By seq, ascending; at most 32, the newest that may have moved.
         entries: Vec<ReadCountsEntry>,

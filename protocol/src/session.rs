@@ -24,7 +24,7 @@ crate::elements! {
         incarnation: Incarnation,
         /// All that was addressed to the device up to here is its own.
         position: Position,
-        /// Likewise for read updates, advanced only by them.
+        /// All read updates up to here are its own; 0: it wants none but those to come, from `Welcome.head` on.
         receipts_through: Position,
     }
 }
@@ -92,7 +92,7 @@ crate::frames! {
         shard: ShardId,
         /// All that was addressed to the device up to here is its own; at most what was sent.
         position: Position,
-        /// The position of the newest read update it keeps.
+        /// The highest `through` of the read updates it keeps, or `Welcome.head` of a session that began with 0.
         receipts_through: Position,
     }
 
@@ -102,6 +102,8 @@ crate::frames! {
         shard: ShardId,
         /// May be acknowledged.
         position: Position,
+        /// Likewise, for read updates: all that has moved up to here was sent; 0: nothing is said of it.
+        receipts_through: Position,
     }
 
     /// Broker → client, inbox: of these, the device will not get what it has not had.

@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn nothing_printed_before_a_reset_is_acknowledged_after_it() {
-        let progress = |position| Event::Progress(Progress { shard: ShardId(0), position: Position(position) });
+        let (shard, receipts_through) = (ShardId(0), Position(0));
+        let progress = |position| Event::Progress(Progress { shard, position: Position(position), receipts_through });
         let mut printed = Printed(Vec::new());
         for event in [progress(900), Event::Reset, progress(3)] {
             printed.push(event);

@@ -15,6 +15,7 @@ use super::catchup::CatchUp;
 use super::directory::Listed;
 use super::inbound::Which;
 use super::interest::Known;
+use super::receipts::Told;
 use super::session::{Feed, Identity, Phase, Session, Weight};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
@@ -22,7 +23,7 @@ use crate::sequencer::ring::{Committed, Found};
 use carillon_core::input::Principal;
 
 /// What the edge processed after an attach was answered, and before it learnt of it.
-enum Missed {
+pub(super) enum Missed {
     /// These batches hold it.
     Batches(Vec<Arc<Committed>>),
     /// Some of it has left the ring: attach again.
@@ -103,12 +104,13 @@ impl Edge {
         }
         self.push_missed_urgent(links, key, &since);
         self.close_missed_retired(links, key, &since);
+        self.begin_receipts(links, key);
         self.schedule_catch_up(key);
         self.serve_history(links, key);
         self.resume(key);
     }
 
-    fn missed_since(&self, as_of: Position) -> Missed {
+    pub(super) fn missed_since(&self, as_of: Position) -> Missed {
         let mut batches = Vec::new();
         let mut next = as_of.next();
         while next <= self.seen {
@@ -178,7 +180,11 @@ impl Edge {
         };
         session.feed = Feed::CatchingUp(Box::new(catch_up));
         session.inbox.sent = start;
-        session.inbox.receipts_sent = receipts_through;
+        session.inbox.told = Told::begin(receipts_through, attached.as_of);
+        session.inbox.receipts_sent = match session.inbox.told {
+            Told::Live { after } => after,
+            _ => receipts_through,
+        };
         if !self.open_inbox(links, key) {
             // Not registered yet, so that `forget` must not take the user's other sessions' interest with it.
             let text = "allow the broker three unidirectional streams";

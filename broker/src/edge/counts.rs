@@ -8,20 +8,22 @@
 //! Invariants: a conversation has one question under way at most, and a question is asked an interval after the last answer
 //! at the earliest; what moves in between, and what a limit leaves, stays due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use carillon_core::effect::Counted;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_protocol::receipt::ReadCountsUpdate;
 use carillon_transport::LinkKey;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::limits::{
     COUNTS_A_FRAME_MAX, COUNTS_AN_INTERVAL_MAX, COUNTS_DUE_MAX, COUNTS_LOOKED_AT_MAX, COUNTS_WALK_MAX, TICK_MS,
 };
+use super::receipts::Told;
 use super::{Edge, Links};
 use crate::sequencer::{CountsAnswer, CountsQuestion, Submission};
 
@@ -33,8 +35,21 @@ pub(super) struct Moved {
     pub(super) from: Seq,
     /// Inclusive.
     pub(super) up_to: Seq,
+    /// Of the first mark that was not told.
+    pub(super) first: Position,
     /// Of the newest mark.
     pub(super) position: Position,
+}
+
+/// What an update of counts speaks of.
+#[derive(Clone, Copy, Debug)]
+struct Spoken {
+    /// The newest mark.
+    position: Position,
+    /// All that moved up to here was told.
+    through: Position,
+    /// And this much without the update.
+    before: Position,
 }
 
 /// The conversations whose authors are to be told.
@@ -44,7 +59,9 @@ pub(super) struct Counts {
     /// Those in `moved`, the one that has waited longest first.
     due: VecDeque<ConversationId>,
     /// At most as many as one interval asks about.
-    under_way: HashSet<ConversationId, FxBuildHasher>,
+    under_way: HashMap<ConversationId, Position, FxBuildHasher>,
+    /// The first mark of each of both that was not told, and how often it is one: what is replayed to a session is noted again.
+    firsts: BTreeMap<Position, u32>,
     /// No question before this time, once there was one.
     next: Option<Instant>,
 }
@@ -61,9 +78,31 @@ impl Counts {
         if self.due.len() >= COUNTS_DUE_MAX {
             return false;
         }
+        *self.firsts.entry(moved.first).or_default() += 1;
         self.moved.insert(conversation, moved);
         self.due.push_back(conversation);
         true
+    }
+
+    /// The first mark of which it is still to be told how many have read.
+    pub(super) fn oldest_due(&self) -> Option<Position> {
+        self.firsts.first_key_value().map(|(first, _)| *first)
+    }
+
+    /// The question was answered; the first mark that it was about.
+    fn settle(&mut self, conversation: ConversationId) -> Option<Position> {
+        let first = self.under_way.remove(&conversation)?;
+        self.forget_first(first);
+        Some(first)
+    }
+
+    fn forget_first(&mut self, first: Position) {
+        if let Some(times) = self.firsts.get_mut(&first) {
+            *times -= 1;
+            if *times == 0 {
+                self.firsts.remove(&first);
+            }
+        }
     }
 
     /// The next conversation to be looked at that has no question under way, of so many that were not looked at yet.
@@ -71,7 +110,7 @@ impl Counts {
         while *unseen > 0 {
             *unseen -= 1;
             let conversation = self.due.pop_front()?;
-            if self.under_way.contains(&conversation) {
+            if self.under_way.contains_key(&conversation) {
                 self.due.push_back(conversation);
                 continue;
             }
@@ -120,11 +159,12 @@ impl Edge {
             let Some((conversation, moved)) = self.counts.take(&mut unseen) else { break };
             let messages = self.written_here(conversation, &moved);
             if messages.is_empty() {
+                self.counts.forget_first(moved.first);
                 continue;
             }
             messages_asked += messages.len();
-            let Moved { tenant, position, .. } = moved;
-            self.counts.under_way.insert(conversation);
+            let Moved { tenant, first, position, .. } = moved;
+            self.counts.under_way.insert(conversation, first);
             self.reserved += 1;
             let question = CountsQuestion { tenant, conversation, position, messages };
             self.submit(Submission::Counts { edge: self.parts.id, question });
@@ -149,7 +189,10 @@ impl Edge {
     /// What the shard counted: to the sessions of each author.
     pub(super) fn tell_counts<L: Links>(&mut self, links: &mut L, answer: CountsAnswer) {
         let CountsAnswer { tenant, conversation, position, mut counted } = answer;
-        self.counts.under_way.remove(&conversation);
+        let first = self.counts.settle(conversation).unwrap_or(position);
+        // Who cannot be told now is to be told from before the first mark that was counted.
+        let spoken =
+            Spoken { position, through: self.told_through(position), before: self.told_through(Position(first.0 - 1)) };
         self.counts.next = Some(self.later());
         counted.sort_unstable_by_key(|counted| (counted.author, counted.entry.seq));
         for own in counted.chunk_by(|a, b| a.author == b.author) {
@@ -158,15 +201,32 @@ impl Edge {
                 continue;
             }
             let entries = own.iter().map(|Counted { entry, .. }| *entry).collect();
-            let frame = ReadCountsUpdate { conversation, position, entries }.to_bytes();
+            let frame = ReadCountsUpdate { conversation, position, through: spoken.through, entries }.to_bytes();
             let sessions = self.interest.user(tenant, author).map(|known| known.sessions.clone()).unwrap_or_default();
             for index in sessions {
                 let key: Option<LinkKey> = self.sessions.at(index).map(|session| session.key);
                 if let Some(key) = key {
-                    self.queue_receipt(links, key, position, frame.clone());
+                    self.push_counts(links, key, spoken, frame.clone());
                 }
             }
         }
+    }
+}
+
+impl Edge {
+    /// To one session of an author, unless it is to be told otherwise what has moved. One whose inbox takes no more is, from before
+    /// the first mark that was counted.
+    fn push_counts<L: Links>(&mut self, links: &mut L, key: LinkKey, spoken: Spoken, frame: Bytes) {
+        let Some(session) = self.sessions.at_key(key) else { return };
+        if !matches!(session.inbox.told, Told::Live { .. }) {
+            return;
+        }
+        if session.inbox.receipts.len() >= self.limits.receipts_waiting_max {
+            self.stats.receipts_let_go += 1;
+            return self.fall_behind_receipts(key, spoken.before);
+        }
+        session.inbox.receipts_held_back |= spoken.through < spoken.position;
+        self.queue_receipt(links, key, spoken.through, frame);
     }
 }
 
@@ -175,7 +235,8 @@ mod tests {
     use super::*;
 
     fn moved(from: u64, up_to: u64, position: u64) -> Moved {
-        Moved { tenant: TenantId(0), from: Seq(from), up_to: Seq(up_to), position: Position(position) }
+        let (from, up_to, position) = (Seq(from), Seq(up_to), Position(position));
+        Moved { tenant: TenantId(0), from, up_to, first: position, position }
     }
 
     #[test]
@@ -194,7 +255,7 @@ mod tests {
     #[test]
     fn a_conversation_with_a_question_under_way_stays_due() {
         let mut counts = Counts::default();
-        counts.under_way.insert(ConversationId(1));
+        counts.under_way.insert(ConversationId(1), Position(9));
         assert!(counts.note(ConversationId(1), moved(0, 1, 10)) && counts.note(ConversationId(2), moved(0, 1, 11)));
         let mut unseen = counts.due.len();
         assert_eq!(counts.take(&mut unseen).unwrap().0, ConversationId(2));

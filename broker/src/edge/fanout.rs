@@ -114,7 +114,7 @@ impl Edge {
                     self.interest.end_stint(*tenant, *user, *conversation, left);
                 }
             }
-            Signal::Read { .. } => self.tell_read(links, signal),
+            Signal::Read { .. } => self.tell_read(links, signal, None),
             Signal::Urgent { .. } => self.push_urgent_to(links, signal),
             Signal::DeviceRetired { tenant, user, device } => {
                 self.close_retired(links, *tenant, *user, |identity| identity.device == *device);

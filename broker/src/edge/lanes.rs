@@ -14,6 +14,7 @@ use super::catchup::CatchUp;
 use super::counts::Moved;
 use super::inbound::Which;
 use super::limits::URGENT_BYTES_MAX;
+use super::receipts::Told;
 use super::session::{Feed, Outbox, Weight};
 use super::{Edge, Links};
 use carillon_core::effect::{Signal, StintView};
@@ -146,7 +147,8 @@ impl Edge {
 
     /// Tells a read mark: to the reader's own devices and, in small conversations that name readers, to those who wrote what was
     /// read. In others these are told how many have read, soon.
-    pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal) {
+    /// To the sessions that are live, or to `only` one.
+    pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal, only: Option<LinkKey>) {
         let Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts } = signal else {
             return;
         };
@@ -155,46 +157,60 @@ impl Edge {
             let authors = self.parts.index.authors(*conversation, *from, *up_to);
             told.extend(authors.into_iter().filter(|author| author != user));
         } else if *receipts != ReceiptPolicy::OFF {
-            self.note_moved(*conversation, Moved { tenant: *tenant, from: *from, up_to: *up_to, position: *position });
+            self.note_moved(
+                *conversation,
+                Moved { tenant: *tenant, from: *from, up_to: *up_to, first: *position, position: *position },
+            );
         }
-        let update =
-            ReadUpdate { conversation: *conversation, user: *user, read_up_to: *up_to, position: *position }.to_bytes();
+        let (conversation, user, read_up_to, position) = (*conversation, *user, *up_to, *position);
+        let through = self.told_through(position);
+        let update = ReadUpdate { conversation, user, read_up_to, position, through }.to_bytes();
         for user in told {
-            // Stale stints tell nothing: what is let go here is a hint, and can be asked for.
+            // Stale stints tell nothing: the sessions are behind, and will be told.
             let Some(known) = self.interest.user(*tenant, user).filter(|known| !known.stale) else { continue };
             // The stints may be newer than the mark: who joined after it is not told.
             let covers =
-                |s: &StintView| s.joined.position < *position && s.left.is_none_or(|left| *position <= left.position);
-            if !known.stints.iter().any(|s| s.conversation == *conversation && covers(s)) {
+                |s: &StintView| s.joined.position < position && s.left.is_none_or(|left| position <= left.position);
+            if !known.stints.iter().any(|s| s.conversation == conversation && covers(s)) {
                 continue;
             }
             for index in known.sessions.clone() {
                 let key = self.sessions.at(index).map(|session| session.key);
-                if let Some(key) = key {
-                    self.push_receipt(links, key, *position, update.clone());
+                if let Some(key) = key.filter(|key| only.is_none_or(|only| only == *key)) {
+                    self.push_receipt(links, key, (position, through), update.clone());
                 }
             }
         }
     }
 
-    fn push_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
+    /// Tells a live session of a mark; one whose inbox takes no more is told later what has moved.
+    pub(super) fn push_receipt<L: Links>(
+        &mut self,
+        links: &mut L,
+        key: LinkKey,
+        (position, through): (Position, Position),
+        update: Bytes,
+    ) {
+        let let_go_since = self.told_through(Position(position.0 - 1));
         let Some(session) = self.sessions.at_key(key) else { return };
-        // A device that comes from an edge that is ahead has it already, and may acknowledge more than this edge has told.
-        if position > session.inbox.receipts_sent {
-            self.queue_receipt(links, key, position, update);
+        // A device that was answered by a shard that is ahead of this edge has it already.
+        let Told::Live { after } = session.inbox.told else { return };
+        if position <= after {
+            return;
         }
+        if session.inbox.receipts.len() >= self.limits.receipts_waiting_max {
+            self.stats.receipts_let_go += 1;
+            return self.fall_behind_receipts(key, let_go_since);
+        }
+        session.inbox.receipts_held_back |= through < position;
+        self.queue_receipt(links, key, through, update);
     }
 
     /// Writes an update on the inbox, or keeps it until there is room.
-    pub(super) fn queue_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, position: Position, update: Bytes) {
+    pub(super) fn queue_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, through: Position, update: Bytes) {
         let Some(session) = self.sessions.at_key(key) else { return };
-        let receipts = &mut session.inbox.receipts;
-        if receipts.len() >= self.limits.receipts_waiting_max {
-            receipts.pop_front();
-            self.stats.receipts_let_go += 1;
-        }
-        receipts.push_back(update);
-        session.inbox.receipts_sent = session.inbox.receipts_sent.max(position);
+        session.inbox.receipts.push_back(update);
+        session.inbox.receipts_sent = session.inbox.receipts_sent.max(through);
         if !session.inbox.blocked {
             self.flush_inbox(links, key);
         }
@@ -224,6 +240,7 @@ impl Edge {
             self.fall_behind(key, None);
         } else {
             self.schedule_catch_up(key);
+            self.list_behind(key);
         }
     }
 

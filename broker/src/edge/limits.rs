@@ -4,6 +4,7 @@
 //! make them so small that every cut happens.
 
 use carillon_core::limits::CONVERSATIONS_A_USER_MAX;
+use carillon_core::moved::MovedUpdate;
 use carillon_protocol::limits::{FRAME_BYTES_MAX, HISTORY_BYTES_MAX, REQUESTS_PENDING_MAX};
 
 use crate::sequencer::ring::RING_BYTES_MAX;
@@ -56,8 +57,8 @@ pub const REPLY_BYTES_PAUSE: usize = 64 * 1024;
 /// when it comes back.
 pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
-/// Read updates that wait behind a cut frame or a full stream. Above it the oldest are let go, and counted: a read update
-/// is a hint of a state that can be asked for.
+/// Read updates that wait behind a cut frame or a full stream, and those of one answer of the shard to what has moved. Above it the
+/// session is told no more, which is counted, and once it has read these the shard is asked what has moved since.
 pub const RECEIPTS_WAITING_MAX: usize = 256;
 
 /// Members up to which every read mark is told to the authors at once, with the reader's name; in larger conversations authors
@@ -86,7 +87,7 @@ pub const COUNTS_WALK_MAX: u64 = 256;
 pub const COUNTS_A_FRAME_MAX: usize = 32;
 
 /// An update that waits for its session: header, body, and 16 bytes a message.
-const COUNTS_FRAME_BYTES_MAX: usize = 28 + 16 * COUNTS_A_FRAME_MAX;
+const COUNTS_FRAME_BYTES_MAX: usize = 36 + 16 * COUNTS_A_FRAME_MAX;
 
 /// Bytes read from one stream in one go, before others get their turn. The rest is read in the next turn.
 pub const READ_BYTES_A_TURN: usize = 256 * 1024;
@@ -190,6 +191,9 @@ pub const SESSION_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX
     + NOTICE_BYTES_MAX
     + (HISTORY_RUN_MESSAGES + 1) * FRAME_BYTES_MAX
     + HISTORY_BYTES_MAX;
+
+// The shard's answer to what has moved is kept only while no update waits, and takes less.
+const _: () = assert!(size_of::<MovedUpdate>() <= COUNTS_FRAME_BYTES_MAX);
 
 // 8 MiB, as docs/OPERATIONS.md says.
 const _: () = assert!(SESSION_BYTES_MAX <= 8 * 1024 * 1024);

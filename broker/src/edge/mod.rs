@@ -29,6 +29,7 @@ mod peers;
 mod pinned;
 mod quiet;
 mod read_status;
+mod receipts;
 mod requests;
 mod run;
 mod session;
@@ -144,7 +145,7 @@ pub struct Stats {
     pub reads: u64,
     /// Questions to the index that had to wait for a disk.
     pub lookups_on_disk: u64,
-    /// Read updates let go because a session did not read, or too many conversations had some.
+    /// Read updates let go because a session did not read, which are told later, or because too many conversations had some.
     pub receipts_let_go: u64,
     /// Connections closed for what they sent.
     pub closed_for_cause: u64,
@@ -177,7 +178,8 @@ pub struct Edge {
     reserved: usize,
     /// Reads under way.
     reading: usize,
-    /// Submissions that found the queue full, in order; at most what the sessions may have pending, and an interval's questions.
+    /// Submissions that found the queue full, in order; at most what the sessions may have pending, one question a session of
+    /// what has moved, and an interval's questions.
     outbox: VecDeque<Submission>,
     /// The one publish that found the queue full; while it waits no publish stream is read.
     stalled: Option<Submission>,
@@ -197,6 +199,8 @@ pub struct Edge {
     page_reads: VecDeque<(LinkKey, ReadRequest)>,
     /// Sessions whose stints are to be asked for anew, once there is room for the answer. Each stands here once.
     attaching_again: VecDeque<LinkKey>,
+    /// Sessions that are to be told what has moved, once there is room for the answer. Each stands here once.
+    receipts_behind: VecDeque<LinkKey>,
     next_ordinal: u64,
     /// The last position processed: whoever is live has been offered everything up to here, or stands in a round.
     seen: Position,
@@ -243,6 +247,7 @@ impl Edge {
             history_later: Vec::new(),
             page_reads: VecDeque::new(),
             attaching_again: VecDeque::new(),
+            receipts_behind: VecDeque::new(),
             next_ordinal: 0,
             seen,
             rounds: VecDeque::new(),
@@ -277,6 +282,7 @@ impl Edge {
         self.take_signals(links);
         self.take_replies(links);
         self.attach_again();
+        self.ask_moved();
         self.hand_over();
         self.resume_reading(links);
         self.process_ring(links);
@@ -307,7 +313,7 @@ impl Edge {
             return Left::Work;
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
-        let waits = waits || !self.attaching_again.is_empty();
+        let waits = waits || !self.attaching_again.is_empty() || !self.receipts_behind.is_empty();
         let waits = waits || !self.lookups.is_empty() || !self.page_reads.is_empty() || !self.history_later.is_empty();
         if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
     }
@@ -375,6 +381,10 @@ impl Edge {
                 ToEdge::Counts(answer) => {
                     self.reserved -= 1;
                     self.tell_counts(links, answer);
+                }
+                ToEdge::Receipts { link, answer } => {
+                    self.reserved -= 1;
+                    self.handle_receipts(links, link, answer);
                 }
                 ToEdge::Bodies { link, entries } => {
                     self.reading -= 1;

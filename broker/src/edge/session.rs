@@ -13,6 +13,7 @@ use carillon_transport::{Link, LinkKey, Room, StreamClosed, StreamId};
 
 use super::catchup::CatchUp;
 use super::history::Bulk;
+use super::receipts::Told;
 
 /// How far a session has come.
 #[derive(Debug)]
@@ -177,8 +178,14 @@ pub(super) struct Inbox {
     pub(super) blocked: bool,
     /// The highest position offered, and the most that may be acknowledged.
     pub(super) sent: Position,
-    /// The newest read update offered, and the most that `receipts_through` may say.
+    /// The most that `receipts_through` may say.
     pub(super) receipts_sent: Position,
+    /// Where it stands with read updates.
+    pub(super) told: Told,
+    /// Stands in the list of sessions to be told what has moved.
+    pub(super) behind_listed: bool,
+    /// The last update said less of `receipts_through` than its own position: the rest is to be said.
+    pub(super) receipts_held_back: bool,
 }
 
 /// What a session holds because its streams did not take it. Every field has a bound.

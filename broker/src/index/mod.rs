@@ -247,6 +247,16 @@ impl Index {
         authors
     }
 
+    /// The seqs that are the author's, ascending, of so many messages up to one: those in memory.
+    pub fn written_by(&self, conversation: ConversationId, author: UserId, (through, walk): (Seq, u64)) -> Vec<Seq> {
+        self.table.read(conversation, |entry| {
+            let through = through.min(entry.last.0);
+            let from = entry.floor.0.max(Seq(through.0.saturating_sub(walk)));
+            let places = entry.since(from.next()).take_while(|place| place.seq <= through);
+            places.filter(|place| place.author == author).map(|place| place.seq).collect()
+        })
+    }
+
     /// The counters. Asks sled for the size of its files, so not on an edge.
     pub fn stats(&self) -> Stats {
         Stats {

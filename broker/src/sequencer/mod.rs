@@ -28,8 +28,9 @@ use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use crate::metrics::meter::SequencerMeter;
 use fences::Fences;
 pub use queue::{
-    CONTROLS_QUEUED_MAX, CountsAnswer, CountsQuestion, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX, Submission,
-    Submit, Submitted, ToEdge, Wake, mailbox, submissions, submissions_with_room,
+    CONTROLS_QUEUED_MAX, CountsAnswer, CountsQuestion, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX,
+    ReceiptsAnswer, ReceiptsQuestion, Submission, Submit, Submitted, ToEdge, Wake, mailbox, submissions,
+    submissions_with_room,
 };
 use ring::RingWriter;
 
@@ -76,6 +77,8 @@ pub struct Sequencer<J> {
     replies: Vec<(Origin, Reply)>,
     /// Likewise, for the edges themselves.
     counts: Vec<(EdgeId, CountsAnswer)>,
+    /// Likewise, for sessions that were not told something.
+    receipts: Vec<(Origin, ReceiptsAnswer)>,
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
     fenced: VecDeque<Origin>,
     stopping: bool,
@@ -124,6 +127,7 @@ impl<J: Journal> Sequencer<J> {
             marks: Vec::new(),
             replies: Vec::new(),
             counts: Vec::new(),
+            receipts: Vec::new(),
             fenced: VecDeque::new(),
             stopping: false,
             meter: Arc::default(),
@@ -222,8 +226,24 @@ impl<J: Journal> Sequencer<J> {
                 let counted = self.shard.read_counts(conversation, &messages);
                 self.counts.push((edge, CountsAnswer { tenant, conversation, position, counted }));
             }
+            Submission::Receipts { from, question } => {
+                let answer = self.answer_receipts(question);
+                self.receipts.push((from, answer));
+            }
             Submission::Detach { from } => self.fences.detach(from),
             Submission::Stop => self.stopping = true,
+        }
+    }
+
+    fn answer_receipts(&self, question: ReceiptsQuestion) -> ReceiptsAnswer {
+        match question {
+            ReceiptsQuestion::Moved(question) => ReceiptsAnswer::Moved(self.shard.moved(question)),
+            ReceiptsQuestion::Counts(questions) => {
+                let counted = questions
+                    .into_iter()
+                    .map(|(conversation, messages)| (conversation, self.shard.read_counts(conversation, &messages)));
+                ReceiptsAnswer::Counts(counted.collect())
+            }
         }
     }
 
@@ -311,7 +331,9 @@ impl<J: Journal> Sequencer<J> {
     fn release(&mut self) {
         let replies = self.replies.drain(..).map(|(to, reply)| (to.edge, ToEdge::Reply { link: to.link, reply }));
         let counts = self.counts.drain(..).map(|(edge, counts)| (edge, ToEdge::Counts(counts)));
-        for (edge, message) in replies.chain(counts) {
+        let receipts = self.receipts.drain(..);
+        let receipts = receipts.map(|(to, answer)| (to.edge, ToEdge::Receipts { link: to.link, answer }));
+        for (edge, message) in replies.chain(counts).chain(receipts) {
             let edge = &self.edges[edge.0];
             match edge.replies.try_send(message) {
                 Ok(()) => edge.waker.wake(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use carillon_core::effect::{Counted, Reply};
 use carillon_core::input::{Attach, CursorMove, Input};
+use carillon_core::moved::{Moved, MovedQuestion};
 use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -58,6 +59,13 @@ pub enum Submission {
         /// Of what.
         question: CountsQuestion,
     },
+    /// A session is to be told what has moved while it was not. It is answered.
+    Receipts {
+        /// Whose.
+        from: Origin,
+        /// What.
+        question: ReceiptsQuestion,
+    },
     /// The session is gone.
     Detach {
         /// Whose.
@@ -93,6 +101,24 @@ pub struct CountsAnswer {
     pub counted: Vec<Counted>,
 }
 
+/// What has moved since a session was told last?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptsQuestion {
+    /// Who has read how far, and where the user is to be told how many have.
+    Moved(MovedQuestion),
+    /// How many have read these messages, by conversation, with their author.
+    Counts(Vec<(ConversationId, Vec<(Seq, UserId)>)>),
+}
+
+/// So much, once what it rests on is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptsAnswer {
+    /// To [`ReceiptsQuestion::Moved`].
+    Moved(Moved),
+    /// To [`ReceiptsQuestion::Counts`], by conversation as in the question.
+    Counts(Vec<(ConversationId, Vec<Counted>)>),
+}
+
 /// What comes back to an edge.
 #[derive(Debug)]
 pub enum ToEdge {
@@ -105,6 +131,13 @@ pub enum ToEdge {
     },
     /// The answer to an edge's own question.
     Counts(CountsAnswer),
+    /// The answer to a session's [`Submission::Receipts`].
+    Receipts {
+        /// The session.
+        link: LinkKey,
+        /// The answer.
+        answer: ReceiptsAnswer,
+    },
     /// What the reader pool found for a session that catches up.
     Bodies {
         /// The session.

@@ -91,7 +91,7 @@ pub(super) struct Lanes<'a> {
 /// What an inbox frame means for the cursor when its event is handed out.
 enum Step {
     Addressed(ShardId, Position),
-    Progress(ShardId, Position),
+    Progress(ShardId, Position, Position),
     Receipt,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Lanes<'a> {
             let room = self.outlets.inbox.reserve().await.ok();
             match step {
                 Step::Addressed(shard, position) => self.cursors.hand_out(shard, position),
-                Step::Progress(shard, position) => self.cursors.progress(shard, position),
+                Step::Progress(shard, position, receipts) => self.cursors.progress(shard, position, receipts),
                 Step::Receipt => {}
             }
             if let Some(room) = room {
@@ -178,8 +178,9 @@ impl<'a> Lanes<'a> {
                 (new, Step::Addressed(shard, position), Event::from_deliver(deliver))
             }
             Frame::Progress(progress) => {
-                let new = cursors.receive(progress.shard, progress.position);
-                (new, Step::Progress(progress.shard, progress.position), Event::Progress(progress))
+                let carillon_protocol::session::Progress { shard, position, receipts_through } = progress;
+                let new = cursors.receive_progress(shard, position, receipts_through);
+                (new, Step::Progress(shard, position, receipts_through), Event::Progress(progress))
             }
             Frame::Truncated(truncated) => {
                 let (shard, position) = (truncated.conversation.shard(), truncated.position);
@@ -192,11 +193,11 @@ impl<'a> Lanes<'a> {
                 (true, Step::Addressed(shard, position), Event::Skipped(skipped))
             }
             Frame::ReadUpdate(update) => {
-                cursors.receive_receipt(update.conversation.shard(), update.position);
+                cursors.receive_receipt(update.conversation.shard(), update.through);
                 (true, Step::Receipt, Event::Read(update))
             }
             Frame::ReadCountsUpdate(update) => {
-                cursors.receive_receipt(update.conversation.shard(), update.position);
+                cursors.receive_receipt(update.conversation.shard(), update.through);
                 (true, Step::Receipt, Event::ReadCounts(update))
             }
             other => return Err(End::unexpected(other.name(), "inbox")),

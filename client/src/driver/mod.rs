@@ -220,8 +220,8 @@ impl Driver {
     /// `hello` for that; this is the second look, and the first for publishes of a store whose cursors are not used.
     async fn begin(&self, link: Link, hello: &[Cursor]) -> Result<Result<Link, Attempt>, ConnectError> {
         let shared = &self.shared;
-        let Welcome { shard, incarnation, producer_highest, .. } = link.welcome;
-        if !shared.cursors.welcome(shard, incarnation, hello) {
+        let Welcome { shard, incarnation, head, producer_highest, .. } = link.welcome;
+        if !shared.cursors.welcome(shard, incarnation, head, hello) {
             dial::close(&link.connection, &End::Asked);
             return Ok(Err(Attempt::of_another_history()));
         }

@@ -11,10 +11,11 @@ use carillon_client::{
     Reconnect, Roots, ShardId, Start, Store, UserId,
 };
 
-use crate::broker::{Broker, CONVERSATION, INCARNATION, idle, next, position, soon};
+use crate::broker::{Broker, CONVERSATION, INCARNATION, idle, next, position, soon, welcome};
 
+/// With the read updates of a device that had none before it was welcomed.
 fn cursor(position: u64) -> Cursor {
-    let (position, receipts_through) = (Position(position), Position(0));
+    let (position, receipts_through) = (Position(position), welcome().head);
     Cursor { shard: ShardId(0), incarnation: INCARNATION, position, receipts_through }
 }
 

@@ -45,9 +45,11 @@ async fn acknowledgements_are_put_together_and_saved() {
     let (_client, mut events, mut session) = broker.connect(broker.config().store(Arc::clone(&store) as Arc<_>)).await;
     events.auto_ack(true);
     let mut inbox = session.deliver(1..=50).await;
-    let update = ReadUpdate { conversation: CONVERSATION, user: UserId(4), read_up_to: Seq(2), position: Position(60) };
+    let (user, read_up_to) = (UserId(4), Seq(2));
+    let update =
+        ReadUpdate { conversation: CONVERSATION, user, read_up_to, position: Position(62), through: Position(60) };
     write(&mut inbox, update).await;
-    write(&mut inbox, Progress { shard: SHARD, position: Position(70) }).await;
+    write(&mut inbox, Progress { shard: SHARD, position: Position(70), receipts_through: Position(0) }).await;
     for expected in 1..=50 {
         assert_eq!(position(&mut events).await, expected);
     }
@@ -194,7 +196,7 @@ async fn without_events_what_comes_is_dropped_and_never_acknowledged() {
         // 6 MB: more than the lane's window, so it is read.
         soon(write(&mut inbox, Deliver { payload: Bytes::from(vec![0; 60_000]), ..deliver(position) })).await;
     }
-    write(&mut inbox, Progress { shard: SHARD, position: Position(200) }).await;
+    write(&mut inbox, Progress { shard: SHARD, position: Position(200), receipts_through: Position(0) }).await;
     let (leave, ()) = tokio::join!(soon(client.leave(CONVERSATION)), async {
         assert_eq!(session.control.frame().await.name(), "Leave", "nothing else is said");
         session.control.send(Done { request: 1 }).await;

@@ -23,8 +23,10 @@ pub(crate) fn restored() -> Welcome {
     Welcome { incarnation: RESTORED, ..welcome() }
 }
 
+/// With the read updates of a device that had none before it was welcomed.
 pub(crate) fn at(incarnation: Incarnation, position: u64) -> Cursor {
-    Cursor { shard: ShardId(0), incarnation, position: Position(position), receipts_through: Position(0) }
+    let receipts_through = welcome().head;
+    Cursor { shard: ShardId(0), incarnation, position: Position(position), receipts_through }
 }
 
 pub(crate) fn unsettled(number: u64) -> Unsettled {

@@ -151,11 +151,12 @@ impl World {
         }
         let device = &mut self.devices[session.device];
         let news = session.take(stream, bytes, device, &self.ledger).map_err(|why| format!("session {id}: {why}"))?;
-        let line = (session.last, session.receipts);
+        let line = (session.last, session.told.through);
         if self.rng.percent(80) {
-            let stored = device.cursor.map_or((Position(0), Position(0)), |c| (c.position, c.receipts_through));
-            let (position, receipts_through) = (stored.0.max(session.last), stored.1.max(session.receipts));
+            let stored = device.cursor.map_or(Position(0), |cursor| cursor.position);
+            let (position, receipts_through) = (stored.max(session.last), session.told.through);
             device.cursor = Some(Cursor { shard: SHARD, incarnation: self.incarnation, position, receipts_through });
+            device.told = session.told.clone();
         }
         self.note(|| format!("session {id} reads {count} of {stream}: at {line:?}"));
         if let News::Welcomed = news {
@@ -200,8 +201,10 @@ impl World {
         let (falls, seen) = (station.edge.stats().fell_off_ring, station.edge.seen());
         let id = self.note_hello(device_at);
         let mut session = Session::new(id, nth, link, device_at, &self.devices[device_at]);
-        (session.last, session.receipts) =
-            cursor.map_or((Position(0), Position(0)), |c| (c.position, c.receipts_through));
+        session.last = cursor.map_or(Position(0), |cursor| cursor.position);
+        if cursor.is_some_and(|cursor| cursor.receipts_through > Position(0)) {
+            session.told = self.devices[device_at].told.clone();
+        }
         session.ids.1 = producer;
         session.connected_at_ms = self.clock.passed_ms();
         session.hello_at = self.now;

@@ -1,6 +1,7 @@
 //! What is true: read from the committed batches alone, record by record, and from nothing an edge has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use carillon::journal::Batch;
@@ -10,6 +11,8 @@ use carillon_protocol::ding::{DingPush, USER_NONE};
 use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, UserId};
 use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::ReadUpdate;
+
+use super::told::Marked;
 
 /// A user of a tenant.
 pub(super) type Who = (TenantId, UserId);
@@ -75,7 +78,7 @@ pub(super) struct Ledger {
     pub(super) rooms: BTreeMap<ConversationId, Room>,
     messages: BTreeMap<Position, Message>,
     stints: BTreeMap<Who, Vec<Stint>>,
-    marks: BTreeMap<Position, (TenantId, ReadUpdate)>,
+    marks: BTreeMap<Position, Marked>,
     pub(super) dings: BTreeMap<DingId, Ding>,
     /// The numbers that clients put into payloads: each message is committed once.
     stamps: BTreeSet<u64>,
@@ -135,7 +138,8 @@ impl Ledger {
             Record::ReadMarked(mark) => {
                 let tenant = self.rooms[&mark.conversation].tenant;
                 let (conversation, user, read_up_to) = (mark.conversation, mark.user, mark.up_to);
-                self.marks.insert(position, (tenant, ReadUpdate { conversation, user, read_up_to, position }));
+                let update = ReadUpdate { conversation, user, read_up_to, position, through: Position(0) };
+                self.marks.insert(position, (tenant, update));
             }
             Record::DingAdded(added) => {
                 let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
@@ -214,7 +218,28 @@ impl Ledger {
         self.message(*position).map(|message| message.deliver.author)
     }
 
-    pub(super) fn mark(&self, position: Position) -> Option<&(TenantId, ReadUpdate)> {
+    /// By position, ascending.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (&Position, &Marked)> {
+        self.marks.iter()
+    }
+
+    /// Whether the user is a member now, and has been one since this position.
+    pub(super) fn is_in_one_stint(&self, who: Who, conversation: ConversationId, since: Position) -> bool {
+        let stints = self.stints.get(&who).into_iter().flatten();
+        let in_one = |stint: &Stint| stint.covers(since) && stint.covers(self.head.next());
+        stints.into_iter().any(|stint| stint.conversation == conversation && in_one(stint))
+    }
+
+    /// Whether one of these messages is the user's, written as a member.
+    pub(super) fn wrote(&self, who: Who, conversation: ConversationId, mut seqs: RangeInclusive<u64>) -> bool {
+        seqs.any(|seq| {
+            let position = self.position_of(conversation, Seq(seq));
+            let as_member = position.is_some_and(|position| self.is_entitled(who, conversation, position));
+            as_member && self.author(conversation, Seq(seq)) == Some(who.1)
+        })
+    }
+
+    pub(super) fn mark(&self, position: Position) -> Option<&Marked> {
         self.marks.get(&position)
     }
 

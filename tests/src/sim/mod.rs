@@ -24,6 +24,7 @@ mod rest;
 mod rng;
 mod session;
 mod shape;
+mod told;
 mod world;
 
 use world::{Log, Outcome, World};

@@ -150,7 +150,7 @@ impl World {
                 self.ask(id, "retire", |request| Retire { request, what, id: retired });
             }
             Action::Ack => {
-                let (position, receipts_through) = (self.sessions[&id].last, self.sessions[&id].receipts);
+                let (position, receipts_through) = (self.sessions[&id].last, self.sessions[&id].told.through);
                 self.send(id, CONTROL, &Ack { shard: SHARD, position, receipts_through });
             }
             Action::Misbehave => {

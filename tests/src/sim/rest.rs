@@ -21,6 +21,7 @@ impl World {
         self.settle()?;
         self.judge()?;
         self.judge_progress()?;
+        self.judge_told()?;
         self.judge_live()?;
         for station in &mut self.stations {
             station.links.stingy = self.shape.stingy;
@@ -181,6 +182,16 @@ impl World {
         self.settle()?;
         self.judge()?;
         if caught_up(self) == before { Ok(()) } else { Err("at rest, a session was not live".into()) }
+    }
+
+    /// Everybody knows of all marks that concern it.
+    fn judge_told(&self) -> Outcome {
+        let live_members_max = self.limits().receipts_live_members_max;
+        self.sessions.values().try_for_each(|session| {
+            let who = session.who.ok_or("a session at rest was welcomed")?;
+            let judged = session.judge_told(who, &self.ledger, live_members_max);
+            judged.map_err(|why| format!("at rest, session {}: {why}", session.id))
+        })
     }
 
     /// Who is quiet is told how far the journal is, at the latest after a tick.

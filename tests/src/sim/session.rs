@@ -11,7 +11,7 @@ use carillon_protocol::deliver::Deliver;
 use carillon_protocol::ding::{DingPush, DingUpdate, USER_NONE};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::RawFrame;
-use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId, TenantId};
+use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId};
 use carillon_protocol::kinds::Lane;
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::publish::{PublishRefused, Published};
@@ -22,6 +22,7 @@ use carillon_transport::{LinkKey, StreamId};
 use super::history::{Asked, Named, Page};
 use super::ledger::{Ledger, Who, stamp};
 use super::parts::PEOPLE;
+use super::told::{Marked, Told, is_same};
 
 /// The client's first bidirectional stream.
 pub(super) const CONTROL: StreamId = StreamId(0);
@@ -36,6 +37,8 @@ pub(super) struct Device {
     pub(super) producer: ProducerId,
     /// What it has stored; may lag behind what it has got.
     pub(super) cursor: Option<Cursor>,
+    /// What it has stored with it.
+    pub(super) told: Told,
     /// The number that the next publish gets.
     pub(super) next_number: u64,
     /// Publishes without an answer, by number.
@@ -82,8 +85,8 @@ pub(super) struct Session {
     pub(super) who: Option<Who>,
     /// Everything up to here is the device's.
     pub(super) last: Position,
-    /// The newest read update.
-    pub(super) receipts: Position,
+    /// Of readers, this session and those before it.
+    pub(super) told: Told,
     pub(super) welcome: Option<Welcome>,
     /// Requests without a reply.
     pub(super) pending: BTreeMap<u32, &'static str>,
@@ -124,7 +127,7 @@ impl Session {
             hello_at: 0,
             who: None,
             last: Position(0),
-            receipts: Position(0),
+            told: Told::default(),
             welcome: None,
             pending: BTreeMap::new(),
             next_request: 1,
@@ -213,6 +216,7 @@ impl Session {
             return Err(format!("{welcome:?} for {who:?} at {}", ledger.head));
         }
         self.who = Some(who);
+        self.told.welcomed(welcome.head);
         self.welcome = Some(welcome);
         Ok(())
     }
@@ -276,34 +280,32 @@ impl Session {
         let who = self.who_of(ledger)?;
         let position = progress.position;
         let missed = self.next_due(who, ledger).filter(|next| *next <= position);
-        if position <= self.last || position > ledger.head || missed.is_some() {
+        let news = position > self.last || position == self.last && progress.receipts_through > self.told.through;
+        if !news || position > ledger.head || missed.is_some() {
             let head = ledger.head;
             return Err(format!("progress to {position} after {}, missed {missed:?}, head {head}", self.last));
         }
         self.last = position;
+        self.told.raise(progress.receipts_through);
         Ok(())
     }
 
     fn judge_read(&mut self, update: &ReadUpdate, ledger: &Ledger) -> Result<(), String> {
         let who = self.who_of(ledger)?;
         let (tenant, mark) = ledger.mark(update.position).ok_or(format!("{update:?} is not durable"))?;
-        if (*tenant, mark) != (who.0, update) {
+        if *tenant != who.0 || !is_same(update, mark) {
             return Err(format!("{update:?} was told, {mark:?} of {tenant:?} was marked"));
         }
         if !ledger.is_entitled(who, update.conversation, update.position) {
             return Err(format!("{update:?} is not for {who:?}, no member then {}", update.position));
         }
-        if update.position <= self.receipts {
-            return Err(format!("{update:?} came again, or late: {} was before it", self.receipts));
-        }
-        self.receipts = update.position;
-        Ok(())
+        self.told.read(update)
     }
 
-    fn judge_read_counts(&self, update: &ReadCountsUpdate, ledger: &Ledger) -> Result<(), String> {
+    fn judge_read_counts(&mut self, update: &ReadCountsUpdate, ledger: &Ledger) -> Result<(), String> {
         let who = self.who_of(ledger)?;
         let marked = ledger.mark(update.position);
-        let of = |(tenant, mark): &(TenantId, ReadUpdate)| (*tenant, mark.conversation);
+        let of = |(tenant, mark): &Marked| (*tenant, mark.conversation);
         let is_own = |seq| ledger.author(update.conversation, seq) == Some(who.1);
         let sound =
             update.entries.is_sorted_by(|a, b| a.seq < b.seq) && update.entries.iter().all(|entry| is_own(entry.seq));
@@ -311,6 +313,7 @@ impl Session {
         if marked.map(of) != Some((who.0, update.conversation)) || !sound || !bounded {
             return Err(format!("{update:?} was told to {who:?}, {marked:?} was marked"));
         }
+        self.told.counted(update);
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use super::parts::{LateReader, PEOPLE, SimClock, SimWake, tokens};
 use super::rng::Rng;
 use super::session::{Device, Session};
 use super::shape::Shape;
+use super::told::Told;
 
 pub(super) const SHARD: ShardId = ShardId(0);
 
@@ -292,6 +293,7 @@ fn devices(devices_a_person: usize) -> Vec<Device> {
                 id,
                 producer: producer_of(id),
                 cursor: None,
+                told: Told::default(),
                 next_number: 1,
                 unsettled: BTreeMap::new(),
                 current: None,

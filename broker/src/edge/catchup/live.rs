@@ -6,6 +6,7 @@ use carillon_protocol::session::Progress;
 use carillon_transport::{Link, LinkKey, Room};
 
 use super::Slice;
+use crate::edge::receipts::Told;
 use crate::edge::session::Feed;
 use crate::edge::{Edge, Links};
 use crate::sequencer::ring::Found;
@@ -35,13 +36,20 @@ impl Edge {
     /// Tells a session that nothing more was addressed to it up to `seen`. Only when no round is unfinished.
     pub(in crate::edge) fn tell_progress<L: Links>(&mut self, links: &mut L, key: LinkKey) {
         let position = self.seen;
-        let shard = self.parts.shard;
+        let (shard, through) = (self.parts.shard, self.told_through(position));
         let Some(session) = self.sessions.at_key(key) else { return };
-        if session.inbox.sent >= position || session.inbox.blocked {
+        let receipts_through = match session.inbox.told {
+            Told::Live { after } => through.max(after),
+            Told::Behind { .. } | Told::Asking { .. } | Told::Counting(_) => Position(0),
+        };
+        let says_more = session.inbox.receipts_held_back && receipts_through > session.inbox.receipts_sent;
+        if session.inbox.sent > position || session.inbox.sent == position && !says_more || session.inbox.blocked {
             return;
         }
+        session.inbox.receipts_held_back &= receipts_through < position;
+        session.inbox.receipts_sent = session.inbox.receipts_sent.max(receipts_through);
         let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return };
-        let mut frame = Progress { shard, position }.to_bytes();
+        let mut frame = Progress { shard, position, receipts_through }.to_bytes();
         let written = link.write(stream, &mut frame, Room::Shared);
         drop(link);
         if written.is_err() {
@@ -59,9 +67,11 @@ impl Edge {
     pub(in crate::edge) fn recover_from_fall(&mut self) {
         self.stats.fell_off_ring += 1;
         self.interest.mark_stale();
+        let told_through = self.told_through(self.seen);
         let keys: Vec<LinkKey> = self.sessions.iter_mut().map(|session| session.key).collect();
         for key in keys {
             self.fall_behind(key, None);
+            self.fall_behind_receipts(key, told_through);
             let feed = self.sessions.at_key(key).map(|session| &mut session.feed);
             if let Some(Feed::CatchingUp(catch_up)) = feed
                 && !std::mem::replace(&mut catch_up.attaching, true)
