@@ -59,7 +59,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let options = Options {
         edges: config.edges,
         transport: config.network.transport(),
-        limits: config.network.limits(),
+        limits: config.limits(),
         index_memory_bytes_max: config.index.memory_bytes_max,
         drain_ms: config.drain_ms,
         http: config.http.listen,

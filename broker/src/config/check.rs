@@ -148,7 +148,7 @@ pub(super) fn secret(key: &'static str, path: &Path) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::config::{Http, Log, Network, Renewal, Tls, Tokens};
+    use crate::config::{Http, Log, Network, Receipts, Renewal, Tls, Tokens};
     use crate::material::Material;
     use std::fs;
 
@@ -157,6 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let material = Material::ensure(directory.path()).unwrap();
         let mut config = Config {
+            receipts: Receipts::default(),
             data: directory.path().join("not/yet/there"),
             listen: ([127, 0, 0, 1], 0).into(),
             edges: 0,

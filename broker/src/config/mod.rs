@@ -7,7 +7,7 @@
 
 mod check;
 mod keep;
-mod outlets;
+mod receipts;
 mod value;
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::edge::limits::{Limits, PINNED_BYTES_MAX, PINNED_BYTES_MIN};
 
 pub use check::{Finding, Verdict, check};
 pub use keep::{Journal, Retention, Snapshots};
-pub use outlets::{Callbacks, Outlet, OutletError};
+pub use receipts::Receipts;
 pub use value::log_filter;
 
 /// Edge threads at most: what connection ids can name.
@@ -74,6 +74,9 @@ pub struct Config {
     /// What may leave the journal.
     #[serde(default)]
     pub retention: Retention,
+    /// What authors are told live of who reads.
+    #[serde(default)]
+    pub receipts: Receipts,
     /// Where messages lie.
     #[serde(default)]
     pub index: Index,
@@ -277,6 +280,11 @@ fn drain_ms_default() -> u64 {
 }
 
 impl Config {
+    /// Where the edges cut their work.
+    pub fn limits(&self) -> Limits {
+        self.receipts.limits(self.network.limits())
+    }
+
     /// When snapshots are taken, and what is kept.
     pub fn keeper(&self) -> crate::keeper::KeeperOptions {
         keep::keeper(&self.snapshots, &self.retention)

@@ -50,6 +50,8 @@ fn errors_name_the_line_and_the_remedy() {
     check(&format!("{GOOD}[network]\nidle_timeout_ms = 10\n"), 8, "give 5000 to 600000");
     check(&format!("{GOOD}[network]\nretry_from = 4097\n"), 8, "4097 is out of bounds: give 0 to 4096");
     check(&format!("{GOOD}[network]\npinned_bytes_max = 1\n"), 8, "give 67108864 to 1099511627776");
+    check(&format!("{GOOD}[receipts]\nnamed_members_max = 1001\n"), 8, "give 0 to 1000");
+    check(&format!("{GOOD}[receipts]\ncounts_every_ms = 9\n"), 8, "give 10 to 60000");
     check(&format!("{GOOD}[network\n"), 7, "expected");
 }
 
@@ -114,6 +116,15 @@ fn the_network_is_what_transport_and_edges_are_told() {
     assert_eq!(network.limits(), Limits { pinned_bytes_max: 70_000_000, ..Limits::default() });
     assert_eq!(Network::default().transport(), carillon_transport::TransportConfig::server());
     assert_eq!(Network::default().limits(), Limits::default());
+}
+
+#[test]
+fn the_receipts_are_what_edges_are_told() {
+    let text = "[network]\npinned_bytes_max = 70000000\n[receipts]\nnamed_members_max = 3\ncounts_every_ms = 70\n";
+    let told =
+        Limits { pinned_bytes_max: 70_000_000, receipts_live_members_max: 3, counts_every_ms: 70, ..Limits::default() };
+    assert_eq!(parse(&format!("{GOOD}{text}")).unwrap().limits(), told);
+    assert_eq!(parse(GOOD).unwrap().limits(), Limits::default());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The constants are what runs. Those that decide where work is cut stand in [`Limits`] too, so that a simulation can
 //! make them so small that every cut happens.
 
-use carillon_core::limits::CONVERSATIONS_A_USER_MAX;
+use carillon_core::limits::{CONVERSATIONS_A_USER_MAX, NAMED_STINTS_MAX};
 use carillon_core::moved::MovedUpdate;
 use carillon_protocol::limits::{FRAME_BYTES_MAX, HISTORY_BYTES_MAX, REQUESTS_PENDING_MAX};
 
@@ -64,6 +64,12 @@ pub const RECEIPTS_WAITING_MAX: usize = 256;
 /// Members up to which every read mark is told to the authors at once, with the reader's name; in larger conversations authors
 /// are told how many have read, and ask who.
 pub const RECEIPTS_LIVE_MEMBERS_MAX: u32 = 200;
+
+/// The most that an operator may set it to: what a conversation keeps in order, so that who comes back is told by name of what moved.
+/// A mark is written to each of the authors' sessions, and looks for them among the messages that it passed.
+pub const RECEIPTS_LIVE_MEMBERS_HIGH: u32 = 1_000;
+
+const _: () = assert!(RECEIPTS_LIVE_MEMBERS_HIGH as u64 <= NAMED_STINTS_MAX);
 
 /// How often authors are told how many have read, and an edge asks for it: a number that changes five times a second is live to
 /// the eye.
