@@ -15,6 +15,7 @@ fn main() {
     mark_read(&mut criterion);
     read_counts(&mut criterion);
     readers(&mut criterion);
+    moved(&mut criterion);
     attach(&mut criterion);
     criterion.final_summary();
 }
@@ -71,6 +72,22 @@ fn readers(criterion: &mut Criterion) {
     let mut group = Group::of(GROUPS[2]);
     group.publish();
     criterion.bench_function("page_of_no_readers", |bencher| bencher.iter(|| group.page_of_readers()));
+}
+
+/// What has moved since an author was away: one member has read, in a group where all had before.
+fn moved(criterion: &mut Criterion) {
+    let mut benches = criterion.benchmark_group("one_moved_in_group_of");
+    for members in [10, 1_000, 1_000_000] {
+        let mut group = Group::of(members);
+        group.publish();
+        (0..group.members()).for_each(|member| group.mark_read(member));
+        group.publish();
+        let since = group.head();
+        group.mark_read(0);
+        assert_eq!(group.moved(since), 1);
+        benches.bench_function(BenchmarkId::from_parameter(members), |bencher| bencher.iter(|| group.moved(since)));
+    }
+    benches.finish();
 }
 
 /// A device that was here before comes back.

@@ -3,6 +3,7 @@
 use carillon_core::Shard;
 use carillon_core::effect::{Effects, Reply};
 use carillon_core::input::{Attach, Authority, Input, Principal, Request, Written};
+use carillon_core::moved::MovedQuestion;
 use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreate, MembersAdd, UserFind};
@@ -32,6 +33,31 @@ impl Group {
     /// # Panics
     /// If the shard refuses something.
     pub fn of(members: u32) -> Self {
+        let mut group = Self::of_service();
+        group.make_users(members - 1);
+        let members = group.members.clone();
+        for some in members.chunks(MEMBERS_A_REQUEST_MAX) {
+            group.add(group.conversation, some);
+        }
+        group
+    }
+
+    /// As [`Group::of`], each member added after another message: no two of them joined at one seq.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn of_joined_apart(members: u32) -> Self {
+        let mut group = Self::of_service();
+        group.make_users(members - 1);
+        for member in group.members.clone() {
+            group.publish();
+            group.add(group.conversation, &[member]);
+        }
+        group
+    }
+
+    /// A group of the service alone.
+    fn of_service() -> Self {
         let service = Principal { tenant: TenantId(0), user: UserId(0), authority: Authority::Service };
         let mut group = Self {
             shard: Shard::new(SHARD),
@@ -45,17 +71,16 @@ impl Group {
             panic!("the service attaches");
         };
         (group.service.tenant, group.service.user) = (attached.tenant, attached.user);
-        for index in 1..members {
-            let find = UserFind { request: 1, create: 1, handle: handle(index - 1).as_str().into() };
-            let Frame::UserFound(found) = group.ask(Request::UserFind(find)) else { panic!("a service makes users") };
-            group.members.push(found.user);
-        }
         group.conversation = group.create();
-        let members = group.members.clone();
-        for some in members.chunks(MEMBERS_A_REQUEST_MAX) {
-            group.add(group.conversation, some);
-        }
         group
+    }
+
+    fn make_users(&mut self, users: u32) {
+        for index in 0..users {
+            let find = UserFind { request: 1, create: 1, handle: handle(index).as_str().into() };
+            let Frame::UserFound(found) = self.ask(Request::UserFind(find)) else { panic!("a service makes users") };
+            self.members.push(found.user);
+        }
     }
 
     /// Puts the first member into so many more groups.
@@ -105,10 +130,30 @@ impl Group {
     /// # Panics
     /// If there is no such member, or the mark is refused.
     pub fn mark_read(&mut self, member: usize) {
+        self.mark_read_up_to(member, self.published);
+    }
+
+    /// As [`Group::mark_read`], up to a message.
+    ///
+    /// # Panics
+    /// If there is no such member, or the mark is refused.
+    pub fn mark_read_up_to(&mut self, member: usize, up_to: u64) {
         let who = Principal { user: self.members[member], authority: Authority::User, ..self.service };
-        let mark = MarkRead { request: 1, conversation: self.conversation, up_to: Seq(self.published) };
+        let mark = MarkRead { request: 1, conversation: self.conversation, up_to: Seq(up_to) };
         let reply = self.handle(Input::Request { who, request: Request::MarkRead(mark) });
         assert!(matches!(reply, Some(Reply::Frame(Frame::Marked(_)))), "{reply:?}");
+    }
+
+    /// Where the journal would be.
+    pub fn head(&self) -> Position {
+        self.shard.head()
+    }
+
+    /// What the service is told of what has moved since a position: so many updates.
+    pub fn moved(&self, since: Position) -> usize {
+        let Principal { tenant, user, .. } = self.service;
+        let question = MovedQuestion { tenant, user, since, updates_max: 256, named_members_max: 1_000 };
+        self.shard.moved(question).updates.len()
     }
 
     /// So many members at a time read up to another message, each published for them: seqs that the group's watermarks are at.
