@@ -152,7 +152,8 @@ impl World {
         let device = &mut self.devices[session.device];
         let news = session.take(stream, bytes, device, &self.ledger).map_err(|why| format!("session {id}: {why}"))?;
         let line = (session.last, session.told.through);
-        if self.rng.percent(80) {
+        // What it starts from is in `Welcome`.
+        if self.rng.percent(80) && session.welcome.is_some() {
             let stored = device.cursor.map_or(Position(0), |cursor| cursor.position);
             let (position, receipts_through) = (stored.max(session.last), session.told.through);
             device.cursor = Some(Cursor { shard: SHARD, incarnation: self.incarnation, position, receipts_through });
@@ -204,6 +205,8 @@ impl World {
         session.last = cursor.map_or(Position(0), |cursor| cursor.position);
         if cursor.is_some_and(|cursor| cursor.receipts_through > Position(0)) {
             session.told = self.devices[device_at].told.clone();
+        } else {
+            session.told.fresh = true;
         }
         session.ids.1 = producer;
         session.connected_at_ms = self.clock.passed_ms();

@@ -1,7 +1,6 @@
 //! What is true: read from the committed batches alone, record by record, and from nothing an edge has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use carillon::journal::Batch;
@@ -223,19 +222,21 @@ impl Ledger {
         self.marks.iter()
     }
 
-    /// Whether the user is a member now, and has been one since this position.
-    pub(super) fn is_in_one_stint(&self, who: Who, conversation: ConversationId, since: Position) -> bool {
+    /// Whether the user was a member at both positions, and all the time between.
+    pub(super) fn is_in_one_stint(&self, who: Who, conversation: ConversationId, [a, b]: [Position; 2]) -> bool {
         let stints = self.stints.get(&who).into_iter().flatten();
-        let in_one = |stint: &Stint| stint.covers(since) && stint.covers(self.head.next());
-        stints.into_iter().any(|stint| stint.conversation == conversation && in_one(stint))
+        stints.into_iter().any(|stint| stint.conversation == conversation && stint.covers(a) && stint.covers(b))
     }
 
-    /// Whether one of these messages is the user's, written as a member.
-    pub(super) fn wrote(&self, who: Who, conversation: ConversationId, mut seqs: RangeInclusive<u64>) -> bool {
-        seqs.any(|seq| {
-            let position = self.position_of(conversation, Seq(seq));
-            let as_member = position.is_some_and(|position| self.is_entitled(who, conversation, position));
-            as_member && self.author(conversation, Seq(seq)) == Some(who.1)
+    /// Whether one of the messages that a mark has passed, which retention has left, is the user's, written as a member.
+    pub(super) fn passed_own(&self, who: Who, mark: &ReadUpdate, before: Seq) -> bool {
+        let (reader, conversation) = ((who.0, mark.user), mark.conversation);
+        (before.next().0..=mark.read_up_to.0).map(Seq).any(|seq| {
+            let own = self.author(conversation, seq) == Some(who.1);
+            self.position_of(conversation, seq).is_some_and(|position| {
+                let read = self.is_in_one_stint(reader, conversation, [position, mark.position]);
+                own && read && position > self.floor && self.is_entitled(who, conversation, position)
+            })
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use carillon::edge::limits::RECEIPTS_LIVE_MEMBERS_MAX;
-use carillon_protocol::ids::{ConversationId, Position, TenantId, UserId};
+use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
 use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
 
@@ -15,6 +15,8 @@ use super::session::Session;
 pub(super) struct Told {
     /// What moved up to here it never wanted to know.
     pub(super) start: Position,
+    /// It is yet to be welcomed for the first time; lanes may be open before `Welcome` is read.
+    pub(super) fresh: bool,
     /// `receipts_through`.
     pub(super) through: Position,
     /// The newest mark of each reader.
@@ -26,8 +28,9 @@ pub(super) struct Told {
 impl Told {
     /// Of a session whose cursor says so much; a device that says nothing starts at the `head`.
     pub(super) fn welcomed(&mut self, head: Position) {
-        if self.through == Position(0) {
-            (self.start, self.through) = (head, head);
+        if std::mem::take(&mut self.fresh) {
+            self.start = head;
+            self.raise(head);
         }
     }
 
@@ -54,11 +57,11 @@ impl Told {
 impl Session {
     /// Everything that concerns the user was told, on this session or before.
     pub(super) fn judge_told(&self, who: Who, ledger: &Ledger, live_members_max: u32) -> Result<(), String> {
-        let mut newest: BTreeMap<(ConversationId, UserId), (Position, ReadUpdate, u64)> = BTreeMap::new();
+        let mut newest: BTreeMap<(ConversationId, UserId), (Position, ReadUpdate, Seq)> = BTreeMap::new();
         for (position, (tenant, mark)) in ledger.marks() {
             if *tenant == who.0 {
                 let reader = (mark.conversation, mark.user);
-                let before = newest.get(&reader).map_or(0, |(_, before, _)| before.read_up_to.0);
+                let before = newest.get(&reader).map_or(Seq(0), |(_, before, _)| before.read_up_to);
                 newest.insert(reader, (*position, mark.clone(), before));
             }
         }
@@ -68,15 +71,18 @@ impl Session {
             }
             let due = if reader == who.1 {
                 // Who has left since begins anew.
-                ledger.is_in_one_stint(who, conversation, position)
+                ledger.is_in_one_stint(who, conversation, [position, ledger.head.next()])
             } else {
                 let named = live_members_max == RECEIPTS_LIVE_MEMBERS_MAX;
                 let on = ledger.rooms[&conversation].kind != ConversationKind::CHANNEL;
-                named && on && ledger.wrote(who, conversation, before + 1..=mark.read_up_to.0)
+                named && on && ledger.passed_own(who, &mark, before)
             };
             let told = self.told.marks.get(&(conversation, reader));
             if due && told.is_none_or(|told| *told < position) {
-                return Err(format!("{mark:?} was not told, {told:?} was, and all up to {}", self.told.through));
+                return Err(format!(
+                    "{mark:?} was not told to {who:?}, {told:?} was, and all up to {}",
+                    self.told.through
+                ));
             }
         }
         Ok(())
