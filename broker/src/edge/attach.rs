@@ -80,6 +80,7 @@ impl Edge {
         };
         let Some(session) = self.sessions.at_key(key) else { return };
         let (tenant, user) = (attached.tenant, attached.user);
+        let again = session.identity().is_some();
         let dings = match &session.phase {
             Phase::AwaitingHello { .. } => return,
             Phase::Attached(_) => {
@@ -104,7 +105,12 @@ impl Edge {
         }
         self.push_missed_urgent(links, key, &since);
         self.close_missed_retired(links, key, &since);
-        self.begin_receipts(links, key);
+        // One that is live with read updates by now has been told what came since.
+        if again {
+            self.list_behind(key);
+        } else {
+            self.begin_receipts(links, key);
+        }
         self.schedule_catch_up(key);
         self.serve_history(links, key);
         self.resume(key);

@@ -265,6 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_mark_that_is_due_is_known_until_its_question_is_answered() {
+        let mut counts = Counts::default();
+        for (conversation, position) in [(1, 10), (2, 11), (1, 12), (3, 11)] {
+            assert!(counts.note(ConversationId(conversation), moved(0, 1, position)));
+        }
+        assert_eq!(counts.oldest_due(), Some(Position(10)));
+        let (first, asked) = counts.take(&mut 1).unwrap();
+        counts.under_way.insert(first, asked.first);
+        assert_eq!(counts.oldest_due(), Some(Position(10)), "it is not told yet");
+        assert_eq!(counts.settle(first), Some(Position(10)));
+        assert_eq!(counts.oldest_due(), Some(Position(11)));
+        // Two conversations of one mark there are none, but one that is replayed is noted twice.
+        let (_, second) = counts.take(&mut 1).unwrap();
+        counts.forget_first(second.first);
+        assert_eq!(counts.oldest_due(), Some(Position(11)));
+        let (_, third) = counts.take(&mut 1).unwrap();
+        counts.forget_first(third.first);
+        assert_eq!(counts.oldest_due(), None);
+    }
+
+    #[test]
     fn so_many_conversations_are_due_at_most() {
         let mut counts = Counts::default();
         let all = COUNTS_DUE_MAX as u64;

@@ -4,20 +4,17 @@ use bytes::Bytes;
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{Position, UserId};
-use carillon_protocol::kinds::{Lane, ReceiptPolicy};
-use carillon_protocol::receipt::ReadUpdate;
+use carillon_protocol::ids::Position;
+use carillon_protocol::kinds::Lane;
 use carillon_protocol::session::LaneOpened;
 use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::catchup::CatchUp;
-use super::counts::Moved;
 use super::inbound::Which;
 use super::limits::URGENT_BYTES_MAX;
-use super::receipts::Told;
 use super::session::{Feed, Outbox, Weight};
 use super::{Edge, Links};
-use carillon_core::effect::{Signal, StintView};
+use carillon_core::effect::Signal;
 
 const PRIORITY_URGENT: i32 = 3;
 const PRIORITY_INBOX: i32 = 1;
@@ -142,77 +139,6 @@ impl Edge {
                     self.push_urgent(links, key, frame.clone(), Weight::Own);
                 }
             }
-        }
-    }
-
-    /// Tells a read mark: to the reader's own devices and, in small conversations that name readers, to those who wrote what was
-    /// read. In others these are told how many have read, soon.
-    /// To the sessions that are live, or to `only` one.
-    pub(super) fn tell_read<L: Links>(&mut self, links: &mut L, signal: &Signal, only: Option<LinkKey>) {
-        let Signal::Read { position, tenant, conversation, user, from, up_to, members, receipts } = signal else {
-            return;
-        };
-        let mut told: Vec<UserId> = vec![*user];
-        if *receipts == ReceiptPolicy::ON && *members <= self.limits.receipts_live_members_max {
-            let authors = self.parts.index.authors(*conversation, *from, *up_to);
-            told.extend(authors.into_iter().filter(|author| author != user));
-        } else if *receipts != ReceiptPolicy::OFF {
-            self.note_moved(
-                *conversation,
-                Moved { tenant: *tenant, from: *from, up_to: *up_to, first: *position, position: *position },
-            );
-        }
-        let (conversation, user, read_up_to, position) = (*conversation, *user, *up_to, *position);
-        let through = self.told_through(position);
-        let update = ReadUpdate { conversation, user, read_up_to, position, through }.to_bytes();
-        for user in told {
-            // Stale stints tell nothing: the sessions are behind, and will be told.
-            let Some(known) = self.interest.user(*tenant, user).filter(|known| !known.stale) else { continue };
-            // The stints may be newer than the mark: who joined after it is not told.
-            let covers =
-                |s: &StintView| s.joined.position < position && s.left.is_none_or(|left| position <= left.position);
-            if !known.stints.iter().any(|s| s.conversation == conversation && covers(s)) {
-                continue;
-            }
-            for index in known.sessions.clone() {
-                let key = self.sessions.at(index).map(|session| session.key);
-                if let Some(key) = key.filter(|key| only.is_none_or(|only| only == *key)) {
-                    self.push_receipt(links, key, (position, through), update.clone());
-                }
-            }
-        }
-    }
-
-    /// Tells a live session of a mark; one whose inbox takes no more is told later what has moved.
-    pub(super) fn push_receipt<L: Links>(
-        &mut self,
-        links: &mut L,
-        key: LinkKey,
-        (position, through): (Position, Position),
-        update: Bytes,
-    ) {
-        let let_go_since = self.told_through(Position(position.0 - 1));
-        let Some(session) = self.sessions.at_key(key) else { return };
-        // A device that was answered by a shard that is ahead of this edge has it already.
-        let Told::Live { after } = session.inbox.told else { return };
-        if position <= after {
-            return;
-        }
-        if session.inbox.receipts.len() >= self.limits.receipts_waiting_max {
-            self.stats.receipts_let_go += 1;
-            return self.fall_behind_receipts(key, let_go_since);
-        }
-        session.inbox.receipts_held_back |= through < position;
-        self.queue_receipt(links, key, through, update);
-    }
-
-    /// Writes an update on the inbox, or keeps it until there is room.
-    pub(super) fn queue_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, through: Position, update: Bytes) {
-        let Some(session) = self.sessions.at_key(key) else { return };
-        session.inbox.receipts.push_back(update);
-        session.inbox.receipts_sent = session.inbox.receipts_sent.max(through);
-        if !session.inbox.blocked {
-            self.flush_inbox(links, key);
         }
     }
 

@@ -33,6 +33,7 @@ mod receipts;
 mod requests;
 mod run;
 mod session;
+mod tell;
 mod tick;
 
 use std::collections::VecDeque;

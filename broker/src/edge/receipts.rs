@@ -55,7 +55,7 @@ impl Told {
 }
 
 impl Edge {
-    /// Goes on with a session that was attached.
+    /// Begins with a session that was attached for the first time.
     pub(super) fn begin_receipts<L: Links>(&mut self, links: &mut L, key: LinkKey) {
         let Some(session) = self.sessions.at_key(key) else { return };
         match session.inbox.told {
@@ -81,7 +81,8 @@ impl Edge {
     pub(super) fn fall_behind_receipts(&mut self, key: LinkKey, since: Position) {
         let Some(session) = self.sessions.at_key(key) else { return };
         if let Told::Live { after } = session.inbox.told {
-            session.inbox.told = Told::Behind { since: since.max(after) };
+            // What is replayed to another session may be due again, of which this one was told.
+            session.inbox.told = Told::Behind { since: since.max(after).max(session.inbox.receipts_sent) };
         }
     }
 

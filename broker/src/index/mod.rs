@@ -233,18 +233,20 @@ impl Index {
         })
     }
 
-    /// The distinct authors of the seqs in `(from, through]` that are in memory, ascending; of the newest
-    /// [`AUTHORS_WALK_MAX`] of them.
-    pub fn authors(&self, conversation: ConversationId, from: Seq, through: Seq) -> Vec<UserId> {
-        let mut authors: Vec<_> = self.table.read(conversation, |entry| {
+    /// The distinct authors of the seqs in `(from, through]` that are in memory, ascending, of the newest [`AUTHORS_WALK_MAX`] of
+    /// them; and whether these are all that retention has left.
+    pub fn authors(&self, conversation: ConversationId, from: Seq, through: Seq) -> (Vec<UserId>, bool) {
+        let (mut authors, all): (Vec<_>, _) = self.table.read(conversation, |entry| {
             let through = through.min(entry.last.0);
-            let from = from.max(entry.floor.0).max(Seq(through.0.saturating_sub(AUTHORS_WALK_MAX as u64)));
+            let wanted = from.max(entry.floor.0);
+            let from = wanted.max(Seq(through.0.saturating_sub(AUTHORS_WALK_MAX as u64)));
+            let all = wanted >= through || wanted == from && from.next() >= entry.first_kept();
             let places = entry.since(from.next()).take_while(|place| place.seq <= through);
-            places.map(|place| place.author).collect()
+            (places.map(|place| place.author).collect(), all)
         });
         authors.sort_unstable();
         authors.dedup();
-        authors
+        (authors, all)
     }
 
     /// The seqs that are the author's, ascending, of so many messages up to one: those in memory.

@@ -39,9 +39,9 @@ fn authors_are_by_seq_and_distinct() {
     assert_eq!(index.author(CONVERSATION, Seq(2)), Some(UserId(8)));
     assert_eq!(index.author(CONVERSATION, Seq(0)), None);
     assert_eq!(index.author(CONVERSATION, Seq(4)), None);
-    assert_eq!(index.authors(CONVERSATION, Seq(0), Seq(3)), [UserId(7), UserId(8)]);
-    assert_eq!(index.authors(CONVERSATION, Seq(2), Seq(99)), [UserId(7)]);
-    assert_eq!(index.authors(ConversationId(2), Seq(0), Seq(9)), []);
+    assert_eq!(index.authors(CONVERSATION, Seq(0), Seq(3)), (vec![UserId(7), UserId(8)], true));
+    assert_eq!(index.authors(CONVERSATION, Seq(2), Seq(99)), (vec![UserId(7)], true));
+    assert_eq!(index.authors(ConversationId(2), Seq(0), Seq(9)), (Vec::new(), true));
 }
 
 #[test]
