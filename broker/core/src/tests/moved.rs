@@ -112,7 +112,12 @@ fn after_a_reconnect_the_policy_and_the_size_say_who_is_named() {
             Some(false) => expected.push(of(own_marked, counts)),
             None => {}
         }
-        let mut updates = all_moved(&world.shard, question(ann, before, 2, named_members_max));
+        let whole = all_moved(&world.shard, question(ann, before, 99, named_members_max));
+        for updates_max in 2..6 {
+            let paged = all_moved(&world.shard, question(ann, before, updates_max, named_members_max));
+            assert_eq!(paged, whole, "no page ends between two of one position");
+        }
+        let mut updates = whole;
         updates.retain(|update| update.conversation == id);
         assert_eq!(updates, expected, "{receipts:?} up to {named_members_max}");
         // Under each policy a user's own devices are told of its own marks.
