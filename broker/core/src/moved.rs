@@ -2,7 +2,7 @@
 //!
 //! A stint knows the position of its last mark and a conversation that of its newest one, so a conversation in which nothing
 //! has moved costs one comparison. Readers are found in the order of their marks, from the newest back: one that has few stints
-//! looks at them all, one with more keeps a [`MarkOrder`]. In still larger ones nothing is kept for it, and what is told is how
+//! looks at them all, one with more keeps them in that order. In still larger ones nothing is kept for it, and what is told is how
 //! many have read.
 //!
 //! An answer goes in the order of positions, and ends where it is as long as it may be: all up to its last update has been told

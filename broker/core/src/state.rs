@@ -96,7 +96,7 @@ impl Shard {
         });
     }
 
-    /// Builds a shard from what [`Shard::encode_state`] wrote, of a version from [`VERSION_MIN`] on.
+    /// Builds a shard from what [`Shard::encode_state`] wrote, of this version: those before were never released.
     ///
     /// # Errors
     /// [`StateError`] for anything else: nothing in the bytes is trusted.
