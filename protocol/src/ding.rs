@@ -1,23 +1,22 @@
-//! DING: an urgent push that every recipient must confirm.
+//! DING: an urgent push that every recipient must confirm. What it is, and what recipients do; how it stands is in `ding_status`.
 
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-use crate::ids::{DingId, Timestamp, UserId};
-use crate::kinds::{DingState, MessageKind, StatusList, Target};
-
-/// Stands for "nobody" or "all" where a frame has a user field.
-pub const USER_NONE: UserId = UserId(u32::MAX);
+use crate::ids::{ConversationId, DingId, Seq, Timestamp, UserId};
+use crate::kinds::{MessageKind, Outlet, QuietHours, Target};
 
 crate::elements! {
-    /// One recipient in a DING's status.
-    DingEntry {
-        /// The recipient.
-        user: UserId,
-        /// Where it stands.
-        state: DingState,
-        /// When it came there.
-        time: Timestamp,
+    /// One step of a DING's plan: by which outlet, when, and how often.
+    DingStep {
+        /// What carries it.
+        outlet: Outlet,
+        /// How often it begins; at least once.
+        times: u16,
+        /// From the DING's start, in milliseconds.
+        after_ms: u32,
+        /// From one time to the next, in milliseconds; 0 only if it begins once.
+        repeat_every_ms: u32,
     }
 }
 
@@ -32,20 +31,28 @@ crate::frames! {
         target: Target,
         /// The conversation's id, else 0.
         target_id: u64,
-        /// Gives up after this long, in milliseconds.
+        /// When it starts; 0 or past: now.
+        starts_at: Timestamp,
+        /// From its start, in milliseconds; 0: as the tenant has it.
         expires_after_ms: u64,
-        /// Pushes again to who has not confirmed, in milliseconds; 0: only when they connect.
-        repeat_every_ms: u32,
+        /// What it does about quiet hours.
+        quiet: QuietHours,
         /// What the payload is.
         kind: MessageKind,
+        /// The conversation of the message that it refers to; 0: none.
+        conversation: ConversationId,
+        /// That message's seq, else 0.
+        seq: Seq,
     } [
         /// 1 to 10,000 users for `USERS`, else empty.
         recipients: Vec<UserId>,
+        /// Its plan, at most 8 steps, one of them by `APP`; empty: the tenant's.
+        steps: Vec<DingStep>,
         /// Opaque.
         payload: Bytes,
     ]
 
-    /// Broker → client: the DING is durable and on its way.
+    /// Broker → client: the DING is durable and on its way, or scheduled.
     0x31 DingCreated {
         /// The request.
         request: u32,
@@ -53,6 +60,10 @@ crate::frames! {
         ding: DingId,
         /// How many it goes to.
         recipients: u32,
+        /// When it starts, or started.
+        starts_at: Timestamp,
+        /// When it gives up.
+        expires_at: Timestamp,
     }
 
     /// Broker → client, urgent: confirm this. Comes again until it is confirmed or over.
@@ -67,6 +78,10 @@ crate::frames! {
         expires_at: Timestamp,
         /// What the payload is.
         kind: MessageKind,
+        /// The conversation of the message that it refers to; 0: none.
+        conversation: ConversationId,
+        /// That message's seq, else 0.
+        seq: Seq,
     } [
         /// Opaque.
         payload: Bytes,
@@ -90,64 +105,37 @@ crate::frames! {
         time: Timestamp,
     }
 
-    /// Client → broker, the sender or an admin: where does it stand? Answered by `DingStatusReply`.
-    0x35 DingStatus {
-        /// Chosen by the client, above 0.
-        request: u32,
-        /// The DING.
-        ding: DingId,
-        /// Counts alone, who has confirmed, who has not.
-        list: StatusList,
-        /// The page starts at this user.
-        from: UserId,
-        /// Entries wanted, at most 1,000.
-        limit: u16,
-    }
-
-    /// Broker → client: one page of a DING's status.
-    0x36 DingStatusReply {
-        /// The request.
-        request: u32,
-        /// The DING as a whole.
-        state: DingState,
-        /// Who sent it.
-        sender: UserId,
-        /// When it was created.
-        time: Timestamp,
-        /// When it gives up.
-        expires_at: Timestamp,
-        /// How many it went to.
-        recipients: u32,
-        /// How many have confirmed.
-        confirmed: u32,
-        /// Where the next page starts; `u32::MAX` when this is the last.
-        next: UserId,
-    } [
-        /// By user id, ascending.
-        entries: Vec<DingEntry>,
-    ]
-
-    /// Broker → client, urgent: a DING has moved. To its sender, and to the devices that show it.
-    0x37 DingUpdate {
-        /// The DING.
-        ding: DingId,
-        /// Who confirmed; [`USER_NONE`] when the DING as a whole is over.
-        user: UserId,
-        /// Where it stands now: the user's state, or the whole's.
-        state: DingState,
-        /// When.
-        time: Timestamp,
-        /// How many have confirmed.
-        confirmed: u32,
-        /// How many it went to.
-        recipients: u32,
-    }
-
     /// Client → broker, the sender: take it back. Idempotent. Answered by `Done`.
     0x38 DingRecall {
         /// Chosen by the client, above 0.
         request: u32,
         /// The DING.
         ding: DingId,
+    }
+
+    /// Client → broker: this device has a DING. Idempotent. Not answered.
+    0x39 DingReceived {
+        /// The DING.
+        ding: DingId,
+    }
+
+    /// Client → broker, the sender: remind those who have not confirmed, now. Answered by `DingReminded`.
+    0x3a DingRemind {
+        /// Chosen by the client, above 0.
+        request: u32,
+        /// The DING.
+        ding: DingId,
+        /// What carries the reminder.
+        outlet: Outlet,
+    }
+
+    /// Broker → client: the reminder is durable and on its way.
+    0x3b DingReminded {
+        /// The request.
+        request: u32,
+        /// The DING.
+        ding: DingId,
+        /// How many are reminded.
+        recipients: u32,
     }
 }

@@ -89,6 +89,8 @@ codes! {
     UNKNOWN_USER = 43;
     /// The DING is over: expired or recalled.
     DING_OVER = 44;
+    /// More than a sender or a tenant may do in a minute; nothing was done, the text says when to try again.
+    RATE_LIMITED = 45;
 }
 
 impl ErrorCode {

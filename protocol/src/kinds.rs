@@ -111,11 +111,11 @@ crate::open_enums! {
         ROLE = 4,
     }
 
-    /// Which list a status query wants.
+    /// Which list a read status wants.
     StatusList {
         /// Counts alone.
         COUNTS = 0,
-        /// Those who have read, or confirmed.
+        /// Those who have read.
         DONE = 1,
         /// Those who have not.
         OPEN = 2,
@@ -133,14 +133,68 @@ crate::open_enums! {
 
     /// Where a DING stands for one recipient, or as a whole.
     DingState {
-        /// On its way, or waiting for the confirmation.
-        OPEN = 1,
-        /// Confirmed by the recipient.
-        CONFIRMED = 2,
+        /// Its time has not come.
+        SCHEDULED = 1,
+        /// Its first step has begun; as a whole: somebody has not confirmed.
+        SENT = 2,
+        /// A device has it, or an outlet says that the recipient has. Never a whole's.
+        DELIVERED = 3,
+        /// Confirmed by the recipient; as a whole: by all.
+        CONFIRMED = 4,
         /// Its time ran out first.
-        EXPIRED = 3,
+        EXPIRED = 5,
         /// Taken back by its sender.
-        RECALLED = 4,
+        RECALLED = 6,
+        /// Its time ran out, no device had it and no outlet took it. Never a whole's.
+        FAILED = 7,
+    }
+
+    /// What carries a DING to a person. From 64 on they are the operator's own.
+    Outlet {
+        /// The urgent lane of all the recipient's devices.
+        APP = 1,
+        /// A short message.
+        SMS = 2,
+        /// A phone call.
+        PHONE = 3,
+        /// A mail.
+        MAIL = 4,
+        /// A push service of a mobile system.
+        PUSH = 5,
+    }
+
+    /// How far one attempt to reach a recipient by an outlet has come. Later values win, whatever the order of the news.
+    AttemptState {
+        /// Begun, durably; what became of it is not known yet.
+        STARTED = 1,
+        /// The gateway has taken it.
+        ACCEPTED = 2,
+        /// It did not work.
+        FAILED = 3,
+        /// The gateway says that the recipient has it.
+        DELIVERED = 4,
+        /// The recipient has answered it: that is a confirmation.
+        ANSWERED = 5,
+    }
+
+    /// Whether the gateway was told that an attempt is moot.
+    CancelState {
+        /// There is nothing to tell.
+        NONE = 0,
+        /// It is to be told.
+        DUE = 1,
+        /// It was told, or had never been handed the attempt.
+        DONE = 2,
+        /// It could not be told within the tries.
+        GAVE_UP = 3,
+    }
+
+    /// What a DING does about the hours in which its tenant wants no calls and short messages.
+    QuietHours {
+        /// Steps wait until they are over.
+        HEED = 0,
+        /// Steps begin all the same, if the tenant allows it.
+        OVERRIDE = 1,
     }
 
     /// What a `Signal` says of its sender.

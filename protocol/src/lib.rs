@@ -11,6 +11,7 @@ pub mod control;
 pub mod decoder;
 pub mod deliver;
 pub mod ding;
+pub mod ding_status;
 pub mod error;
 pub mod flat;
 pub mod frame;
@@ -31,7 +32,11 @@ use control::{
 };
 use deliver::{Deliver, History, HistoryPage};
 use ding::{
-    DingConfirm, DingConfirmed, DingCreate, DingCreated, DingPush, DingRecall, DingStatus, DingStatusReply, DingUpdate,
+    DingConfirm, DingConfirmed, DingCreate, DingCreated, DingPush, DingRecall, DingReceived, DingRemind, DingReminded,
+};
+use ding_status::{
+    DingAttemptList, DingAttempts, DingList, DingProgress, DingStatus, DingStatusReply, DingUpdate, DingWatch, Dings,
+    DingsOpen,
 };
 use error::{Done, Error};
 use presence::{PresenceQuery, Presences, SessionKick, SessionList, Sessions, SessionsKicked, Signal, Signalled};
@@ -47,6 +52,8 @@ frame_enum! {
         Publish, Published, PublishRefused, Deliver, History, HistoryPage,
         MarkRead, Marked, ReadUpdate, ReadStatus, ReadStatusReply, ReadCountsUpdate,
         DingCreate, DingCreated, DingPush, DingConfirm, DingConfirmed, DingStatus, DingStatusReply, DingUpdate, DingRecall,
+        DingReceived, DingRemind, DingReminded, DingAttemptList, DingAttempts, DingWatch, DingProgress, DingList, Dings,
+        DingsOpen,
         ConversationCreate, ConversationCreated, MembersAdd, MembersRemove, Leave, ConversationList, Conversations,
         MemberList, Members, MembershipChanged, ConversationFind, UserFind, UserFound, UserLookup, UserHandles,
         Signal, Signalled, PresenceQuery, Presences, SessionList, Sessions, SessionKick, SessionsKicked,

@@ -1,13 +1,14 @@
 //! What bounds a frame and its parts. A peer that exceeds one of these gets an error that names it.
 
 use crate::control::ConversationEntry;
+use crate::ding::DingStep;
 use crate::frame::{Element, HEADER_BYTES};
 use crate::ids::UserId;
 
 /// Payload of a message or DING.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The largest body of any frame: over four times what the largest one has today (`Welcome`, 56 bytes), so that newer peers
+/// The largest body of any frame: over twice what the largest one has today (`DingStatusReply`, 87 bytes), so that newer peers
 /// may append fields.
 pub const BODY_BYTES_MAX: usize = 256;
 
@@ -17,8 +18,10 @@ pub const LIST_ENTRIES_MAX: usize = DING_RECIPIENTS_MAX;
 /// The largest frame either side accepts: header + body + the larger of the two longest tails.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + larger(DING_TAIL_BYTES_MAX, PAGE_TAIL_BYTES_MAX);
 
-/// The tail of a `DingCreate`: a payload and a user id for each recipient.
-const DING_TAIL_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + DING_RECIPIENTS_MAX * <UserId as Element>::BYTES;
+/// The tail of a `DingCreate`: a payload, a user id for each recipient, and the steps of its plan.
+const DING_TAIL_BYTES_MAX: usize = PAYLOAD_BYTES_MAX
+    + DING_RECIPIENTS_MAX * <UserId as Element>::BYTES
+    + DING_STEPS_MAX * <DingStep as Element>::BYTES;
 
 /// The tail of the page with the largest entries, `Conversations`: a full page whose names are all as long as they may be.
 const PAGE_TAIL_BYTES_MAX: usize = PAGE_ENTRIES_MAX * (<ConversationEntry as Element>::BYTES + NAME_BYTES_MAX);
@@ -57,6 +60,15 @@ pub const HISTORY_BYTES_MAX: usize = 64 * 1024;
 
 /// Recipients of one DING.
 pub const DING_RECIPIENTS_MAX: usize = 10_000;
+
+/// Steps of a DING's plan: the app, some ways to the same phone, and a colleague's.
+pub const DING_STEPS_MAX: usize = 8;
+
+/// Attempts of one DING: its steps with their repeats, and reminders by hand. Each is 12 bytes, and 16 a recipient but by `APP`.
+pub const DING_ATTEMPTS_MAX: usize = 256;
+
+/// DINGs that one session may watch beside its own: a dashboard of them.
+pub const DINGS_WATCHED_MAX: usize = 64;
 
 /// Unsettled publishes of one producer: `low ≤ number < low + PRODUCER_WINDOW`.
 pub const PRODUCER_WINDOW: u64 = 1_024;

@@ -62,7 +62,7 @@ crate::frames! {
         read_up_to: Seq,
         /// The mark's.
         position: Position,
-        /// For `receipts_through`: all that has moved up to here was sent, this included.
+        /// For `receipts_through`: all that has moved up to here was sent; this included, unless it is below `position`.
         through: Position,
     }
 
@@ -103,7 +103,7 @@ crate::frames! {
         conversation: ConversationId,
         /// The newest mark's that is counted, or an earlier one's.
         position: Position,
-        /// For `receipts_through`: all that has moved up to here was sent, this included.
+        /// For `receipts_through`: all that has moved up to here was sent; this included, unless it is below `position`.
         through: Position,
     } [
         /// By seq, ascending; at most 32, the newest that may have moved.

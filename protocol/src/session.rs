@@ -64,7 +64,7 @@ crate::frames! {
         head: Position,
         /// The highest number of the producer that has a result; 0 without one.
         producer_highest: u64,
-        /// The broker's clock.
+        /// The shard's time, from which starts of DINGs are reckoned: never behind the broker's clock.
         time: Timestamp,
         /// Silence after which the broker takes the connection for dead, in milliseconds.
         idle_timeout_ms: u32,
@@ -92,7 +92,8 @@ crate::frames! {
         shard: ShardId,
         /// All that was addressed to the device up to here is its own; at most what was sent.
         position: Position,
-        /// The highest `through` of the read updates it keeps, or `Welcome.head` of a session that began with 0.
+        /// Up to where it has stored what read updates tell; at most what they, a `Progress`, its `Hello` and, if that said 0, its
+        /// `Welcome.head` have said.
         receipts_through: Position,
     }
 

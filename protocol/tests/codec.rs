@@ -257,7 +257,7 @@ fn a_delivered_message_lies_as_written_down() {
 #[test]
 fn the_limits_leave_room_for_what_they_are_made_of() {
     for shape in Frame::SHAPES {
-        assert!(shape.body_bytes * 4 <= BODY_BYTES_MAX, "{} has {} bytes", shape.name, shape.body_bytes);
+        assert!(shape.body_bytes * 2 <= BODY_BYTES_MAX, "{} has {} bytes", shape.name, shape.body_bytes);
     }
     for entry_bytes in [<UserId as Element>::BYTES, Conversations::TAIL[0].unit_bytes] {
         assert!(entry_bytes <= BODY_BYTES_MAX);

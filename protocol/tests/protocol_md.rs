@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationEntry, MemberEntry, UserEntry};
-use carillon_protocol::ding::DingEntry;
+use carillon_protocol::ding::DingStep;
+use carillon_protocol::ding_status::{DingAttempt, DingEntry, DingSummary};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::{HEADER_BYTES, RawFrame};
 use carillon_protocol::presence::{PresenceEntry, SessionEntry};
@@ -22,11 +23,14 @@ use carillon_protocol::{kinds, limits};
 const PAGE: &str = include_str!("../../docs/PROTOCOL.md");
 
 /// The fields of a list's entries, by the name of their type.
-const ENTRIES: [(&str, &[Field]); 10] = [
+const ENTRIES: [(&str, &[Field]); 13] = [
     ("Cursor", Cursor::FIELDS),
     ("ReadEntry", ReadEntry::FIELDS),
     ("ReadCountsEntry", ReadCountsEntry::FIELDS),
     ("DingEntry", DingEntry::FIELDS),
+    ("DingAttempt", DingAttempt::FIELDS),
+    ("DingSummary", DingSummary::FIELDS),
+    ("DingStep", DingStep::FIELDS),
     ("ConversationEntry", ConversationEntry::FIELDS),
     ("MemberEntry", MemberEntry::FIELDS),
     ("UserEntry", UserEntry::FIELDS),
@@ -202,7 +206,7 @@ macro_rules! enumerations {
 
 #[test]
 fn every_type_and_enumeration_has_its_table() {
-    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy ReceiptPolicy Direction Lane Target Change StatusList ReadState DingState SignalKind Retired);
+    let enumerations = enumerations!(MessageKind ConversationKind Role PostPolicy HistoryPolicy ReceiptPolicy Direction Lane Target Change StatusList ReadState DingState Outlet AttemptState CancelState QuietHours SignalKind Retired);
     for (name, values) in &enumerations {
         assert_eq!(columns(name, 2), *values, "{name}");
     }
@@ -236,7 +240,7 @@ fn every_limit_has_its_row() {
     let expected = limits!(
         PAYLOAD_BYTES_MAX BODY_BYTES_MAX LIST_ENTRIES_MAX FRAME_BYTES_MAX HELLO_BYTES_MAX TOKEN_BYTES_MAX HANDLE_BYTES_MAX
         NAME_BYTES_MAX ERROR_TEXT_BYTES_MAX CURSORS_MAX MEMBERS_A_REQUEST_MAX PAGE_ENTRIES_MAX HISTORY_BYTES_MAX DING_RECIPIENTS_MAX
-        PRODUCER_WINDOW REQUESTS_PENDING_MAX PRESENCE_USERS_MAX PRESENT_CONVERSATIONS_MAX
+        DING_STEPS_MAX DING_ATTEMPTS_MAX DINGS_WATCHED_MAX PRODUCER_WINDOW REQUESTS_PENDING_MAX PRESENCE_USERS_MAX PRESENT_CONVERSATIONS_MAX
     );
     assert_eq!(columns("Limits", 2), expected);
     let source = include_str!("../src/limits.rs").lines();
