@@ -31,6 +31,8 @@ pub(crate) struct UserDings {
     pub(crate) sent: BTreeSet<DingId>,
     /// How many of them are open.
     pub(crate) sent_open: usize,
+    /// To how many recipients they go in all.
+    pub(crate) sent_to: usize,
 }
 
 /// A person or service.
@@ -128,12 +130,14 @@ pub(crate) struct Tenant {
     pub(crate) by_name: BTreeMap<Arc<str>, ConversationId>,
     /// Direct conversations by their two users, the lower first. Never iterated.
     pub(crate) direct: HashMap<(UserId, UserId), ConversationId, FxBuildHasher>,
+    /// To how many recipients the kept DINGs of its users go in all.
+    pub(crate) dings_sent_to: usize,
 }
 
 impl Tenant {
     pub(crate) const fn new(name: Arc<str>) -> Self {
         let direct = HashMap::with_hasher(FxBuildHasher);
-        Self { name, users: Vec::new(), by_handle: BTreeMap::new(), by_name: BTreeMap::new(), direct }
+        Self { name, users: Vec::new(), by_handle: BTreeMap::new(), by_name: BTreeMap::new(), direct, dings_sent_to: 0 }
     }
 
     pub(crate) fn user(&self, id: UserId) -> Option<&User> {

@@ -51,7 +51,11 @@ impl Shard {
             Request::ReadStatus(request, written) => {
                 return self.handle_read_status(who, request, *written).map(Reply::ReadPage);
             }
-            Request::DingCreate(request) => self.handle_ding_create(now, who, request, effects),
+            Request::DingCreate(request, terms) => self.handle_ding_create(now, who, (request, terms), effects),
+            Request::DingRemind(request, allowed) => self.handle_ding_remind(now, who, (request, allowed), effects),
+            Request::DingAttemptList(request) => self.handle_ding_attempts(who, request),
+            Request::DingList(request) => self.handle_ding_list(who, request),
+            Request::DingWatch(request) => return self.handle_ding_watch(who, request),
             Request::DingConfirm(request) => self.handle_ding_confirm(now, who, request, effects),
             Request::DingStatus(request) => self.handle_ding_status(who, request),
             Request::DingRecall(request) => self.handle_ding_recall(now, who, request, effects),

@@ -33,6 +33,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod turns;
 
 pub use ding::DingCounts;
 pub use error::{ApplyError, Contradiction};

@@ -38,10 +38,6 @@ pub const STINTS_SCANNED_MAX: usize = 64;
 /// and moved by a mark in under 1 µs. Of a larger one a device that comes back is told how many have read, and may ask who.
 pub const NAMED_STINTS_MAX: u64 = 1_024;
 
-/// Readers that are looked at to answer what has moved since a device was told last: half a megabyte, and about a millisecond.
-/// Of the conversations beyond it how many have read is told, until what comes before them is.
-pub const NAMES_A_QUESTION_MAX: usize = 16_384;
-
 /// Members that one page of a read status looks at: 1.4 MB of them, about a tenth of a millisecond. A page that has found
 /// fewer than it may hold by then ends there, and names where the next one starts.
 pub const MEMBERS_A_PAGE_SCANNED_MAX: usize = 16_384;
@@ -55,6 +51,9 @@ pub const USERS_A_TENANT_MAX: usize = 10_000_000;
 /// Conversations of a shard, the personal ones included: about 200 bytes each when small.
 pub const CONVERSATIONS_MAX: usize = 1 << 25;
 
+/// Recipients of a DING up to which its sender is told of each confirmation, by name; of more it is told the counts.
+pub const DING_NAMED_MAX: usize = 200;
+
 /// DINGs that wait for one recipient, and open ones of one sender.
 pub const DINGS_OPEN_A_USER_MAX: usize = 1_000;
 
@@ -62,20 +61,45 @@ pub const DINGS_OPEN_A_USER_MAX: usize = 1_000;
 /// one is forgotten before its time.
 pub const DINGS_KEPT_A_SENDER_MAX: usize = 10 * DINGS_OPEN_A_USER_MAX;
 
+/// Recipients of all the DINGs kept of one sender: 72 bytes each, and 16 an attempt by an outlet; 18 MB, or 25 DINGs of the largest. When
+/// there are more the oldest ended ones are forgotten before their time; when all are open, a further one is refused.
+pub const DING_RECIPIENTS_A_SENDER_MAX: usize = 250_000;
+
+/// Likewise of all the senders of one tenant: 290 MB.
+pub const DING_RECIPIENTS_A_TENANT_MAX: usize = 4_000_000;
+
 /// A DING gives up after 30 days at the latest.
 pub const DING_EXPIRES_AFTER_MS_MAX: u64 = 30 * DAY_MS;
 
-/// A DING that does not say gives up after a day.
-pub const DING_EXPIRES_AFTER_MS_DEFAULT: u64 = DAY_MS;
+/// A DING starts within 90 days.
+pub const DING_STARTS_WITHIN_MS_MAX: u64 = 90 * DAY_MS;
 
-/// A DING is pushed again once a second at most.
+/// A step of a DING begins again after a second at the earliest.
 pub const DING_REPEAT_EVERY_MS_MIN: u32 = 1_000;
+
+/// Times that the steps of a plan may begin in all; what is left of `DING_ATTEMPTS_MAX` is for reminders by hand.
+pub const DING_STEP_TIMES_MAX: usize = 192;
+
+/// What may be looked up to see whether a sender is in a conversation with each recipient: some 4 ms. A DING that takes more is
+/// refused; one to a conversation takes nothing.
+pub const DING_ACQUAINTED_LOOKUPS_MAX: usize = 20_000;
+
+/// Devices that have DINGs, in one record: 12 bytes each, so that a record of them stays far below a batch; what is more takes
+/// more records.
+pub const DING_DELIVERIES_A_RECORD_MAX: usize = 1_000;
+
+/// What became of calls, in one record: 18 bytes each.
+pub const DING_OUTCOMES_A_RECORD_MAX: usize = 1_000;
 
 /// An ended DING can be asked about for a week.
 pub const DING_RETENTION_MS: u64 = 7 * DAY_MS;
 
-/// Timers that one tick fires; the rest stay due. 64 repeats of 10,000 recipients are 2.5 MB of signals.
-pub const TIMERS_A_TICK_MAX: usize = 64;
+/// Timers that one tick fires; the rest stay due for the next batch. A million that are due at once take some 8,000 batches, a few
+/// seconds.
+pub const TIMERS_A_TICK_MAX: usize = 128;
+
+/// Recipients that one tick begins steps for, the last one's apart: some 5 ms, and 80 KB of signals.
+pub const RECIPIENTS_A_TICK_MAX: usize = 20_000;
 
 /// Cursors in one record: 24 bytes each, so that a record of them stays far below a batch; what is more takes more records.
 pub const CURSORS_A_RECORD_MAX: usize = 1_000;

@@ -246,6 +246,20 @@ impl Shard {
         messages.iter().map(count).collect()
     }
 
+    /// The newest message of each of these users in a conversation, where its seq lies in `(from, up_to]`.
+    ///
+    /// O(log n) a user in the number of members.
+    pub fn newest_written(
+        &self,
+        conversation: ConversationId,
+        users: &[UserId],
+        (from, up_to): (Seq, Seq),
+    ) -> Vec<(Seq, UserId)> {
+        let Some(found) = self.conversations.get(conversation) else { return Vec::new() };
+        let newest = |user: &UserId| found.members.get(*user).map(|member| (member.newest_own(), *user));
+        users.iter().filter_map(newest).filter(|(seq, _)| from < *seq && *seq <= up_to).collect()
+    }
+
     pub(crate) fn apply_read_marked(
         &mut self,
         position: Position,

@@ -14,7 +14,8 @@ use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, TenantId, Timestamp, UserId,
 };
 use carillon_protocol::kinds::{
-    Change, ConversationKind, DingState, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Role,
+    AttemptState, CancelState, Change, ConversationKind, DingState, HistoryPolicy, MessageKind, Outlet, PostPolicy,
+    ReceiptPolicy, Role,
 };
 
 carillon_protocol::elements! {
@@ -24,6 +25,44 @@ carillon_protocol::elements! {
         user: UserId,
         /// The role.
         role: Role,
+    }
+
+    /// One step of a DING's plan, and whether quiet hours hold it up.
+    PlannedStep {
+        /// What carries it.
+        outlet: Outlet,
+        /// 1: it waits until quiet hours are over.
+        heeds_quiet: u8,
+        /// How often it begins.
+        times: u16,
+        /// From the DING's start.
+        after_ms: u32,
+        /// From one time to the next.
+        repeat_every_ms: u32,
+    }
+
+    /// A device of a recipient has a DING.
+    DingDelivery {
+        /// The DING.
+        ding: DingId,
+        /// The recipient.
+        user: UserId,
+    }
+
+    /// What became of one attempt for one recipient.
+    DingOutcome {
+        /// The DING.
+        ding: DingId,
+        /// The recipient.
+        user: UserId,
+        /// The attempt's number.
+        attempt: u16,
+        /// How far it has come; 0: that is as it was.
+        state: AttemptState,
+        /// Whether its gateway was told that it is moot; `NONE`: that is as it was.
+        cancel: CancelState,
+        /// The HTTP status of a failure, or below 100 a reason of the broker's.
+        detail: u16,
     }
 
     /// A device's cursor.
@@ -220,7 +259,7 @@ carillon_protocol::frames! {
         newest: u32,
     }
 
-    /// A DING was made.
+    /// A DING was made. Nothing of it has begun.
     0x8c DingAdded {
         /// When.
         time: Timestamp,
@@ -234,25 +273,39 @@ carillon_protocol::frames! {
         key: u64,
         /// Of the request, to tell a repeat under the same key from a conflict.
         fingerprint: u64,
+        /// When it starts.
+        starts_at: Timestamp,
         /// When it gives up.
         expires_at: Timestamp,
-        /// 0: no repeats.
-        repeat_every_ms: u32,
         /// What the payload is.
         kind: MessageKind,
+        /// The conversation of the message that it refers to, 0: none.
+        conversation: ConversationId,
+        /// That message's seq, else 0.
+        seq: Seq,
+        /// When quiet hours begin, in minutes of the day in UTC.
+        quiet_from_min: u16,
+        /// When they end; as they begin: there are none.
+        quiet_to_min: u16,
     } [
         /// Ascending, each once, never empty.
         recipients: Vec<UserId>,
+        /// Its plan.
+        steps: Vec<PlannedStep>,
         /// Opaque.
         payload: Bytes,
     ]
 
-    /// A DING is pushed again to who has not confirmed.
-    0x8d DingRepeated {
+    /// An attempt of a DING began, for all who have not confirmed.
+    0x8d DingAttempted {
         /// When.
         time: Timestamp,
         /// The DING.
         ding: DingId,
+        /// Which step of its plan; 255: a reminder by hand.
+        step: u8,
+        /// What carries it.
+        outlet: Outlet,
     }
 
     /// A recipient confirmed.
@@ -263,6 +316,8 @@ carillon_protocol::frames! {
         ding: DingId,
         /// Who.
         user: UserId,
+        /// By which outlet.
+        via: Outlet,
     }
 
     /// A DING is over.
@@ -282,6 +337,36 @@ carillon_protocol::frames! {
         /// The DING.
         ding: DingId,
     }
+
+    /// A step that is due late would fall into quiet hours: it waits until they are over.
+    0x92 DingDeferred {
+        /// When.
+        time: Timestamp,
+        /// The DING.
+        ding: DingId,
+        /// Which step of its plan.
+        step: u8,
+        /// It begins no earlier.
+        until: Timestamp,
+    }
+
+    /// Devices have DINGs, coalesced.
+    0x93 DingsDelivered {
+        /// When.
+        time: Timestamp,
+    } [
+        /// By DING, then by user; each once.
+        entries: Vec<DingDelivery>,
+    ]
+
+    /// What became of attempts, or of their cancels.
+    0x94 DingOutcomes {
+        /// When.
+        time: Timestamp,
+    } [
+        /// In the order of the news.
+        entries: Vec<DingOutcome>,
+    ]
 }
 
 /// A message: its private part and what members see.
@@ -354,7 +439,8 @@ macro_rules! records {
 
 records! {
     TenantAdded, UserAdded, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, ConversationAdded, MembersAdded,
-    MembersRemoved, ReadMarked, CursorsMoved, CatchUpBounded, DingAdded, DingRepeated, DingConfirmed, DingEnded, DingForgotten,
+    MembersRemoved, ReadMarked, CursorsMoved, CatchUpBounded, DingAdded, DingAttempted, DingDeferred,
+    DingsDelivered, DingOutcomes, DingConfirmed, DingEnded, DingForgotten,
 }
 
 /// Why bytes are not a record: the journal was written by a newer version, or by something else.

@@ -1,7 +1,8 @@
 //! The shard: one input in, records and effects out; one record in, one change of state.
 
 use alloc::vec::Vec;
-use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp};
+use carillon_protocol::ding_status::DingProgress;
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, ShardId, TenantId, Timestamp, UserId};
 
 use crate::conversation::Conversations;
 use crate::ding::{DingCounts, Dings};
@@ -54,6 +55,11 @@ impl Shard {
         self.last_time
     }
 
+    /// A tenant's name; `None` if there is no such tenant.
+    pub fn tenant_name(&self, tenant: TenantId) -> Option<&str> {
+        self.directory.tenant(tenant).map(|tenant| &*tenant.name)
+    }
+
     /// The position of the conversation's last message, 0 without one; `None` if there is no such conversation.
     pub fn last_position(&self, conversation: ConversationId) -> Option<Position> {
         self.conversations.get(conversation).map(|conversation| conversation.last_position)
@@ -68,6 +74,23 @@ impl Shard {
     /// How many DINGs are kept, by state.
     pub const fn dings_by_state(&self) -> DingCounts {
         self.dings.counts
+    }
+
+    /// How DINGs stand as of the head, for a session that may have missed something of them: those that it was let watch, and those that
+    /// its user sent and that are open, or ended no earlier than `since`. Each once. O(kept ones of the user).
+    pub fn dings_missed(
+        &self,
+        (tenant, user): (TenantId, UserId),
+        watched: &[DingId],
+        since: Timestamp,
+    ) -> Vec<DingProgress> {
+        let sent = self.directory.user(tenant, user).into_iter().flat_map(|user| &user.dings.sent);
+        let lately = |id: &&DingId| self.dings.by_id[*id].ended.is_none_or(|ended| ended.time >= since);
+        let mut ids: Vec<DingId> = sent.filter(lately).chain(watched).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let known = ids.into_iter().filter_map(|id| Some((id, self.dings.by_id.get(&id)?)));
+        known.map(|(id, ding)| ding.progress(id, self.head, self.last_time)).collect()
     }
 
     /// When the earliest timer is due; an [`Input::Tick`] is wanted then.
@@ -86,6 +109,9 @@ impl Shard {
             Input::Request { who, request } => self.handle_request(now, who, request, effects),
             Input::Cursors(moves) => self.handle_cursors(now, &moves, effects),
             Input::CatchUpBounded(bounded) => self.handle_catch_up_bounded(now, &bounded, effects),
+            Input::DingsReceived(received) => self.handle_dings_received(now, &received, effects),
+            Input::OutletResults(results) => self.handle_outlet_results(now, &results, effects),
+            Input::OutletReport(report) => self.handle_outlet_report(now, &report, effects),
             Input::Tick => self.handle_tick(now, effects),
         }
     }
@@ -108,12 +134,12 @@ impl Shard {
         Ok(())
     }
 
-    /// After replay: emits again what was started and has no recorded outcome.
+    /// After replay: what was started and has no recorded outcome is to be handed out again, by [`Shard::next_call`].
     ///
-    /// Timers need nothing: they are part of the state, and [`Shard::next_timer`] says when the first is due. DINGs wait for
-    /// their recipients to attach. So nothing is emitted as long as no step is handed to a gateway.
-    pub fn resume(&mut self, now: Timestamp, effects: &mut Effects) {
-        let _ = (now, effects);
+    /// Timers need nothing: they follow from the state, and [`Shard::next_timer`] says when the first is due. DINGs wait for
+    /// their recipients to attach.
+    pub fn resume(&mut self) {
+        self.dings.calls.resume();
     }
 
     /// Applies a record that `handle` made and hands it out.
@@ -138,8 +164,11 @@ impl Shard {
             Record::ReadMarked(record) => self.apply_read_marked(position, record, signals),
             Record::CursorsMoved(record) => self.apply_cursors_moved(record),
             Record::CatchUpBounded(record) => self.apply_catch_up_bounded(position, record),
-            Record::DingAdded(record) => self.apply_ding_added(position, record, signals),
-            Record::DingRepeated(record) => self.apply_ding_repeated(position, record, signals),
+            Record::DingAdded(record) => self.apply_ding_added(record),
+            Record::DingAttempted(record) => self.apply_ding_attempted(position, record, signals),
+            Record::DingDeferred(record) => self.apply_ding_deferred(record),
+            Record::DingsDelivered(record) => self.apply_dings_delivered(position, record, signals),
+            Record::DingOutcomes(record) => self.apply_ding_outcomes(position, record, signals),
             Record::DingConfirmed(record) => self.apply_ding_confirmed(position, record, signals),
             Record::DingEnded(record) => self.apply_ding_ended(position, record, signals),
             Record::DingForgotten(record) => self.apply_ding_forgotten(record),

@@ -20,19 +20,21 @@
 //! stint         joined seq u64, joined position u64, read up to u64, optional left: seq u64, position u64,
 //!               position of the last mark u64 (0: none)
 //! own span      first seq u64, last seq u64, own messages from the one to the other u64
-//! DING          id u64, tenant u32, sender u32, key u64, fingerprint u64, time u64, expires at u64, repeat ms u32,
-//!               pushed at u64, push frame (empty once ended), recipients (by user), optional ended: state u8, time u64
-//! recipient     user u32, optional confirmed at u64
+//! DING          id u64, tenant u32, sender u32, key u64, fingerprint u64, time u64, starts at u64, expires at u64,
+//!               kind u8, conversation u64, seq u64, push frame (empty once ended), quiet from u16, quiet to u16, steps, attempts,
+//!               recipients (by user), optional ended: state u8, time u64
+//! step          outlet u8, heeds quiet u8, times u16, after ms u32, repeat ms u32, not before u64
+//! attempt       step u8, outlet u8, time u64
+//! recipient     user u32, optional delivered at u64, optional confirmed: time u64, outlet u8, attempts before u16,
+//!               failed u8, reaches (by attempt)
+//! reach         attempt u16, state u8, cancel u8, detail u16, time u64
 //! ```
-//!
-//! The versions before were never released, and are read by nobody.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::ShardId;
 use thiserror::Error;
 
 use crate::conversation::Conversation;
-use crate::ding::Ding;
 use crate::directory::{Tenant, User};
 use crate::effect::Moment;
 use crate::membership::Member;
@@ -40,22 +42,11 @@ use crate::producer::Producer;
 use crate::shard::Shard;
 
 mod decode;
+mod ding;
 mod link;
 
-/// The version of the layout above. Whoever changes the layout raises it, and goes on decoding the version before for as long as
-/// a snapshot of it may be all there is: once retention took the journal's begin, no other way leads to the state.
+/// The version of the layout above; no other is read. Whoever changes the layout raises it.
 const VERSION: u8 = 3;
-
-/// The oldest version that is read.
-const VERSION_MIN: u8 = 3;
-
-/// Who reads each version from [`VERSION_MIN`] on: what an operator needs whose only state this program cannot decode.
-const READERS: [&str; (VERSION - VERSION_MIN + 1) as usize] = ["carillon 0.1"];
-
-fn reader(version: u8) -> &'static str {
-    let Some(at) = version.checked_sub(VERSION_MIN) else { return "no released carillon" };
-    READERS.get(usize::from(at)).copied().unwrap_or("a later carillon")
-}
 
 /// Why bytes are not a state. Nothing was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -67,10 +58,7 @@ pub enum StateError {
     #[error("{0} bytes follow the state")]
     Trailing(usize),
     /// Another version wrote them.
-    #[error(
-        "the state has version {0}, which {reader} reads; this program reads {VERSION_MIN} to {VERSION}",
-        reader = reader(*.0)
-    )]
+    #[error("the state has version {0}, and this program reads {VERSION}: start the carillon that wrote it")]
     Version(u8),
     /// They are another shard's.
     #[error("the state is of shard {0}")]
@@ -84,7 +72,7 @@ impl Shard {
     /// Appends the canonical bytes of the whole state: equal for equal shards, and only for them.
     pub fn encode_state(&self, out: &mut Vec<u8>) {
         put_u8(out, VERSION);
-        out.extend_from_slice(&self.id.0.to_le_bytes());
+        put_u16(out, self.id.0);
         put_u64(out, self.head.0);
         put_u64(out, self.last_time.0);
         put_list(out, self.directory.tenants.iter(), put_tenant);
@@ -92,11 +80,11 @@ impl Shard {
         put_u64(out, self.dings.given_out);
         put_list(out, self.dings.by_id.iter(), |out, (id, ding)| {
             put_u64(out, id.0);
-            put_ding(out, ding);
+            ding::put(out, ding);
         });
     }
 
-    /// Builds a shard from what [`Shard::encode_state`] wrote, of this version: those before were never released.
+    /// Builds a shard from what [`Shard::encode_state`] wrote.
     ///
     /// # Errors
     /// [`StateError`] for anything else: nothing in the bytes is trusted.
@@ -107,6 +95,10 @@ impl Shard {
 
 fn put_u8(out: &mut Vec<u8>, value: u8) {
     out.push(value);
+}
+
+fn put_u16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 fn put_u32(out: &mut Vec<u8>, value: u32) {
@@ -216,24 +208,4 @@ fn put_member(out: &mut Vec<u8>, member: &Member) {
 fn put_moment(out: &mut Vec<u8>, moment: Moment) {
     put_u64(out, moment.seq.0);
     put_u64(out, moment.position.0);
-}
-
-fn put_ding(out: &mut Vec<u8>, ding: &Ding) {
-    put_u32(out, ding.tenant.0);
-    put_u32(out, ding.sender.0);
-    put_u64(out, ding.key);
-    put_u64(out, ding.fingerprint);
-    put_u64(out, ding.time.0);
-    put_u64(out, ding.expires_at.0);
-    put_u32(out, ding.repeat_every_ms);
-    put_u64(out, ding.pushed_at.0);
-    put_bytes(out, &ding.push);
-    put_list(out, ding.recipients.iter(), |out, recipient| {
-        put_u32(out, recipient.user.0);
-        put_option(out, recipient.confirmed_at, |out, time| put_u64(out, time.0));
-    });
-    put_option(out, ding.ended, |out, ended| {
-        put_u8(out, ended.state.0);
-        put_u64(out, ended.time.0);
-    });
 }

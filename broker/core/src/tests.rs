@@ -95,18 +95,26 @@ impl World {
             let record = Record::decode(private.freeze(), frame.freeze()).unwrap();
             shard.apply(&record, &mut effects).unwrap();
         }
-        shard.resume(self.now, &mut effects);
+        shard.resume();
         assert_eq!(effects.signals, self.signals, "replay tells the edges the same");
         assert!(effects.records.is_empty() && effects.reply.is_none());
-        assert!(bytes_of(&shard) == bytes_of(&self.shard), "replay gives the same state");
+        let bytes = bytes_of(&shard);
+        assert!(bytes == bytes_of(&self.shard), "replay gives the same state");
         assert_eq!(shard.next_timer(), self.shard.next_timer());
+        let mut reloaded = Shard::decode_state(SHARD, &bytes).unwrap();
+        reloaded.resume();
+        assert_eq!(shard.dings.calls, reloaded.dings.calls, "replay and a snapshot hand out the same");
+        let model = ding::model::Model::of(&self.records);
+        model.check(&shard);
+        model.check_calls(&mut reloaded);
         self.shard = shard;
     }
 
     /// As [`World::restart`], from a snapshot instead of the journal.
     pub(crate) fn reload(&mut self) {
         let bytes = bytes_of(&self.shard);
-        let shard = Shard::decode_state(SHARD, &bytes).unwrap();
+        let mut shard = Shard::decode_state(SHARD, &bytes).unwrap();
+        shard.resume();
         assert!(bytes_of(&shard) == bytes, "a snapshot is read as it was written");
         assert_eq!(shard.next_timer(), self.shard.next_timer());
         assert_eq!((shard.head(), shard.last_time()), (self.shard.head(), self.shard.last_time()));
@@ -139,6 +147,20 @@ impl World {
     pub(crate) fn user(&mut self, handle: &str) -> Principal {
         let Attached { tenant, user, .. } = self.attach("acme", handle).unwrap();
         Principal { tenant, user, authority: Authority::User }
+    }
+
+    /// As [`World::user`], without a look at the whole state: for tests of very many.
+    pub(crate) fn user_alone(&mut self, handle: &str) -> Principal {
+        let (tenant, handle, authority) = ("acme".into(), handle.into(), Authority::User);
+        let attach = Attach { tenant, handle, authority, device: DEVICE, producer: None };
+        let mut effects = Effects::default();
+        self.shard.handle(self.now, Input::Attach(attach), &mut effects);
+        self.records.append(&mut effects.records);
+        self.signals.append(&mut effects.signals);
+        match effects.reply {
+            Some(Reply::Attached(Attached { tenant, user, .. })) => Principal { tenant, user, authority },
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) fn service(&mut self, handle: &str) -> Principal {

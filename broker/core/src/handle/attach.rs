@@ -1,6 +1,7 @@
 //! A session attaches: tenant, user, device and producer come into being as needed.
 
 use alloc::vec::Vec;
+use bytes::Bytes;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Text;
 use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, Timestamp, UserId};
@@ -84,7 +85,7 @@ impl Shard {
         {
             self.commit(ProducerAdded { time, tenant, user, producer }, effects);
         }
-        self.attached(tenant, user, attach)
+        self.attached(time, (tenant, user), attach)
     }
 
     /// Records a new user and its personal conversation; there is room for both.
@@ -101,18 +102,26 @@ impl Shard {
         user
     }
 
-    fn attached(&self, tenant: TenantId, id: UserId, attach: &Attach) -> Attached {
+    fn attached(&self, time: Timestamp, (tenant, id): (TenantId, UserId), attach: &Attach) -> Attached {
         let user = self.directory.user(tenant, id).expect("the user was found or made");
         let producer = attach.producer.and_then(|producer| user.producer(producer));
         Attached {
             tenant,
             user: id,
             as_of: self.head,
+            time,
             stints: self.stints(id, user),
             forgotten: forgotten(user),
             producer_highest: producer.map_or(0, |producer| producer.highest()),
-            dings: user.dings.waiting.iter().map(|id| self.dings.by_id[id].push.clone()).collect(),
+            dings: self.dings_shown(user),
+            progress: Vec::new(),
         }
+    }
+
+    /// The pushes of what waits for the user and has started.
+    fn dings_shown(&self, user: &User) -> Vec<Bytes> {
+        let waiting = user.dings.waiting.iter().map(|id| &self.dings.by_id[id]);
+        waiting.filter(|ding| ding.has_started()).map(|ding| ding.push.clone()).collect()
     }
 
     fn stints(&self, id: UserId, user: &User) -> Vec<StintView> {

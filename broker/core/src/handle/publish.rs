@@ -115,7 +115,7 @@ impl Shard {
         }
     }
 
-    fn check_may_post(&self, who: Principal, id: ConversationId) -> Result<(), Refusal> {
+    pub(super) fn check_may_post(&self, who: Principal, id: ConversationId) -> Result<(), Refusal> {
         let not_found = Refusal::conversation_not_found();
         let conversation = self.conversations.get(id).filter(|found| found.tenant == who.tenant).ok_or(not_found)?;
         let member = conversation.present_member(who.user);

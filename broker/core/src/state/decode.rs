@@ -3,18 +3,16 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bytes::Bytes;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
-use carillon_protocol::kinds::{ConversationKind, DingState, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
+use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::PRODUCER_WINDOW;
 use smallvec::SmallVec;
 
-use super::{StateError, VERSION, VERSION_MIN, link};
+use super::{StateError, VERSION, ding, link};
 use crate::conversation::{Conversation, Policies};
 use crate::delivery::{Device, Window};
-use crate::ding::{Ding, Ended, Recipient};
 use crate::directory::{ForgottenStints, Tenant, User};
 use crate::effect::{Forgotten, Moment};
 use crate::limits::{OWN_SPANS_MAX, STINTS_MAX, WINDOWS_A_DEVICE_MAX};
@@ -23,7 +21,7 @@ use crate::own::{OwnMessages, Span};
 use crate::producer::{Outcome, Producer};
 use crate::shard::Shard;
 
-type Decoded<T> = Result<T, StateError>;
+pub(super) type Decoded<T> = Result<T, StateError>;
 
 /// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
 const COUNT_MAX: u64 = 1 << 47;
@@ -31,10 +29,10 @@ const COUNT_MAX: u64 = 1 << 47;
 pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
     let mut input = Input { bytes, part: "header" };
     let version = input.u8()?;
-    if !(VERSION_MIN..=VERSION).contains(&version) {
+    if version != VERSION {
         return Err(StateError::Version(version));
     }
-    let found = ShardId(u16::from_le_bytes(input.array()?));
+    let found = ShardId(input.u16()?);
     if found != id {
         return Err(StateError::OtherShard(found));
     }
@@ -47,7 +45,7 @@ pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
     let conversations = input.list(conversation)?;
     input.part = "DINGs";
     let given_out = input.count()?;
-    let dings = input.list(|input| Ok((DingId(input.u64()?), ding(input)?)))?;
+    let dings = input.list(|input| Ok((DingId(input.u64()?), ding::take(input)?)))?;
     if !input.bytes.is_empty() {
         return Err(StateError::Trailing(input.bytes.len()));
     }
@@ -59,52 +57,56 @@ pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
 }
 
 /// What is left of the bytes.
-struct Input<'a> {
+pub(super) struct Input<'a> {
     bytes: &'a [u8],
     /// What is being read, for errors.
     part: &'static str,
 }
 
 impl Input<'_> {
-    fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
         let (array, rest) = self.bytes.split_first_chunk::<N>().ok_or(StateError::Short(self.part))?;
         self.bytes = rest;
         Ok(*array)
     }
 
-    fn u8(&mut self) -> Decoded<u8> {
+    pub(super) fn u8(&mut self) -> Decoded<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Decoded<u32> {
+    pub(super) fn u16(&mut self) -> Decoded<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Decoded<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Decoded<u64> {
+    pub(super) fn u64(&mut self) -> Decoded<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A number that is counted on from.
-    fn count(&mut self) -> Decoded<u64> {
+    pub(super) fn count(&mut self) -> Decoded<u64> {
         let value = self.u64()?;
         check(value < COUNT_MAX, "a number is beyond what can be counted to")?;
         Ok(value)
     }
 
-    fn byte_string(&mut self) -> Decoded<&[u8]> {
+    pub(super) fn byte_string(&mut self) -> Decoded<&[u8]> {
         let length = self.u32()? as usize;
         let (found, rest) = self.bytes.split_at_checked(length).ok_or(StateError::Short(self.part))?;
         self.bytes = rest;
         Ok(found)
     }
 
-    fn text(&mut self) -> Decoded<Arc<str>> {
+    pub(super) fn text(&mut self) -> Decoded<Arc<str>> {
         let text = core::str::from_utf8(self.byte_string()?);
         text.map(Arc::from).map_err(|_| StateError::Damaged("a text is not UTF-8"))
     }
 
     /// Reserves nothing ahead: a count is not to be trusted, and each entry takes bytes.
-    fn list<T>(&mut self, mut entry: impl FnMut(&mut Self) -> Decoded<T>) -> Decoded<Vec<T>> {
+    pub(super) fn list<T>(&mut self, mut entry: impl FnMut(&mut Self) -> Decoded<T>) -> Decoded<Vec<T>> {
         let count = self.u32()?;
         let mut entries = Vec::new();
         for _ in 0..count {
@@ -114,7 +116,7 @@ impl Input<'_> {
         Ok(entries)
     }
 
-    fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
+    pub(super) fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Decoded<T>) -> Decoded<Option<T>> {
         match self.u8()? {
             0 => Ok(None),
             1 => value(self).map(Some),
@@ -276,30 +278,4 @@ fn forgotten(input: &mut Input<'_>) -> Decoded<Box<ForgottenStints>> {
     check(stints.is_sorted_by(|a, b| a.conversation < b.conversation), "forgotten stints are out of order")?;
     check(conversations_through.0 > 0 || !stints.is_empty(), "what is forgotten is nothing")?;
     Ok(Box::new(ForgottenStints { stints, conversations_through }))
-}
-
-fn ding(input: &mut Input<'_>) -> Decoded<Ding> {
-    let mut ding = Ding {
-        tenant: TenantId(input.u32()?),
-        sender: UserId(input.u32()?),
-        key: input.u64()?,
-        fingerprint: input.u64()?,
-        time: Timestamp(input.u64()?),
-        expires_at: Timestamp(input.u64()?),
-        repeat_every_ms: input.u32()?,
-        pushed_at: Timestamp(input.u64()?),
-        push: Bytes::copy_from_slice(input.byte_string()?),
-        recipients: Vec::new(),
-        confirmed: 0,
-        ended: None,
-    };
-    ding.recipients = input.list(|input| {
-        let user = UserId(input.u32()?);
-        Ok(Recipient { user, confirmed_at: input.option(|input| input.u64().map(Timestamp))? })
-    })?;
-    ding.ended = input.option(|input| Ok(Ended { state: DingState(input.u8()?), time: Timestamp(input.u64()?) }))?;
-    let unconfirmed = ding.unconfirmed().count();
-    ding.confirmed = u32::try_from(ding.recipients.len() - unconfirmed)
-        .map_err(|_| StateError::Damaged("a DING has too many recipients"))?;
-    Ok(ding)
 }

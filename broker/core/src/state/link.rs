@@ -5,14 +5,15 @@ use alloc::vec::Vec;
 use carillon_protocol::ding::DingPush;
 use carillon_protocol::frame::{Body, RawFrame};
 use carillon_protocol::ids::{ConversationId, DingId, Position, TenantId, UserId};
-use carillon_protocol::kinds::{ConversationKind, DingState};
-use carillon_protocol::limits::DING_RECIPIENTS_MAX;
+use carillon_protocol::kinds::{AttemptState, CancelState, ConversationKind, DingState, Outlet};
+use carillon_protocol::limits::{DING_ATTEMPTS_MAX, DING_RECIPIENTS_MAX, DING_STEPS_MAX};
 
 use super::StateError;
 use super::decode::check;
 use crate::conversation::Conversation;
-use crate::ding::Ding;
+use crate::ding::{Attempt, Calls, Ding, Recipient};
 use crate::directory::{Tenant, pair};
+use crate::effect::CallKey;
 use crate::limits::{DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX};
 use crate::shard::Shard;
 
@@ -122,15 +123,33 @@ pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
         check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;
         sent.sent.insert(id);
         sent.sent_open += usize::from(ding.ended.is_none());
+        sent.sent_to += ding.recipients.len();
+        shard.directory.known_tenant(ding.tenant).map_err(unknown)?.dings_sent_to += ding.recipients.len();
         for recipient in &ding.recipients {
             let user = shard.directory.known_user(ding.tenant, recipient.user).map_err(unknown)?;
-            if ding.ended.is_none() && recipient.confirmed_at.is_none() {
+            if ding.ended.is_none() && recipient.confirmed.is_none() {
                 user.dings.waiting.insert(id);
             }
         }
+        link_calls(&mut shard.dings.calls, id, &ding);
         shard.dings.insert(id, ding);
     }
     Ok(())
+}
+
+/// What has no recorded outcome is to be handed out again.
+fn link_calls(calls: &mut Calls, id: DingId, ding: &Ding) {
+    for recipient in &ding.recipients {
+        for reach in &recipient.reaches {
+            let key = CallKey { ding: id, user: recipient.user, attempt: reach.attempt };
+            let Attempt { outlet, time, .. } = ding.attempts[usize::from(reach.attempt)];
+            match reach.cancel {
+                CancelState::DUE => calls.cancel(outlet, key, time),
+                CancelState::NONE if reach.state == AttemptState::STARTED => calls.start(outlet, key, time),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What a DING says of itself.
@@ -138,22 +157,59 @@ fn check_ding(id: DingId, ding: &Ding) -> Linked {
     let recipients = &ding.recipients;
     check((1..=DING_RECIPIENTS_MAX).contains(&recipients.len()), "a DING has no recipients or too many")?;
     check(recipients.is_sorted_by(|a, b| a.user < b.user), "recipients are out of order")?;
-    check(ding.recipient_at(ding.sender).is_none(), "a DING goes to its sender")?;
+    check(ding.recipient(ding.sender).is_none(), "a DING goes to its sender")?;
+    check((1..=DING_STEPS_MAX).contains(&ding.plan.steps.len()), "a DING has no plan, or one of too many steps")?;
+    check(ding.plan.quiet.is_of_a_day(), "quiet hours are not of a day")?;
+    let attempts = ding.attempts.len() + ding.plan.times_left();
+    check(attempts <= DING_ATTEMPTS_MAX, "more attempts of a DING are begun or planned than may be")?;
+    check(ding.attempts.is_sorted_by(|a, b| a.time <= b.time), "attempts are out of order")?;
+    recipients.iter().try_for_each(|recipient| check_reaches(ding, recipient))?;
+    let is_untouched = recipients.iter().all(|found| found.delivered_at.is_none() && found.confirmed.is_none());
+    check(ding.has_started() || is_untouched, "a recipient has a DING that has not begun")?;
     let all_confirmed = ding.confirmed == ding.recipient_count();
     match ding.ended {
         None => {
             check(!all_confirmed, "a confirmed DING is open")?;
+            check(ding.failed == 0, "a recipient of an open DING has failed")?;
             let push = RawFrame::new(ding.push.clone()).ok().filter(|raw| raw.kind == DingPush::KIND);
             let push = push.and_then(|raw| DingPush::decode(&raw).ok());
             let own = |push: &DingPush| {
                 (push.ding, push.sender, push.time, push.expires_at) == (id, ding.sender, ding.time, ding.expires_at)
+                    && (push.kind, push.conversation, push.seq) == (ding.kind, ding.conversation, ding.seq)
             };
             check(push.as_ref().is_some_and(own), "a DING's push is not its own")
         }
         Some(ended) => {
             check(ding.push.is_empty(), "an ended DING has a push")?;
-            check(ended.state.is_known() && ended.state != DingState::OPEN, "an ended DING's state is unknown")?;
+            let states = [DingState::CONFIRMED, DingState::EXPIRED, DingState::RECALLED];
+            check(states.contains(&ended.state), "an ended DING's state is unknown")?;
+            check(
+                ding.failed == 0 || ended.state == DingState::EXPIRED,
+                "a recipient has failed before the DING expired",
+            )?;
             check(all_confirmed == (ended.state == DingState::CONFIRMED), "a DING's confirmations contradict its state")
         }
     }
+}
+
+/// What became of attempts is of attempts that were begun, by outlets, and what is moot is cancelled.
+fn check_reaches(ding: &Ding, recipient: &Recipient) -> Linked {
+    let reaches = &recipient.reaches;
+    check(reaches.is_sorted_by(|a, b| a.attempt < b.attempt), "attempts of a recipient are out of order")?;
+    check(!(recipient.failed && recipient.confirmed.is_some()), "a recipient has failed and confirmed")?;
+    if let Some(confirmed) = recipient.confirmed {
+        let before = usize::from(confirmed.attempts);
+        check((1..=ding.attempts.len()).contains(&before), "a recipient confirmed before or after all attempts")?;
+        let none_after = reaches.last().is_none_or(|reach| reach.attempt < confirmed.attempts);
+        check(none_after, "an attempt began for who had confirmed")?;
+    }
+    let is_moot = recipient.confirmed.is_some() || ding.ended.is_some();
+    for reach in reaches {
+        let begun = ding.attempts.get(usize::from(reach.attempt));
+        check(begun.is_some_and(|begun| begun.outlet != Outlet::APP), "an attempt of a recipient was never begun")?;
+        check(reach.state.is_known() && reach.cancel.is_known(), "the state of an attempt is unknown")?;
+        check(is_moot || reach.cancel == CancelState::NONE, "an attempt was cancelled that is not moot")?;
+        check(!(is_moot && reach.is_under_way()), "a moot attempt is under way")?;
+    }
+    Ok(())
 }

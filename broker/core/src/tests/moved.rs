@@ -1,7 +1,7 @@
 //! What has moved since a position: against the records, told one by one as a live session would be.
 
 use super::*;
-use crate::limits::{NAMED_STINTS_MAX, NAMES_A_QUESTION_MAX, STINTS_SCANNED_MAX};
+use crate::limits::{NAMED_STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::moved::{Moved, MovedQuestion, MovedUpdate, MovedWhat};
 use carillon_protocol::control::{Leave, MembersAdd};
 use carillon_protocol::kinds::Role;
@@ -23,7 +23,7 @@ fn question(who: Principal, since: Position, updates_max: usize, named_members_m
 pub(crate) fn all_moved(shard: &Shard, mut question: MovedQuestion) -> Vec<MovedUpdate> {
     let mut updates = Vec::new();
     loop {
-        let Moved { as_of, updates: page, more } = shard.moved(question);
+        let Moved { as_of, updates: page, more, .. } = shard.moved(question);
         assert_eq!(as_of, shard.head());
         assert!(page.len() <= question.updates_max && (!page.is_empty() || !more));
         assert!(page.is_sorted() && page.iter().all(|update| update.position > question.since), "{page:?}");
@@ -109,7 +109,7 @@ fn after_a_reconnect_the_policy_and_the_size_say_who_is_named() {
         let mut expected = Vec::from([of(own_marked, read(ann.user))]);
         match named {
             Some(true) => expected.insert(0, of(marked, read(bob.user))),
-            Some(false) => expected.push(of(own_marked, counts)),
+            Some(false) => expected.insert(0, of(marked, counts)),
             None => {}
         }
         let whole = all_moved(&world.shard, question(ann, before, 99, named_members_max));
@@ -207,32 +207,34 @@ fn names_are_kept_in_order_up_to_so_many_stints_and_counted_beyond() {
 }
 
 #[test]
-fn of_too_many_readers_the_number_is_told_until_what_is_before_them_was() {
+fn of_however_many_readers_each_is_named_and_a_page_costs_what_it_holds() {
     let (mut world, first, users) = with_group(NAMED as usize - 1);
-    let groups = NAMES_A_QUESTION_MAX / (users.len() - 1) + 1;
+    let readers = &users[1..];
     let mut all = Vec::from([first]);
-    for _ in 1..groups {
-        let group = world.group(users[0], &users[1..]);
+    for _ in 0..16_384 / readers.len() + 1 {
+        let group = world.group(users[0], readers);
         world.post(users[0], group);
         all.push(group);
     }
     let before = world.shard.head();
-    for (nth, group) in all.iter().enumerate() {
-        // Straight into the state: two hundred times a hundred requests would take their time.
-        for (reader, at) in users[1..].iter().zip(1u64..) {
-            let position = Position(before.0 + (nth * users.len()) as u64 + at);
-            let found = world.shard.conversations.get_mut(*group).unwrap();
-            found.mark_for_test(position, reader.user, Seq(1));
-        }
+    let mut expected = Vec::new();
+    // Reader by reader, so that every page has some of each group.
+    for (reader, group) in readers.iter().flat_map(|reader| all.iter().map(move |group| (reader, *group))) {
+        // Straight into the state: twenty thousand requests would take their time.
+        let position = Position(before.0 + 1 + expected.len() as u64);
+        world.shard.conversations.get_mut(group).unwrap().mark_for_test(position, reader.user, Seq(1));
+        let what = MovedWhat::Read { user: reader.user, read_up_to: Seq(1) };
+        expected.push(MovedUpdate { position, conversation: group, what });
     }
-    let whole = world.shard.moved(question(users[0], before, usize::MAX, NAMED));
-    let counts = |updates: &[MovedUpdate]| {
-        updates.iter().filter(|update| matches!(update.what, MovedWhat::Counts { .. })).count()
-    };
-    assert_eq!((counts(&whole.updates), whole.more), (1, false));
-    assert_eq!(whole.updates.len(), (groups - 1) * (users.len() - 1) + 1);
-    // In pages each of them is named in its turn: the last conversation when the first ones were told.
-    assert_eq!(counts(&all_moved(&world.shard, question(users[0], before, 1_000, NAMED))), 0);
+    for updates_max in [256, 1_000, usize::MAX] {
+        assert!(all_moved(&world.shard, question(users[0], before, updates_max, NAMED)) == expected, "{updates_max}");
+    }
+    let mut page = question(users[0], before, 256, NAMED);
+    for since in [before, expected[expected.len() / 2].position] {
+        page.since = since;
+        let looks = world.shard.moved(page).looks;
+        assert!(looks <= 3 * all.len() + 2 * page.updates_max, "{looks} for a page from {since} on");
+    }
 }
 
 /// What concerns one user, by the records alone.
@@ -248,7 +250,6 @@ struct Followed {
     stints: Vec<(Position, Option<Position>)>,
     last_seq: Seq,
     newest_own: Seq,
-    newest_mark: Position,
     /// By reader.
     newest: BTreeMap<UserId, (Position, Seq)>,
 }
@@ -266,7 +267,7 @@ impl Followed {
 impl ByRecords {
     fn begin(&mut self, id: ConversationId, receipts: ReceiptPolicy) {
         let (stints, newest, seq) = (Vec::new(), BTreeMap::new(), Seq(0));
-        let followed = Followed { receipts, stints, last_seq: seq, newest_own: seq, newest_mark: Position(0), newest };
+        let followed = Followed { receipts, stints, last_seq: seq, newest_own: seq, newest };
         self.conversations.insert(id, followed);
     }
 
@@ -306,7 +307,6 @@ impl ByRecords {
             Record::ReadMarked(marked) => {
                 let Some(found) = self.conversations.get_mut(&marked.conversation) else { return };
                 found.newest.insert(marked.user, (position, marked.up_to));
-                found.newest_mark = position;
             }
             _ => {}
         }
@@ -322,9 +322,11 @@ impl ByRecords {
                     moved.push(MovedUpdate { position, conversation, what: MovedWhat::Read { user, read_up_to } });
                 }
             }
-            let position = found.newest_mark;
-            let counted = wrote && found.receipts == ReceiptPolicy::COUNTS && found.is_present();
-            if position > since && counted && found.is_in(position) {
+            // One's own marks move nothing of one's own messages.
+            let others = found.newest.iter().filter(|(user, _)| **user != self.who.user);
+            let position = others.map(|(_, (position, _))| *position).max().unwrap_or_default();
+            let now = found.stints.last().filter(|(from, to)| to.is_none() && *from < position);
+            if wrote && found.receipts == ReceiptPolicy::COUNTS && position > since && now.is_some() {
                 let what = MovedWhat::Counts { newest_own: found.newest_own, last_seq: found.last_seq };
                 moved.push(MovedUpdate { position, conversation, what });
             }

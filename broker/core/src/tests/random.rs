@@ -1,17 +1,18 @@
 //! Random inputs of several tenants and users, against a model that knows only the records.
 
+use super::ding::model;
 use super::*;
 use crate::input::{BoundedCatchUp, CursorMove, Written};
 use crate::limits::STINTS_SCANNED_MAX;
 use carillon_protocol::control::{
     ConversationFind, ConversationList, Leave, MemberList, MembersAdd, MembersRemove, UserFind, UserLookup,
 };
-use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall, DingStatus};
-use carillon_protocol::ids::DingId;
-use carillon_protocol::kinds::{Retired, Role, StatusList};
+use carillon_protocol::kinds::{Outlet, Retired, Role, StatusList};
 use carillon_protocol::receipt::{MarkRead, ReadStatus};
 use carillon_protocol::session::Retire;
 use proptest::prelude::*;
+
+mod dings;
 
 /// One step: what, and numbers to make of it what they may.
 type Step = (u8, u8, u8, u8);
@@ -20,7 +21,7 @@ const USERS: u8 = 3;
 const TENANTS: [&str; 2] = ["acme", "globex"];
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    proptest::collection::vec((0u8..24, any::<u8>(), any::<u8>(), any::<u8>()), 1..250)
+    proptest::collection::vec((0u8..28, any::<u8>(), any::<u8>(), any::<u8>()), 1..250)
 }
 
 fn principal(a: u8) -> Principal {
@@ -48,13 +49,7 @@ fn input((what, a, b, c): Step, shard: &Shard) -> Input {
         who.tenant = found.tenant;
     }
     let last_seq = shard.conversations.get(conversation).map_or(Seq(0), |found| found.last_seq);
-    let mut ding = DingId::new(SHARD, u64::from(b % 32));
-    // One of the newest DINGs, mostly.
-    if let Some((newest, found)) = shard.dings.by_id.iter().rev().nth(usize::from(b % 3)).filter(|_| c < 220) {
-        (ding, who.tenant) = (*newest, if what == 19 || what == 20 { found.tenant } else { who.tenant });
-    }
-    let user = UserId(u32::from(c % (USERS + 1)));
-    let users = || Vec::from([user, UserId(u32::from(c / 7 % USERS))]);
+    let (user, users) = (user(c), || users(c));
     let (limit, from) = (u16::from(c % 4), UserId(0));
     let list = StatusList(c % 4);
     let request = match what {
@@ -92,20 +87,24 @@ fn input((what, a, b, c): Step, shard: &Shard) -> Input {
             ReadStatus { request, conversation, seq: Seq(u64::from(c % 8)), list, from, limit },
             Some(Written { author: user, position: Position(u64::from(b)) }),
         ),
-        18 => Request::DingCreate(ding_create(b, c, users())),
-        19 => Request::DingConfirm(DingConfirm { request, ding }),
-        20 if c & 1 == 0 => Request::DingRecall(DingRecall { request, ding }),
-        20 => Request::DingStatus(DingStatus { request, ding, list, from, limit }),
-        21 => Request::Retire(Retire { request, what: Retired(c % 3), id: u64::from(b % 3) }),
-        22 => query(b, c, conversation),
-        _ => Request::ConversationList(ConversationList { request, from: conversation, limit }),
+        18 => Request::Retire(Retire { request, what: Retired(c % 3), id: u64::from(b % 3) }),
+        19 => query(b, c, conversation),
+        20.. => return dings::input((what, a, b, c), who, shard),
     };
     Input::Request { who, request }
 }
 
+fn user(c: u8) -> UserId {
+    UserId(u32::from(c % (USERS + 1)))
+}
+
+fn users(c: u8) -> Vec<UserId> {
+    Vec::from([user(c), UserId(u32::from(c / 7 % USERS))])
+}
+
 fn query(b: u8, c: u8, conversation: ConversationId) -> Request {
     let (request, from, limit) = (9, UserId(0), u16::from(c % 4));
-    match c % 4 {
+    match c % 5 {
         0 => Request::ConversationFind(ConversationFind { request, name: "a".into() }),
         1 => Request::MemberList(MemberList { request, conversation, from, limit }),
         2 => Request::UserFind(UserFind {
@@ -113,6 +112,7 @@ fn query(b: u8, c: u8, conversation: ConversationId) -> Request {
             create: b & 1,
             handle: std::format!("named-{}", b % 3).as_str().into(),
         }),
+        3 => Request::ConversationList(ConversationList { request, from: conversation, limit }),
         _ => Request::UserLookup(UserLookup { request, users: Vec::from([from, NOBODY]) }),
     }
 }
@@ -142,20 +142,6 @@ fn publish(what: u8, who: Principal, b: u8, c: u8, shard: &Shard) -> Input {
     let (kind, payload) = (MessageKind(if b >= 240 { b % 8 } else { 1 }), Bytes::copy_from_slice(&[c / 128]));
     let publish = Publish { number, low, target, target_id, kind, payload };
     Input::Publish { who, producer: Some(producer), publish }
-}
-
-fn ding_create(b: u8, c: u8, recipients: Vec<UserId>) -> DingCreate {
-    DingCreate {
-        request: 9,
-        key: u64::from(c % 5),
-        target: if b & 1 == 0 { Target::USERS } else { Target::CONVERSATION },
-        target_id: conversation(b).0,
-        expires_after_ms: u64::from(c) * 1_000,
-        repeat_every_ms: u32::from(b % 3) * 1_000,
-        kind: MessageKind::TEXT,
-        recipients,
-        payload: Bytes::from_static(b"now"),
-    }
 }
 
 /// A stint as the records tell it.
@@ -305,6 +291,9 @@ fn run(steps: &[Step], reloads: bool) -> World {
         }
         let input = input(*step, &world.shard);
         world.handle(input);
+        if step.1 % 4 == 0 {
+            ding::next(&mut world.shard, Outlet(2 + step.2 % 2));
+        }
         if reloads && number % 16 == 7 {
             world.reload();
         }
@@ -331,6 +320,7 @@ proptest! {
     #[test]
     fn replay_gives_the_same_state_and_signals(steps in steps()) {
         let mut world = run(&steps, false);
+        model::Model::of(&world.records).check(&world.shard);
         world.restart();
         world.reload();
         let reloaded = run(&steps, true);

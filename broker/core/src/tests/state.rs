@@ -7,16 +7,16 @@ use crate::input::BoundedCatchUp;
 use crate::limits::WINDOWS_A_DEVICE_MAX;
 use crate::membership::Stint;
 use crate::own::{OwnMessages, Span};
-use crate::record::{DingForgotten, DingRepeated, MembersRemoved, ReadMarked, TenantAdded, UserAdded};
+use crate::record::{MembersRemoved, ReadMarked, TenantAdded, UserAdded};
 use crate::{ApplyError, Contradiction, StateError};
 use carillon_protocol::control::Leave;
-use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
+use carillon_protocol::ding::{DingConfirm, DingRemind};
 use carillon_protocol::ids::DingId;
-use carillon_protocol::kinds::Change;
+use carillon_protocol::kinds::{Change, Outlet};
 use carillon_protocol::receipt::MarkRead;
 
 /// A small world with something of everything.
-fn rich() -> World {
+pub(super) fn rich() -> World {
     let mut world = World::new();
     let [ann, bob, eve] = world.users();
     let robot = world.service("robot");
@@ -38,22 +38,7 @@ fn rich() -> World {
         newest: 3,
     };
     world.handle(Input::CatchUpBounded(window));
-    let ding = |key| DingCreate {
-        request: 9,
-        key,
-        target: Target::CONVERSATION,
-        target_id: group.0,
-        expires_after_ms: 60_000,
-        repeat_every_ms: 10_000,
-        kind: MessageKind::TEXT,
-        recipients: Vec::new(),
-        payload: Bytes::from_static(b"fire"),
-    };
-    for key in 1..=3 {
-        world.request(ann, Request::DingCreate(ding(key)));
-    }
-    world.request(bob, Request::DingConfirm(DingConfirm { request: 9, ding: DingId::new(SHARD, 1) }));
-    world.request(ann, Request::DingRecall(DingRecall { request: 9, ding: DingId::new(SHARD, 2) }));
+    ding::state::make_some(&mut world, [ann, bob, eve], group);
     world
 }
 
@@ -80,8 +65,6 @@ fn a_state_cut_short_or_too_long_is_refused() {
         assert_eq!(Shard::decode_state(SHARD, &bytes).err(), Some(StateError::Version(version)));
     }
     bytes[0] = 3;
-    assert!(alloc::format!("{}", StateError::Version(4)).contains("version 4, which a later carillon reads"));
-    assert!(alloc::format!("{}", StateError::Version(2)).contains("version 2, which no released carillon reads"));
     assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
 }
 
@@ -167,8 +150,21 @@ fn check_total(bytes: &[u8]) {
         return;
     };
     assert!(bytes_of(&shard) == bytes, "another state than was read");
+    shard.resume();
+    for outlet in shard.outlets_waiting() {
+        while ding::next(&mut shard, outlet).is_some() {}
+    }
     let mut effects = Effects::default();
-    shard.handle(Timestamp(u64::MAX), Input::Tick, &mut effects);
+    // Half-way first, so that steps begin, and then to the end of all.
+    for now in [70_000, u64::MAX] {
+        while shard.next_timer().is_some_and(|next| next.0 <= now) {
+            shard.handle(Timestamp(now), Input::Tick, &mut effects);
+            effects = Effects::default();
+            if now == u64::MAX {
+                break;
+            }
+        }
+    }
     for handle in ["user-0", "user-2", "robot", "new"] {
         let (tenant, handle, authority) = ("acme".into(), handle.into(), Authority::Admin);
         let attach = Attach { tenant, handle, authority, device: DEVICE, producer: Some(PRODUCER) };
@@ -183,6 +179,9 @@ fn check_total(bytes: &[u8]) {
             shard.handle(Timestamp(0), Input::Request { who, request: leave }, &mut effects);
             let confirm = Request::DingConfirm(DingConfirm { request: 9, ding: DingId::new(SHARD, ordinal) });
             shard.handle(Timestamp(0), Input::Request { who, request: confirm }, &mut effects);
+            let remind = DingRemind { request: 9, ding: DingId::new(SHARD, ordinal), outlet: Outlet::SMS };
+            let remind = Request::DingRemind(remind, Ok(()));
+            shard.handle(Timestamp(0), Input::Request { who, request: remind }, &mut effects);
         }
     }
 }
@@ -218,7 +217,7 @@ proptest::proptest! {
 #[test]
 fn a_record_that_contradicts_the_state_is_named() {
     let world = rich();
-    let time = Timestamp(5_000);
+    let time = Timestamp(65_000);
     let (tenant, user, group) = (TenantId(0), UserId(0), ConversationId::new(SHARD, 6));
     let check = |record: Record, expected: Contradiction| {
         let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
@@ -242,10 +241,6 @@ fn a_record_that_contradicts_the_state_is_named() {
     let users = Vec::from([UserId(2)]);
     let removed = MembersRemoved { time, conversation: group, change: Change::LEFT, by: user, users };
     check(removed.into(), Contradiction::Unknown { what: "member", id: 2 });
-    let ding = DingId::new(SHARD, 2);
-    check(DingRepeated { time, ding }.into(), Contradiction::Unknown { what: "open DING", id: ding.0 });
-    let ding = DingId::new(SHARD, 3);
-    check(DingForgotten { time, ding }.into(), Contradiction::Unknown { what: "ended DING", id: ding.0 });
     let Some(message @ Record::Message(_)) = world.records.iter().find(|record| matches!(record, Record::Message(_)))
     else {
         panic!("rich has messages")
@@ -257,7 +252,7 @@ fn a_record_that_contradicts_the_state_is_named() {
     check(message.clone(), not_next("position of message", message_position(&message)));
 }
 
-fn not_next(what: &'static str, id: u64) -> Contradiction {
+pub(super) fn not_next(what: &'static str, id: u64) -> Contradiction {
     Contradiction::NotNext { what, id }
 }
 
