@@ -10,9 +10,12 @@
 //! url = "http://127.0.0.1:8080/ding"
 //! secret_files = ["sms.secret"]
 //! allow = ["127.0.0.0/8"]
+//! [ding]
+//! outlets = ["app", "sms"]
 //! END
 //! $ carillon serve --config carillon.toml &
 //! $ cargo run -p carillon --example gateway -- sms.secret 127.0.0.1:8080 127.0.0.1:4457
+//! $ carillon ding send --user alice --to bob "db-3 is full" --step app:0 --step sms:5s     # in a third terminal
 //! $ curl http://127.0.0.1:8080/open/ding-0000000000000001-7-2      # as the printed line says
 //! ```
 //!
@@ -137,7 +140,7 @@ async fn open(State(gateway): State<Arc<Gateway>>, Path(key): Path<String>) -> (
     };
     match gateway.confirm(&key, &known.outlet).await {
         Ok(StatusCode::NO_CONTENT) => (StatusCode::OK, "confirmed, thank you\n".into()),
-        Ok(StatusCode::GONE) => (StatusCode::GONE, "this is over: confirmed before, recalled or expired\n".into()),
+        Ok(StatusCode::GONE) => (StatusCode::GONE, "too late: this was recalled, or has expired\n".into()),
         Ok(status) => (StatusCode::BAD_GATEWAY, format!("the broker answers {status}: please try again\n")),
         Err(error) => (StatusCode::BAD_GATEWAY, format!("the broker cannot be reached: {error}\n")),
     }

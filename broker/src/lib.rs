@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod dings;
 pub mod edge;
 pub mod http;
 pub mod index;

@@ -18,9 +18,10 @@ use jsonwebtoken::DecodingKey;
 use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
+use crate::dings::DingPolicies;
+use crate::edge::Control;
 use crate::edge::auth::Authenticator;
-use crate::edge::limits::{FENCES_QUEUED_MAX, Limits, REPLY_QUEUE_MAX};
-use crate::edge::{self, Control, Edge, Peers, ReadBodies};
+use crate::edge::limits::Limits;
 use crate::http::Http;
 use crate::index::{self, Index, IndexOptions};
 use crate::journal::{
@@ -28,14 +29,18 @@ use crate::journal::{
     ReaderPool, RecoveryReport, SEGMENT_BYTES_DEFAULT, Storage, StorageError,
 };
 use crate::keeper::{self, KeeperOptions, Keeping};
-use crate::metrics::meter::{EdgeMeter, SequencerMeter};
+use crate::metrics::meter::SequencerMeter;
 use crate::metrics::{Metrics, Running};
+use crate::notify::{Callbacks, Notify, OutletOptions};
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
-use crate::sequencer::{self, EdgeId, Mail, Mailbox, Sequencer, Submit, mailbox, submissions};
+use crate::sequencer::{self, Mailbox, Sequencer, Submit, submissions};
 use crate::startup;
 use crate::store::{self, ShowReplay, Store, StoreError, StoreOptions};
 use crate::tls::{self, Renewing, Tickets};
+use edges::{Shared, start_edges};
+
+mod edges;
 
 /// Time for what sessions are owed to leave, unless told otherwise: five round trips of a bad mobile network.
 pub const DRAIN_MS_DEFAULT: u64 = 5_000;
@@ -68,6 +73,12 @@ pub struct Options {
     pub segment_bytes: u64,
     /// When snapshots are taken, and what is kept.
     pub keeper: KeeperOptions,
+    /// What tenants allow of DINGs.
+    pub dings: Arc<DingPolicies>,
+    /// The gateways of DINGs.
+    pub outlets: Vec<OutletOptions>,
+    /// Where they call back; `None`: nowhere.
+    pub callbacks: Option<SocketAddr>,
     /// Who is shown how far the start has read the journal; `None`: the log says it.
     pub progress: Option<ShowReplay>,
 }
@@ -94,6 +105,9 @@ impl Options {
             http: None,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             keeper: KeeperOptions::default(),
+            dings: Arc::default(),
+            outlets: Vec::new(),
+            callbacks: None,
             progress: None,
         }
     }
@@ -124,6 +138,14 @@ pub enum StartError {
     /// The address of health and metrics cannot be bound.
     #[error("cannot listen on {address} (TCP, for health and metrics): {source}")]
     Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address for callbacks cannot be bound.
+    #[error("cannot listen on {address} (TCP, for callbacks of gateways): {source}")]
+    Callbacks {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -164,6 +186,9 @@ pub struct Server {
     authenticator: Arc<Authenticator>,
     metrics: Arc<Metrics>,
     http: Option<Http>,
+    callbacks: Option<Callbacks>,
+    /// Ends after the sequencer, which hands calls to it.
+    _notify: Notify,
     /// Keys of session tickets, if they are in the data directory.
     _renewing: Option<Renewing>,
 }
@@ -207,36 +232,23 @@ impl Server {
         let bodies = start_readers(&opened.reader)?;
         let (ring_writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
         let (submit, queues) = submissions();
+        let (notify, callbacks) = start_outlets(&options, (&submit, &metrics))?;
         let authenticator = Arc::new(Authenticator::new(options.token_keys));
         let control = Control::new(edges, Duration::from_millis(options.drain_ms));
         let (failed, failures) = bounded(edges + 1);
-        let (mut mailboxes, mut parts) = (Vec::new(), Vec::new());
-        let peers = Peers::of(endpoints.iter().map(|endpoint| Arc::new(endpoint.waker()) as Arc<dyn sequencer::Wake>));
-        for ((nth, endpoint), peers) in endpoints.into_iter().enumerate().zip(peers) {
-            let waker: Arc<dyn sequencer::Wake> = Arc::new(endpoint.waker());
-            let (mailbox, Mail { replies, replies_in, fences }) =
-                mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
-            mailboxes.push(mailbox);
-            let part = edge::Parts {
-                id: EdgeId(nth),
-                shard: SHARD,
-                incarnation: opened.journal.incarnation(),
-                start: opened.journal.head(),
-                idle_timeout_ms: options.transport.idle_timeout_ms,
-                clock: options.clock.clone(),
-                authenticator: authenticator.clone(),
-                submit: submit.clone(),
-                replies,
-                replies_in,
-                fences,
-                waker,
-                ring: ring.clone(),
-                index: index.clone(),
-                bodies: bodies.clone() as Arc<dyn ReadBodies>,
-                peers,
-            };
-            parts.push((part, endpoint));
-        }
+        let shared = Shared {
+            incarnation: opened.journal.incarnation(),
+            start: opened.journal.head(),
+            idle_timeout_ms: options.transport.idle_timeout_ms,
+            clock: options.clock.clone(),
+            authenticator: authenticator.clone(),
+            submit: submit.clone(),
+            ring: ring.clone(),
+            index: index.clone(),
+            bodies: bodies.clone(),
+            policies: options.dings.clone(),
+        };
+        let (mailboxes, parts) = shared.edges(endpoints);
         let seen = (Arc::downgrade(&bodies), Arc::downgrade(&storage), Arc::downgrade(&index));
         let parts_of_sequencer = sequencer::Parts {
             shard,
@@ -246,6 +258,8 @@ impl Server {
             clock: options.clock,
             queues,
             edges: mailboxes.clone(),
+            outlets: Box::new(notify.calls()),
+            policies: options.dings,
         };
         let running = Running::new(&metrics, (&submit, &mailboxes, ring), seen);
         let sequencer = start_sequencer(parts_of_sequencer, running.sequencer.clone(), failed.clone())
@@ -266,6 +280,8 @@ impl Server {
             authenticator,
             metrics,
             http,
+            callbacks,
+            _notify: notify,
             _renewing: None,
         })
     }
@@ -293,6 +309,11 @@ impl Server {
     /// Where health, readiness and metrics are served.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(Http::address)
+    }
+
+    /// Where gateways call back.
+    pub fn callbacks_address(&self) -> Option<SocketAddr> {
+        self.callbacks.as_ref().map(Callbacks::address)
     }
 
     /// Something to wait on: yields when the broker has failed.
@@ -354,26 +375,6 @@ fn start_sequencer<J: Journal + 'static>(
     })
 }
 
-fn start_edges(
-    (parts, limits): (Vec<(edge::Parts, Endpoint)>, Limits),
-    running: &Running,
-    control: &Control,
-    failed: &Sender<Failure>,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let start = |((parts, endpoint), meter): ((edge::Parts, Endpoint), &Arc<EdgeMeter>)| {
-        let (id, meter, control, failed) = (parts.id.0, meter.clone(), control.clone(), failed.clone());
-        spawn(format!("edge-{id}"), move || {
-            // Made on its own thread: its tables of interest are not shared.
-            let edge = Edge::with_limits(parts, limits).with_meter(meter);
-            if let Err(source) = edge::run(edge, endpoint, &control) {
-                tracing::error!(edge = id, error = %Causes(&source), "an edge failed");
-                failed.try_send(Failure::Edge { edge: id, source }).ok();
-            }
-        })
-    };
-    parts.into_iter().zip(&running.edges).map(start).collect()
-}
-
 /// One endpoint for each edge. Warns of what the machine does not give them; the journal's last record is of this time.
 fn bind(options: &Options, last: Timestamp) -> Result<Vec<Endpoint>, StartError> {
     let Options { listen: address, edges, tls, transport, clock, .. } = options;
@@ -415,6 +416,23 @@ fn open_store(
     let keeping = keeper::start(parts).map_err(StartError::Thread)?;
     let writer = index::Writer::start(index, &store.opened.reader).map_err(StartError::Thread)?;
     Ok((store, (preparing, keeping, writer)))
+}
+
+/// The outlets of DINGs, and where their gateways call back.
+fn start_outlets(
+    options: &Options,
+    (submit, metrics): (&Submit, &Arc<Metrics>),
+) -> Result<(Notify, Option<Callbacks>), StartError> {
+    let (outlets, clock) = (&options.outlets, &options.clock);
+    let notify = Notify::start(outlets.clone(), Arc::new(submit.clone()), clock.clone(), Some(metrics));
+    let notify = notify.map_err(StartError::Thread)?;
+    let start = |address| {
+        let meter = notify.callback_meter();
+        let callbacks = Callbacks::start(address, outlets, Arc::new(submit.clone()), clock.clone(), meter);
+        callbacks.map_err(|source| StartError::Callbacks { address, source })
+    };
+    let callbacks = options.callbacks.map(start).transpose()?;
+    Ok((notify, callbacks))
 }
 
 fn log_recovery(report: &RecoveryReport) {

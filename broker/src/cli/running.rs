@@ -104,10 +104,14 @@ fn not_started(error: StartError, choose: &Choose) -> Failure {
                 "TCP {address} is taken: give another one with `http.listen` in the configuration, or \"\" for none"
             )
         }
+        StartError::Callbacks { address, source } if source.kind() == io::ErrorKind::AddrInUse => format!(
+            "TCP {address}, for callbacks of gateways, is taken: give another one with `callbacks.listen` in the configuration"
+        ),
         StartError::Storage(_)
         | StartError::Journal(_)
         | StartError::Listen { .. }
         | StartError::Http { .. }
+        | StartError::Callbacks { .. }
         | StartError::Thread(_) => Causes(&error).to_string(),
     };
     Failure::caused(Exit::Failed, text, error)

@@ -1,6 +1,7 @@
 //! `carillon serve`: the broker.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::config::Config;
@@ -65,6 +66,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         http: config.http.listen,
         segment_bytes: config.journal.segment_bytes,
         keeper: config.keeper(),
+        dings: Arc::new(config.ding_policies()),
+        outlets: config.outlets().map_err(|error| Failure::caused(Exit::Usage, Causes(&error).to_string(), error))?,
+        callbacks: config.callbacks.listen,
         ..Options::new(config.data.clone(), config.listen, tls, token_keys.map_err(unusable)?)
     };
     // Before the broker can be found: a signal that comes early must not end it.
@@ -76,6 +80,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut ends = Ends::watch(&server)?;
     let mut out = Out::new();
     out.line(format_args!("carillon listens on {} (UDP), journal head {}", server.address(), server.recovery().head))?;
+    if let Some(address) = server.callbacks_address() {
+        out.line(format_args!("gateways call back at http://{address}/v1/callbacks/<outlet>"))?;
+    }
     out.flush()?;
     let renewal = Renewal::new(config.tls.clone(), config.tokens.clone(), presented, server.authenticator());
     let mut upkeep = Upkeep { path: args.config.path, checks: checks(&config), config, renewal };

@@ -219,6 +219,8 @@ pub(crate) async fn connect(
     if purpose != Use::Publish {
         config.producer = None;
     }
+    // Who only asks or publishes shows nothing to anybody: it must not count as a device that has a DING.
+    config.shows_dings = matches!(purpose, Use::Read { .. });
     if let Use::Read { from, newest } = purpose {
         config.newest = newest;
         if from == From::Beginning {

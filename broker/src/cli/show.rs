@@ -5,20 +5,18 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use carillon_client::{
-    Change, ConversationId, ConversationKind, DingPush, DingState, DingUpdate, Event, Membership, Message, MessageKind,
-    ReadCountsEntry, ReadCountsUpdate, ReadUpdate, Role, Seq, SignalKind, Signalled, UserId,
+    Change, ConversationId, ConversationKind, DingProgress, DingPush, DingUpdate, Event, Membership, Message,
+    MessageKind, ReadCountsEntry, ReadCountsUpdate, ReadUpdate, Role, Seq, SignalKind, Signalled, USER_NONE,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::ding::state_name;
 use super::failure::Failure;
 use super::out::{Look, Out};
 use super::session::Session;
 use super::time::{local, rfc3339};
 use carillon::report::escape;
-
-/// Stands for all of a DING where an update names a user.
-const USER_NONE: UserId = carillon_client::protocol::ding::USER_NONE;
 
 /// For people.
 pub(super) struct Human {
@@ -39,6 +37,14 @@ impl Human {
             Event::ReadCounts(update) => Self::read_counts(update, session, out).await,
             Event::Ding(ding) => self.ding(ding, session, out).await,
             Event::DingUpdate(update) => self.ding_update(update, session, out).await,
+            Event::DingProgress(progress) => {
+                let text = format!("{} * {}", local(progress.time, &self.zone), progress_line(progress));
+                Ok(out.line(out.styled(Look::Faint, text))?)
+            }
+            Event::DingOver(ding) => {
+                let text = format!("* DING {ding} is over: confirmed elsewhere, expired or recalled meanwhile");
+                Ok(out.line(out.styled(Look::Faint, text))?)
+            }
             Event::Signal(signal) => Self::signal(signal, session, out).await,
             Event::Truncated(gap) => {
                 let (first, last) = (gap.first, gap.last);
@@ -102,7 +108,11 @@ impl Human {
         let loud = out.styled(Look::Loud, format_args!("DING {}", ding.ding));
         let (sender, content) = (out.styled(Look::Strong, escape(&sender)), content(ding.kind, &ding.payload));
         let expires = local(ding.expires_at, &self.zone);
-        out.line(format_args!("{time} {loud} {sender}: {content}"))?;
+        let about = match ding.conversation {
+            ConversationId(0) => String::new(),
+            conversation => format!(" (about {}#{})", session.names.label(conversation).await?, ding.seq),
+        };
+        out.line(format_args!("{time} {loud} {sender}: {content}{about}"))?;
         let user = escape(&session.user);
         let how = format!("  confirm before {expires}: carillon ding confirm --user {user} {}", ding.ding);
         Ok(out.line(out.styled(Look::Faint, how))?)
@@ -147,6 +157,19 @@ impl Human {
     }
 }
 
+/// How far a DING has come, in a line.
+pub(super) fn progress_line(progress: &DingProgress) -> String {
+    let DingProgress { ding, state, recipients, delivered, confirmed, failed, .. } = *progress;
+    let mut line = format!("DING {ding} {}: {confirmed} of {recipients} have confirmed", state_name(state));
+    if delivered > 0 {
+        line.push_str(&format!(", {delivered} more {} it", if delivered == 1 { "has" } else { "have" }));
+    }
+    if failed > 0 {
+        line.push_str(&format!(", {failed} could not be reached"));
+    }
+    line
+}
+
 /// Text as it may be printed; anything else by kind and size.
 pub(super) fn content(kind: MessageKind, payload: &[u8]) -> Cow<'_, str> {
     match text_of(kind, payload) {
@@ -189,17 +212,6 @@ pub(super) fn role_name(role: Role) -> &'static str {
 fn with_article(role: Role) -> String {
     let role = role_name(role);
     format!("{} {role}", if role == "member" { "a" } else { "an" })
-}
-
-/// What a DING's state is called.
-pub(super) fn state_name(state: DingState) -> &'static str {
-    match state {
-        DingState::OPEN => "open",
-        DingState::CONFIRMED => "confirmed",
-        DingState::EXPIRED => "expired",
-        DingState::RECALLED => "recalled",
-        _ => "other",
-    }
 }
 
 fn signal_name(kind: SignalKind) -> &'static str {
@@ -268,6 +280,7 @@ impl Json {
                     "sender": names.handle(ding.sender).await?,
                     "time": rfc3339(ding.time),
                     "expires_at": rfc3339(ding.expires_at),
+                    "about": about_object(ding),
                 });
                 with_content(object, ding.kind, &ding.payload)
             }
@@ -280,6 +293,8 @@ impl Json {
                 "recipients": update.recipients,
                 "time": rfc3339(update.time),
             }),
+            Event::DingProgress(progress) => progress_object(progress),
+            Event::DingOver(ding) => json!({ "event": "ding_over", "ding": ding.to_string() }),
             Event::Signal(signal) => json!({
                 "event": "signal",
                 "conversation": signal.conversation.to_string(),
@@ -293,6 +308,27 @@ impl Json {
             _ => return Ok(()),
         };
         Ok(out.json(&object)?)
+    }
+}
+
+fn progress_object(progress: &DingProgress) -> Value {
+    json!({
+        "event": "ding_progress",
+        "ding": progress.ding.to_string(),
+        "state": state_name(progress.state),
+        "recipients": progress.recipients,
+        "delivered": progress.delivered,
+        "confirmed": progress.confirmed,
+        "failed": progress.failed,
+        "time": rfc3339(progress.time),
+    })
+}
+
+/// The message that a DING refers to; null if it does not.
+fn about_object(ding: &DingPush) -> Value {
+    match ding.conversation {
+        ConversationId(0) => Value::Null,
+        conversation => json!({ "conversation": conversation.to_string(), "seq": ding.seq.0 }),
     }
 }
 

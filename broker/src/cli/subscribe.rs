@@ -39,9 +39,13 @@ With --json, an object a line, its sort in `event`; ids are strings, because the
   read_counts  conversation, position,
                counts (a list of seq, read, unread)
   ding         ding, sender, time, expires_at, kind, bytes,
+               about (null, or a conversation and a seq),
                and text or payload_base64
   ding_update  ding, user (null: the whole), confirmed, recipients, time,
-               state (open, confirmed, expired, recalled)
+               state (confirmed, expired, recalled)
+  ding_progress  ding, state (scheduled, sent, confirmed, expired,
+               recalled), recipients, delivered (and not confirmed),
+               confirmed, failed, time: of those one has sent
   signal       conversation, name, user,
                signal (typing, typing_stopped, present, away)
   gap          conversation, first, last, reason (truncated, skipped)

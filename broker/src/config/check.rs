@@ -173,6 +173,8 @@ mod tests {
             http: Http { listen: Some(([127, 0, 0, 1], 0).into()) },
             callbacks: Default::default(),
             outlet: Default::default(),
+            ding: Default::default(),
+            tenant: Default::default(),
             log: Log::default(),
         };
         change(&mut config);

@@ -6,7 +6,9 @@
 //! Every key stands in `docs/OPERATIONS.md` and in `packaging/carillon.toml`; tests compare both with this module.
 
 mod check;
+mod ding;
 mod keep;
+mod outlets;
 mod receipts;
 mod value;
 
@@ -16,14 +18,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use carillon_protocol::kinds::Outlet as OutletId;
 use carillon_transport::INCOMING_MAX;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::dings::DingPolicies;
 use crate::edge::limits::{Limits, PINNED_BYTES_MAX, PINNED_BYTES_MIN};
 
 pub use check::{Finding, Verdict, check};
+pub use ding::{Ding, Tenant};
 pub use keep::{Journal, Retention, Snapshots};
+pub use outlets::{Callbacks, Outlet, OutletError};
 pub use receipts::Receipts;
 pub use value::log_filter;
 
@@ -80,6 +86,12 @@ pub struct Config {
     /// Where messages lie.
     #[serde(default)]
     pub index: Index,
+    /// What tenants allow of DINGs.
+    #[serde(default)]
+    pub ding: Ding,
+    /// What some of them allow instead, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenant: BTreeMap<String, Tenant>,
     /// Health, readiness and metrics.
     #[serde(default)]
     pub http: Http,
@@ -290,6 +302,27 @@ impl Config {
         keep::keeper(&self.snapshots, &self.retention)
     }
 
+    /// What tenants allow of DINGs.
+    ///
+    /// # Panics
+    /// If a name of an outlet was changed after the file was read.
+    pub fn ding_policies(&self) -> DingPolicies {
+        self.dings().unwrap_or_else(|(_, what)| panic!("a configuration that was read names its outlets: {what}"))
+    }
+
+    fn dings(&self) -> Result<DingPolicies, ding::Fault> {
+        let names = self.outlet_names();
+        let tenant = |(name, tenant): (&String, &Tenant)| Ok((name.clone(), tenant.ding.policy(&names)?));
+        let tenants = self.tenant.iter().map(tenant).collect::<Result<_, ding::Fault>>()?;
+        Ok(DingPolicies { default: self.ding.policy(&names)?, tenants })
+    }
+
+    /// What plans may name.
+    fn outlet_names(&self) -> ding::OutletNames {
+        let own = self.outlet.iter().map(|(name, outlet)| (name.clone(), OutletId(outlet.id)));
+        own.chain([("app".to_owned(), OutletId::APP)]).collect()
+    }
+
     /// The outlets, with what their files hold. Warns of secrets that everybody can read.
     ///
     /// # Errors
@@ -316,13 +349,15 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| {
-            let before = &text[..error.span().map_or(0, |span| text.floor_char_boundary(span.start))];
+        let fault = |at: usize, what: &str| {
+            let before = &text[..text.floor_char_boundary(at)];
             let line = before.matches('\n').count() + 1;
             let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;
-            let what = error.message().replace('\n', ", ");
-            ConfigError::Parse { path: path.to_owned(), line, column, what }
-        })?;
+            ConfigError::Parse { path: path.to_owned(), line, column, what: what.replace('\n', ", ") }
+        };
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| fault(error.span().map_or(0, |span| span.start), error.message()))?;
+        config.dings().map_err(|(at, what)| fault(at, &what))?;
         let base = path.parent().unwrap_or(Path::new(""));
         let files = [&mut config.data, &mut config.tls.certificate, &mut config.tls.key];
         for file in files.into_iter().chain(&mut config.tokens.keys) {

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::value;
 use crate::notify::limits::{self, OUTLETS_MAX, SECRETS_MAX};
 use crate::notify::signature::{SecretError, Secrets};
-use crate::notify::{OutletId, OutletOptions, Target};
+use crate::notify::{NAMED, OutletId, OutletOptions, Target};
 use crate::tls::{self, TlsError};
 
 /// The first number that is free for an operator's own outlets.
@@ -63,8 +63,11 @@ pub struct Outlet {
     #[serde(default = "calls_a_second", deserialize_with = "value::between::<1, 10_000, _, _>")]
     pub calls_a_second: u32,
     /// Tries of one call.
-    #[serde(default = "tries_max", deserialize_with = "value::between::<1, 20, _, _>")]
+    #[serde(default = "tries_max", deserialize_with = "value::between::<1, 1_000, _, _>")]
     pub tries_max: u32,
+    /// For how long one call is tried.
+    #[serde(default = "tries_for_s", deserialize_with = "value::between::<1, 86_400, _, _>")]
+    pub tries_for_s: u64,
     /// For a whole try.
     #[serde(default = "timeout_ms", deserialize_with = "value::between::<100, 60_000, _, _>")]
     pub timeout_ms: u64,
@@ -83,6 +86,10 @@ fn calls_a_second() -> u32 {
 
 fn tries_max() -> u32 {
     limits::TRIES_DEFAULT
+}
+
+fn tries_for_s() -> u64 {
+    limits::TRIES_FOR_DEFAULT.as_secs()
 }
 
 fn timeout_ms() -> u64 {
@@ -197,7 +204,7 @@ impl OneOf<'_> {
 }
 
 fn id_of(name: &str, given: u8) -> Result<u8, String> {
-    match OutletId::NAMED.iter().find(|(_, known)| *known == name) {
+    match NAMED.iter().find(|(_, known)| *known == name) {
         Some((OutletId::APP, _)) => Err("app is the broker itself, all devices: it needs no gateway".into()),
         Some((OutletId(own), _)) if given == 0 || given == *own => Ok(*own),
         Some((OutletId(own), _)) => Err(format!("{name} has the id {own}: leave `id` out")),
@@ -266,6 +273,7 @@ impl Outlet {
             concurrency: self.concurrency,
             calls_a_second: self.calls_a_second,
             tries_max: self.tries_max,
+            tries_for: Duration::from_secs(self.tries_for_s),
             timeout: Duration::from_millis(self.timeout_ms),
             connect_timeout: Duration::from_millis(self.connect_timeout_ms),
             ..options

@@ -79,7 +79,8 @@ fn errors_of_outlets_name_the_line_and_the_remedy() {
     check(&outlet("sms", "allow = [\"10.0.0.1\"]"), 10, "is no range");
     check(&outlet("sms", "concurrency = 0"), 10, "give 1 to 256");
     check(&outlet("sms", "calls_a_second = 0"), 10, "give 1 to 10000");
-    check(&outlet("sms", "tries_max = 21"), 10, "give 1 to 20");
+    check(&outlet("sms", "tries_max = 1001"), 10, "give 1 to 1000");
+    check(&outlet("sms", "tries_for_s = 0"), 10, "give 1 to 86400");
     check(&outlet("sms", "timeout_ms = 1000"), 7, "connect_timeout_ms is a part");
     check(&format!("{GOOD}[callbacks]\nlisten = \":80\"\n"), 8, "give IP and port");
 }
@@ -88,13 +89,14 @@ fn errors_of_outlets_name_the_line_and_the_remedy() {
 fn an_outlet_is_what_the_outlets_are_told() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("sms.secret"), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
-    let more = "allow = [\"127.0.0.0/8\"]\nconcurrency = 3\ncalls_a_second = 4\ntries_max = 5\ntimeout_ms = 600\n\
+    let more = "allow = [\"127.0.0.0/8\"]\nconcurrency = 3\ncalls_a_second = 4\ntries_max = 5\ntries_for_s = 7\ntimeout_ms = 600\n\
                 connect_timeout_ms = 500\nplain = true\n";
     let text = format!("{GOOD}{}{more}", OUTLET.replace("https", "http"));
     let config = Config::parse(&text, &directory.path().join("carillon.toml")).unwrap();
     let [outlet] = <[_; 1]>::try_from(config.outlets().unwrap()).unwrap();
     assert_eq!((outlet.id.0, outlet.name.as_str(), outlet.plain), (2, "sms", true));
     assert_eq!((outlet.concurrency, outlet.calls_a_second, outlet.tries_max), (3, 4, 5));
+    assert_eq!(outlet.tries_for.as_secs(), 7);
     assert_eq!((outlet.timeout.as_millis(), outlet.connect_timeout.as_millis()), (600, 500));
     assert_eq!((outlet.allow.len(), outlet.tls.is_none()), (1, true));
     // A gateway on this machine needs no TLS, if this machine may be called.
@@ -220,4 +222,33 @@ fn blanks_around_log_levels_mean_nothing() {
         let parts = |text: &str| text.split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(parts(&log_filter(level).unwrap().to_string()), parts(means), "{level:?}");
     }
+}
+
+#[test]
+fn plans_name_outlets_that_are_there_and_errors_their_line() {
+    let own = "[outlet.sms]\nurl = \"https://gateway.example/\"\nsecret_files = [\"s\"]\n[outlet.pager]\nid = 64\n\
+               url = \"https://gateway.example/\"\nsecret_files = [\"s\"]\n";
+    let steps = "[tenant.acme.ding]\noutlets = [\"app\", \"sms\"]\nsteps = [\n{ outlet = \"app\" },\n\
+                 { outlet = \"pager\", after_s = 60, every_s = 30, times = 2 },\n]\n";
+    let quiet =
+        "[tenant.acme.ding.quiet]\nfrom = \"22:00\"\nto = \"07:30\"\ntime_zone = \"UTC\"\noutlets = [\"sms\"]\n";
+    let config = parse(&format!("{GOOD}{own}{steps}{quiet}")).unwrap();
+    assert_eq!(parse(&config.to_toml()).unwrap(), config);
+    let policies = config.ding_policies();
+    let acme = policies.of("acme");
+    let plan: Vec<_> =
+        acme.steps.iter().map(|step| (step.outlet.0, step.after_ms, step.repeat_every_ms, step.times)).collect();
+    assert_eq!(plan, [(1, 0, 0, 1), (64, 60_000, 30_000, 2)]);
+    assert_eq!(acme.quiet.as_ref().map(|quiet| (quiet.from_min, quiet.to_min)), Some((22 * 60, 7 * 60 + 30)));
+    assert_eq!(*policies.of("other"), crate::dings::DingPolicy::default());
+
+    check(&format!("{GOOD}{steps}"), 11, "\"pager\" is no outlet: name it in [outlet.pager], or use \"app\"");
+    let ding = |lines: &str| format!("{GOOD}[ding]\n{lines}\n");
+    check(&ding("steps = [{ outlet = \"app\", times = 2 }]"), 8, "needs every_s");
+    check(&ding("steps = []"), 1, "a plan has 1 to 8 steps");
+    check(&ding("senders = \"someone\""), 8, "expected one of `everyone`, `managers`, `nobody`");
+    check(&ding("per_sender_a_minute = -1"), 8, "-1");
+    let odd = "[ding.quiet]\nto = \"07:00\"\noutlets = []\n";
+    check(&format!("{GOOD}{odd}time_zone = \"UTC\"\nfrom = \"25:00\"\n"), 11, "is no time of the day");
+    check(&format!("{GOOD}{odd}from = \"22:00\"\ntime_zone = \"Nowhere/Land\"\n"), 11, "give a time zone as in");
 }

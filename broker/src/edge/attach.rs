@@ -1,12 +1,16 @@
 //! Attaching: from the sequencer's answer to an open session.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use carillon_core::effect::{Attached, Moment, Signal};
 use carillon_core::input::Attach;
+use carillon_protocol::ding::DingPush;
+use carillon_protocol::ding_status::{DingProgress, DingsOpen};
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::frame::Text;
-use carillon_protocol::ids::{Incarnation, Position, ProducerId, TenantId, UserId};
+use carillon_protocol::frame::{Body, Text};
+use carillon_protocol::ids::{DingId, Incarnation, Position, ProducerId, TenantId, UserId};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION, Welcome};
 use carillon_transport::{Link, LinkKey};
@@ -42,6 +46,22 @@ impl<'a> Since<'a> {
     /// Those of the batch that holds the attach's position may be older than it.
     fn signals(&self) -> impl Iterator<Item = &'a Signal> + use<'a> {
         self.batches.iter().flat_map(|committed| &committed.signals)
+    }
+
+    /// The urgent frames to the user that are later than the attach.
+    fn urgent(&self) -> impl Iterator<Item = &'a Bytes> {
+        self.signals().filter_map(|signal| match signal {
+            Signal::Urgent { position, tenant, users, frame } => {
+                self.concerns(*position, *tenant, users).then_some(frame)
+            }
+            Signal::Message { .. }
+            | Signal::MembersAdded { .. }
+            | Signal::MembersRemoved { .. }
+            | Signal::Read { .. }
+            | Signal::Ding { .. }
+            | Signal::DeviceRetired { .. }
+            | Signal::ProducerRetired { .. } => None,
+        })
     }
 
     /// Whether a signal of this position to these users is later than the attach, and the user's.
@@ -100,10 +120,14 @@ impl Edge {
         if self.interest.add_session(tenant, user, key.index, known, as_of) {
             self.apply_missed_stints(&since);
         }
+        if again {
+            self.tell_dings_open(links, key, dings.len(), &since);
+        }
         for ding in dings {
             self.push_urgent(links, key, ding, Weight::Shared);
         }
         self.push_missed_urgent(links, key, &since);
+        self.push_missed_progress(links, key, attached.progress, &since);
         self.close_missed_retired(links, key, &since);
         // One that is live with read updates by now has been told what came since.
         if again {
@@ -133,13 +157,13 @@ impl Edge {
             let Some(key) = self.attaching_again.pop_front() else { break };
             let Some(attach) = self.sessions.at_key(key).and_then(|session| session.attach()) else { continue };
             self.reserved += 1;
-            let from = self.origin(key);
-            self.submit(Submission::AttachAgain { from, attach });
+            let (from, watched) = (self.origin(key), self.dings.watched_by(key));
+            self.submit(Submission::AttachAgain { from, attach, watched });
         }
     }
 
     /// Opens the session: the inbox, its place in the journal, `Welcome`. `None` if it was closed instead.
-    fn welcome<L: Links>(&mut self, links: &mut L, key: LinkKey, attached: &Attached) -> Option<Vec<bytes::Bytes>> {
+    fn welcome<L: Links>(&mut self, links: &mut L, key: LinkKey, attached: &Attached) -> Option<Vec<Bytes>> {
         let (shard, incarnation) = (self.parts.shard, self.parts.incarnation);
         let session = self.sessions.at_key(key)?;
         let Phase::Attaching(attaching) = &session.phase else { return None };
@@ -173,7 +197,7 @@ impl Edge {
             incarnation,
             head: attached.as_of,
             producer_highest: attached.producer_highest,
-            time: self.parts.clock.wall(),
+            time: attached.time,
             idle_timeout_ms: self.parts.idle_timeout_ms,
             payload_bytes_max: u32::try_from(PAYLOAD_BYTES_MAX).expect("64 KiB"),
             dings_open: u32::try_from(attached.dings.len()).unwrap_or(u32::MAX),
@@ -235,6 +259,7 @@ impl Edge {
                 | Signal::Message { .. }
                 | Signal::Read { .. }
                 | Signal::Urgent { .. }
+                | Signal::Ding { .. }
                 | Signal::DeviceRetired { .. }
                 | Signal::ProducerRetired { .. } => {}
             }
@@ -262,14 +287,44 @@ impl Edge {
         }
     }
 
+    /// Batches were missed, and with them what was over: all pushes that follow are of what is open, and the device shows nothing else.
+    fn tell_dings_open<L: Links>(&mut self, links: &mut L, key: LinkKey, dings: usize, since: &Since<'_>) {
+        let pushes = dings + since.urgent().filter(|frame| is_push(frame)).count();
+        let shown = self.sessions.at_key(key).is_some_and(|session| session.urgent.is_some());
+        // Without the lane it was pushed nothing in this session, and `Welcome` has spoken of what it was pushed before.
+        if shown || pushes > 0 {
+            let count = u32::try_from(pushes).unwrap_or(u32::MAX);
+            self.push_urgent(links, key, DingsOpen { count }.to_bytes(), Weight::Own);
+        }
+    }
+
+    /// How DINGs have moved between the attach and `seen`, and before it if batches were missed: for who has sent or watches them.
+    fn push_missed_progress<L: Links>(
+        &mut self,
+        links: &mut L,
+        key: LinkKey,
+        before: Vec<DingProgress>,
+        since: &Since<'_>,
+    ) {
+        let mut newest: BTreeMap<DingId, DingProgress> = before.into_iter().map(|told| (told.ding, told)).collect();
+        for signal in since.signals() {
+            if let Signal::Ding { tenant, sender, progress } = signal
+                && *tenant == since.tenant
+                && progress.position > since.as_of
+                && (*sender == since.user || self.dings.is_watched_by(key, progress.ding))
+            {
+                newest.insert(progress.ding, progress.clone());
+            }
+        }
+        for progress in newest.into_values() {
+            self.push_urgent(links, key, progress.to_bytes(), Weight::Own);
+        }
+    }
+
     /// Urgent frames between the attach and `seen` went out before this session was known here.
     fn push_missed_urgent<L: Links>(&mut self, links: &mut L, key: LinkKey, since: &Since<'_>) {
-        for signal in since.signals() {
-            if let Signal::Urgent { position, tenant, users, frame } = signal
-                && since.concerns(*position, *tenant, users)
-            {
-                self.push_urgent(links, key, frame.clone(), Weight::Own);
-            }
+        for frame in since.urgent() {
+            self.push_urgent(links, key, frame.clone(), Weight::Own);
         }
     }
 
@@ -277,6 +332,11 @@ impl Edge {
     pub(super) fn has_more(&self) -> bool {
         !matches!(self.parts.ring.at(self.next_ordinal), Found::NotYet)
     }
+}
+
+/// Whether an encoded frame is a `DingPush`: its kind lies behind its length.
+fn is_push(frame: &Bytes) -> bool {
+    frame.get(4) == Some(&DingPush::KIND)
 }
 
 fn producer(hello: &Hello) -> Option<ProducerId> {

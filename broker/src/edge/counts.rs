@@ -21,16 +21,18 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::limits::{
-    COUNTS_A_FRAME_MAX, COUNTS_AN_INTERVAL_MAX, COUNTS_DUE_MAX, COUNTS_LOOKED_AT_MAX, COUNTS_WALK_MAX, TICK_MS,
+    COUNTS_A_FRAME_MAX, COUNTS_AN_INTERVAL_MAX, COUNTS_LOOKED_AT_MAX, COUNTS_USERS_MAX, COUNTS_WALK_MAX, TICK_MS,
 };
 use super::receipts::Told;
 use super::{Edge, Links};
-use crate::sequencer::{CountsAnswer, CountsQuestion, Submission};
+use crate::sequencer::{CountsAnswer, CountsQuestion, Question};
 
 /// What has moved in a conversation since its authors were told last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
     pub(super) tenant: TenantId,
+    /// Who has read, if it is one user alone: of its own messages nothing has moved.
+    pub(super) reader: Option<UserId>,
     /// Exclusive.
     pub(super) from: Seq,
     /// Inclusive.
@@ -68,14 +70,16 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Takes in what a mark moved; false if too many conversations are due.
-    fn note(&mut self, conversation: ConversationId, moved: Moved) -> bool {
+    fn note(&mut self, conversation: ConversationId, moved: Moved, due_max: usize) -> bool {
         if let Some(known) = self.moved.get_mut(&conversation) {
+            known.reader = known.reader.filter(|reader| moved.reader == Some(*reader));
             known.from = known.from.min(moved.from);
             known.up_to = known.up_to.max(moved.up_to);
-            known.position = moved.position;
+            // What is replayed to a session is older.
+            known.position = known.position.max(moved.position);
             return true;
         }
-        if self.due.len() >= COUNTS_DUE_MAX {
+        if self.due.len() >= due_max {
             return false;
         }
         *self.firsts.entry(moved.first).or_default() += 1;
@@ -122,8 +126,9 @@ impl Counts {
 }
 
 impl Edge {
-    /// A mark that names nobody: its authors are told how many have read, soon.
-    pub(super) fn note_moved(&mut self, conversation: ConversationId, moved: Moved) {
+    /// A mark that names nobody: its authors are told how many have read, soon. Where too many conversations are due, the members here are
+    /// to be told what has moved, but for the reader.
+    pub(super) fn note_moved(&mut self, conversation: ConversationId, moved: Moved, only: Option<(LinkKey, UserId)>) {
         // Nobody here is in the conversation.
         if self.interest.audience(conversation).is_none() {
             return;
@@ -131,8 +136,9 @@ impl Edge {
         if self.counts.due.is_empty() {
             self.counts.next = Some(self.later());
         }
-        if !self.counts.note(conversation, moved) {
+        if !self.counts.note(conversation, moved, self.limits.counts_due_max) {
             self.stats.receipts_let_go += 1;
+            self.leave_to_shard(conversation, moved.position, (moved.reader, only));
         }
     }
 
@@ -143,7 +149,8 @@ impl Edge {
     /// How long the edge may sleep when its turn left nothing.
     pub(super) fn sleep(&self) -> Duration {
         let tick = Duration::from_millis(TICK_MS);
-        let due = self.counts.next.filter(|_| !self.counts.due.is_empty());
+        let counts = self.counts.next.filter(|_| !self.counts.due.is_empty());
+        let due = counts.into_iter().chain(self.dings.due_at()).chain(self.behind.due_at()).min();
         due.map_or(tick, |due| due.saturating_duration_since(self.instant()).min(tick))
     }
 
@@ -157,33 +164,48 @@ impl Edge {
         let (mut unseen, mut messages_asked) = (self.counts.due.len().min(COUNTS_LOOKED_AT_MAX), 0);
         while messages_asked < COUNTS_AN_INTERVAL_MAX && self.reserved < self.limits.replies_reserved_max {
             let Some((conversation, moved)) = self.counts.take(&mut unseen) else { break };
-            let messages = self.written_here(conversation, &moved);
-            if messages.is_empty() {
-                self.counts.forget_first(moved.first);
+            let (messages, all) = self.written_here(conversation, &moved);
+            let Moved { tenant, reader, from, up_to, first, position } = moved;
+            let users = if all { Vec::new() } else { self.users_here(conversation, reader, first) };
+            if messages.is_empty() && users.is_empty() {
+                self.counts.forget_first(first);
                 continue;
             }
-            messages_asked += messages.len();
-            let Moved { tenant, first, position, .. } = moved;
+            messages_asked += messages.len() + users.len();
             self.counts.under_way.insert(conversation, first);
-            self.reserved += 1;
-            let question = CountsQuestion { tenant, conversation, position, messages };
-            self.submit(Submission::Counts { edge: self.parts.id, question });
+            let question = CountsQuestion { tenant, conversation, position, messages, moved: (from, up_to), users };
+            self.submit_question(Question::Counts { edge: self.parts.id, question });
         }
     }
 
-    /// The newest messages of what has moved whose authors are here, and may be told.
-    fn written_here(&self, conversation: ConversationId, moved: &Moved) -> Vec<(Seq, UserId)> {
-        let oldest = moved.from.0.max(moved.up_to.0.saturating_sub(COUNTS_WALK_MAX));
+    /// The newest messages of what has moved whose authors are here, and may be told; and whether nobody can have written others.
+    fn written_here(&self, conversation: ConversationId, moved: &Moved) -> (Vec<(Seq, UserId)>, bool) {
+        let newest = (moved.up_to, COUNTS_WALK_MAX);
+        let (known, all) = self.parts.index.written(conversation, moved.from, newest);
         let mut written: Vec<(Seq, UserId)> = Vec::new();
-        for seq in (oldest + 1..=moved.up_to.0).rev().map(Seq) {
-            // What lies before is not in memory either.
-            let Some(author) = self.parts.index.author(conversation, seq) else { break };
+        for (seq, author) in known.into_iter().rev() {
             let told = written.iter().filter(|(_, of)| *of == author).count();
-            if told < COUNTS_A_FRAME_MAX && self.interest.is_member(moved.tenant, author, conversation) {
+            let moves = moved.reader != Some(author) && told < COUNTS_A_FRAME_MAX;
+            if moves && self.interest.is_member(moved.tenant, author, conversation) {
                 written.push((seq, author));
             }
         }
-        written
+        (written, all)
+    }
+
+    /// Who of the conversation is here, and may have written what is not in memory. Too many are none: each is told from before the
+    /// first mark what has moved.
+    fn users_here(&mut self, conversation: ConversationId, reader: Option<UserId>, first: Position) -> Vec<UserId> {
+        let Some(audience) = self.interest.audience(conversation).cloned() else { return Vec::new() };
+        if audience.len() > COUNTS_USERS_MAX {
+            self.leave_to_shard(conversation, first, (reader, None));
+            return Vec::new();
+        }
+        let user = |index: &u32| self.sessions.at(*index)?.identity().map(|identity| identity.who.user);
+        let mut users: Vec<_> = audience.iter().filter_map(user).filter(|user| reader != Some(*user)).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
     }
 
     /// What the shard counted: to the sessions of each author.
@@ -225,7 +247,7 @@ impl Edge {
             self.stats.receipts_let_go += 1;
             return self.fall_behind_receipts(key, spoken.before);
         }
-        session.inbox.receipts_held_back |= spoken.through < spoken.position;
+        session.inbox.note_told(spoken.position, spoken.through);
         self.queue_receipt(links, key, spoken.through, frame);
     }
 }
@@ -233,17 +255,18 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::limits::COUNTS_DUE_MAX;
 
     fn moved(from: u64, up_to: u64, position: u64) -> Moved {
         let (from, up_to, position) = (Seq(from), Seq(up_to), Position(position));
-        Moved { tenant: TenantId(0), from, up_to, first: position, position }
+        Moved { tenant: TenantId(0), reader: Some(UserId(1)), from, up_to, first: position, position }
     }
 
     #[test]
     fn what_moves_again_is_due_once_and_the_longest_waiting_comes_first() {
         let mut counts = Counts::default();
         for (conversation, moved) in [(1, moved(4, 6, 10)), (2, moved(0, 1, 11)), (1, moved(2, 5, 12))] {
-            assert!(counts.note(ConversationId(conversation), moved));
+            assert!(counts.note(ConversationId(conversation), moved, COUNTS_DUE_MAX));
         }
         let mut unseen = 9;
         let (first, moved) = counts.take(&mut unseen).unwrap();
@@ -253,10 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn one_reader_alone_is_known_until_another_has_read() {
+        let mut counts = Counts::default();
+        let mut reader_after = |reader| {
+            let moved = Moved { reader: Some(UserId(reader)), ..moved(0, 1, 10) };
+            assert!(counts.note(ConversationId(1), moved, COUNTS_DUE_MAX));
+            counts.moved[&ConversationId(1)].reader
+        };
+        assert_eq!([1, 1, 2, 1].map(&mut reader_after), [Some(UserId(1)), Some(UserId(1)), None, None]);
+    }
+
+    #[test]
     fn a_conversation_with_a_question_under_way_stays_due() {
         let mut counts = Counts::default();
         counts.under_way.insert(ConversationId(1), Position(9));
-        assert!(counts.note(ConversationId(1), moved(0, 1, 10)) && counts.note(ConversationId(2), moved(0, 1, 11)));
+        assert!(
+            counts.note(ConversationId(1), moved(0, 1, 10), COUNTS_DUE_MAX)
+                && counts.note(ConversationId(2), moved(0, 1, 11), COUNTS_DUE_MAX)
+        );
         let mut unseen = counts.due.len();
         assert_eq!(counts.take(&mut unseen).unwrap().0, ConversationId(2));
         assert!(counts.take(&mut unseen).is_none());
@@ -268,7 +305,7 @@ mod tests {
     fn the_oldest_mark_that_is_due_is_known_until_its_question_is_answered() {
         let mut counts = Counts::default();
         for (conversation, position) in [(1, 10), (2, 11), (1, 12), (3, 11)] {
-            assert!(counts.note(ConversationId(conversation), moved(0, 1, position)));
+            assert!(counts.note(ConversationId(conversation), moved(0, 1, position), COUNTS_DUE_MAX));
         }
         assert_eq!(counts.oldest_due(), Some(Position(10)));
         let (first, asked) = counts.take(&mut 1).unwrap();
@@ -289,9 +326,13 @@ mod tests {
     fn so_many_conversations_are_due_at_most() {
         let mut counts = Counts::default();
         let all = COUNTS_DUE_MAX as u64;
-        assert!((0..all).all(|conversation| counts.note(ConversationId(conversation), moved(0, 1, 10))));
-        assert!(!counts.note(ConversationId(all), moved(0, 1, 11)));
-        assert!(counts.note(ConversationId(0), moved(1, 2, 12)), "what is due may move on");
+        assert!((0..all).all(|conversation| counts.note(
+            ConversationId(conversation),
+            moved(0, 1, 10),
+            COUNTS_DUE_MAX
+        )));
+        assert!(!counts.note(ConversationId(all), moved(0, 1, 11), COUNTS_DUE_MAX));
+        assert!(counts.note(ConversationId(0), moved(1, 2, 12), COUNTS_DUE_MAX), "what is due may move on");
         assert_eq!(counts.due.len(), COUNTS_DUE_MAX);
     }
 }

@@ -116,6 +116,7 @@ impl Edge {
             }
             Signal::Read { .. } => self.tell_read(links, signal, None),
             Signal::Urgent { .. } => self.push_urgent_to(links, signal),
+            Signal::Ding { tenant, sender, progress } => self.note_ding(links, *tenant, *sender, progress.clone()),
             Signal::DeviceRetired { tenant, user, device } => {
                 self.close_retired(links, *tenant, *user, |identity| identity.device == *device);
             }

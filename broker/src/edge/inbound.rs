@@ -136,8 +136,11 @@ impl Edge {
         let mut budget = limits.read_bytes_a_turn;
         loop {
             let draining = self.draining;
-            let full =
-                self.reserved >= limits.replies_reserved_max || (which == Which::Publish && self.stalled.is_some());
+            let full = self.reserved >= limits.replies_reserved_max
+                || match which {
+                    Which::Control => self.is_full_of_received(),
+                    Which::Publish => self.stalled.is_some(),
+                };
             let Some(session) = self.sessions.at_key(key) else { return Ok(()) };
             let pauses = session.pauses(which, &limits);
             let Some(channel) = session.channel(which) else { return Ok(()) };
@@ -276,6 +279,10 @@ impl Edge {
         match frame {
             Frame::Ack(ack) => self.handle_ack(key, ack),
             Frame::Refresh(refresh) => self.handle_refresh(links, key, &refresh),
+            Frame::DingReceived(received) => {
+                self.note_received(key, received.ding);
+                Ok(())
+            }
             other => match online::parse(other) {
                 Ok(request) => self.handle_online(links, key, request),
                 Err(other) => self.handle_request(links, key, *other),
@@ -298,6 +305,9 @@ impl Edge {
         self.meter.requests.add(1);
         match request {
             Asked::Shard(request) => self.submit_request(key, who, request),
+            Asked::DingCreate(create) => self.submit_ding(key, who, create),
+            Asked::DingRemind(remind) => self.submit_reminder(key, who, remind),
+            Asked::DingWatch(watch) => self.handle_watch(links, key, watch),
             Asked::History(query) => self.handle_history(links, key, query),
             Asked::ReadStatus(query) => self.handle_read_status(key, query),
         }

@@ -211,6 +211,13 @@ impl EdgeUser {
         self.forgotten_changes += 1;
     }
 
+    /// Whether the user was a member when the record at this position was made, as far as is known here for sure. Stints may be newer than
+    /// the record: who joined after it was none.
+    pub(super) fn was_member(&self, conversation: ConversationId, position: Position) -> bool {
+        let spans = |s: &StintView| s.joined.position < position && s.left.is_none_or(|left| position <= left.position);
+        !self.stale && self.stints_in(conversation).iter().any(spans)
+    }
+
     /// The user's stints in one conversation, by time.
     pub(super) fn stints_in(&self, conversation: ConversationId) -> &[StintView] {
         let start = self.stints.partition_point(|stint| stint.conversation < conversation);

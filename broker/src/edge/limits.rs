@@ -61,6 +61,17 @@ pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// session is told no more, which is counted, and once it has read these the shard is asked what has moved since.
 pub const RECEIPTS_WAITING_MAX: usize = 256;
 
+/// Sessions for which the shard is asked in one interval of counts what has moved: 5,000 a second, so that those of an edge of 50,000
+/// have it within ten seconds of a restart. The others in later ones, in turn.
+pub const RECEIPTS_ASKED_AN_INTERVAL_MAX: usize = 1_024;
+
+/// Answers to what has moved that are owed to one edge: room of its reply queue that requests do not have. Above it sessions wait.
+pub const RECEIPTS_UNDER_WAY_MAX: usize = 1_024;
+
+/// Messages of which one page of what has moved asks how many have read: 1 ms of the sequencer, and those of the conversation that
+/// exceeds it. The page ends there.
+pub const COUNTS_A_PAGE_MAX: usize = 1_024;
+
 /// Members up to which every read mark is told to the authors at once, with the reader's name; in larger conversations authors
 /// are told how many have read, and ask who.
 pub const RECEIPTS_LIVE_MEMBERS_MAX: u32 = 200;
@@ -75,8 +86,8 @@ const _: () = assert!(RECEIPTS_LIVE_MEMBERS_HIGH as u64 <= NAMED_STINTS_MAX);
 /// the eye.
 pub const COUNTS_EVERY_MS: u64 = 200;
 
-/// Conversations whose authors are to be told: 80 bytes each, 0.3 MB an edge. Above it a mark in a further one is let go of, and
-/// counted: the next one there is told.
+/// Conversations whose authors are to be told: 80 bytes each, 0.3 MB an edge. Above it a mark in a further one is
+/// counted, and the sessions of its members are told otherwise what has moved, each in its turn.
 pub const COUNTS_DUE_MAX: usize = 4_096;
 
 /// Conversations that are looked at in an interval; the rest stays due.
@@ -89,11 +100,22 @@ pub const COUNTS_AN_INTERVAL_MAX: usize = 4_096;
 /// The newest messages of what has moved whose authors are looked at: all of 200 µs a conversation. Who wrote before them asks.
 pub const COUNTS_WALK_MAX: u64 = 256;
 
+/// Users here who are asked about because they may have written what is not in memory, 4 bytes each; they count as messages do. Of
+/// more, each session is told from before the mark on what has moved, in its turn.
+pub const COUNTS_USERS_MAX: usize = 4_096;
+
 /// Messages of one author that one update tells of, the newest.
 pub const COUNTS_A_FRAME_MAX: usize = 32;
 
 /// An update that waits for its session: header, body, and 16 bytes a message.
 const COUNTS_FRAME_BYTES_MAX: usize = 36 + 16 * COUNTS_A_FRAME_MAX;
+
+/// DINGs that have moved and whose senders are not told yet: 100 bytes each. At the bound they are told at once.
+pub const DINGS_DUE_MAX: usize = 4_096;
+
+/// Receipts of DINGs that wait for a full queue: 16 bytes each, and 64 KiB in one record. At the bound the edge reads no control stream
+/// on before they are handed on: one let go of could make an expired DING say that nobody had been reached.
+pub const DINGS_RECEIVED_MAX: usize = 4_096;
 
 /// Bytes read from one stream in one go, before others get their turn. The rest is read in the next turn.
 pub const READ_BYTES_A_TURN: usize = 256 * 1024;
@@ -224,6 +246,10 @@ pub struct Limits {
     pub receipts_live_members_max: u32,
     /// [`COUNTS_EVERY_MS`]
     pub counts_every_ms: u64,
+    /// [`COUNTS_DUE_MAX`]
+    pub counts_due_max: usize,
+    /// [`DINGS_RECEIVED_MAX`]
+    pub dings_received_max: usize,
     /// [`READ_BYTES_A_TURN`]
     pub read_bytes_a_turn: usize,
     /// [`BATCHES_A_TURN`]
@@ -264,6 +290,8 @@ impl Default for Limits {
             receipts_waiting_max: RECEIPTS_WAITING_MAX,
             receipts_live_members_max: RECEIPTS_LIVE_MEMBERS_MAX,
             counts_every_ms: COUNTS_EVERY_MS,
+            counts_due_max: COUNTS_DUE_MAX,
+            dings_received_max: DINGS_RECEIVED_MAX,
             read_bytes_a_turn: READ_BYTES_A_TURN,
             batches_a_turn: BATCHES_A_TURN,
             round_chunk_sessions: ROUND_CHUNK_SESSIONS,

@@ -10,9 +10,11 @@
 
 mod attach;
 pub mod auth;
+mod behind;
 pub mod catchup;
 mod counts;
 mod datagrams;
+mod dings;
 mod directory;
 mod drain;
 mod fanout;
@@ -33,6 +35,7 @@ mod receipts;
 mod requests;
 mod run;
 mod session;
+mod stats;
 mod tell;
 mod tick;
 
@@ -42,20 +45,24 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use carillon_core::effect::Reply;
+use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Incarnation, Position, ShardId, Timestamp};
 use carillon_transport::{Event, Link, LinkKey};
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::clock::Clock;
+use crate::dings::DingPolicies;
 use crate::index::Index;
 use crate::journal::{ReadJob, ReadRequest, ReaderPool};
 use crate::metrics::meter::EdgeMeter;
 use crate::sequencer::ring::Ring;
-use crate::sequencer::{EdgeId, Origin, Submission, Submit, ToEdge, Wake};
+use crate::sequencer::{EdgeId, Origin, Question, Submission, Submit, ToEdge, Wake};
 use auth::Authenticator;
+use behind::Behind;
 use counts::Counts;
 use datagrams::Signals;
+use dings::Dings;
 pub use directory::{Directory, Listed};
 use fanout::Round;
 use interest::Interest;
@@ -67,6 +74,7 @@ use quiet::Quiet;
 pub use run::{Control, run};
 pub use session::Held;
 use session::{Session, Sessions};
+pub use stats::Stats;
 
 /// Where bodies that have left the ring come from.
 pub trait ReadBodies: Send + Sync {
@@ -127,35 +135,8 @@ pub struct Parts {
     pub bodies: Arc<dyn ReadBodies>,
     /// The other edges.
     pub peers: Peers,
-}
-
-/// Counters of an edge, for the operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Frames offered to sessions as they were committed.
-    pub delivered_live: u64,
-    /// Frames offered to sessions that caught up.
-    pub delivered_catching_up: u64,
-    /// Rounds that were cut into chunks.
-    pub rounds_cut: u64,
-    /// Times a live session turned to catching up.
-    pub fell_behind: u64,
-    /// Times the edge fell off the ring.
-    pub fell_off_ring: u64,
-    /// Reads of bodies that had left the ring.
-    pub reads: u64,
-    /// Questions to the index that had to wait for a disk.
-    pub lookups_on_disk: u64,
-    /// Read updates let go because a session did not read, which are told later, or because too many conversations had some.
-    pub receipts_let_go: u64,
-    /// Connections closed for what they sent.
-    pub closed_for_cause: u64,
-    /// Signals sent to sessions.
-    pub signals_sent: u64,
-    /// Signals let go of: no right to them, too many, or no room.
-    pub signals_let_go: u64,
-    /// Connections closed because too much was pinned by what they did not acknowledge.
-    pub closed_as_slow: u64,
+    /// What tenants allow of DINGs.
+    pub policies: Arc<DingPolicies>,
 }
 
 /// What the edge has left to do when its turn ends.
@@ -179,9 +160,10 @@ pub struct Edge {
     reserved: usize,
     /// Reads under way.
     reading: usize,
-    /// Submissions that found the queue full, in order; at most what the sessions may have pending, one question a session of
-    /// what has moved, and an interval's questions.
+    /// Submissions that found the queue full, in order; at most what the sessions may have pending.
     outbox: VecDeque<Submission>,
+    /// Questions that found theirs full; at most those under way of what has moved, and an interval's of counts.
+    questions: VecDeque<Question>,
     /// The one publish that found the queue full; while it waits no publish stream is read.
     stalled: Option<Submission>,
     /// Sessions whose streams are to be read on.
@@ -200,8 +182,8 @@ pub struct Edge {
     page_reads: VecDeque<(LinkKey, ReadRequest)>,
     /// Sessions whose stints are to be asked for anew, once there is room for the answer. Each stands here once.
     attaching_again: VecDeque<LinkKey>,
-    /// Sessions that are to be told what has moved, once there is room for the answer. Each stands here once.
-    receipts_behind: VecDeque<LinkKey>,
+    /// Sessions that are to be told what has moved.
+    behind: Behind,
     next_ordinal: u64,
     /// The last position processed: whoever is live has been offered everything up to here, or stands in a round.
     seen: Position,
@@ -215,6 +197,7 @@ pub struct Edge {
     relieve_again_at: Option<Instant>,
     signals: Signals,
     counts: Counts,
+    dings: Dings,
     stats: Stats,
     meter: Arc<EdgeMeter>,
     draining: bool,
@@ -239,6 +222,7 @@ impl Edge {
             reserved: 0,
             reading: 0,
             outbox: VecDeque::new(),
+            questions: VecDeque::new(),
             stalled: None,
             resuming: VecDeque::new(),
             catching_up: VecDeque::new(),
@@ -248,7 +232,7 @@ impl Edge {
             history_later: Vec::new(),
             page_reads: VecDeque::new(),
             attaching_again: VecDeque::new(),
-            receipts_behind: VecDeque::new(),
+            behind: Behind::default(),
             next_ordinal: 0,
             seen,
             rounds: VecDeque::new(),
@@ -259,6 +243,7 @@ impl Edge {
             relieve_again_at: None,
             signals: Signals::default(),
             counts: Counts::default(),
+            dings: Dings::default(),
             stats: Stats::default(),
             meter: Arc::default(),
             draining: false,
@@ -288,6 +273,8 @@ impl Edge {
         self.resume_reading(links);
         self.process_ring(links);
         self.ask_counts();
+        self.tell_dings(links);
+        self.hand_on_received();
         self.run_rounds(links);
         self.run_catch_up(links);
         self.serve_history_later(links);
@@ -314,7 +301,7 @@ impl Edge {
             return Left::Work;
         }
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
-        let waits = waits || !self.attaching_again.is_empty() || !self.receipts_behind.is_empty();
+        let waits = waits || !self.attaching_again.is_empty() || !self.questions.is_empty() || self.behind.is_due();
         let waits = waits || !self.lookups.is_empty() || !self.page_reads.is_empty() || !self.history_later.is_empty();
         if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
     }
@@ -332,6 +319,11 @@ impl Edge {
     /// The last position processed.
     pub fn seen(&self) -> Position {
         self.seen
+    }
+
+    /// Sessions that are yet to be told what has moved, and can be.
+    pub fn behind(&self) -> usize {
+        self.behind.len()
     }
 
     /// The counters.
@@ -357,7 +349,20 @@ impl Edge {
         self.hand_over();
     }
 
+    /// As [`Edge::submit`], for what the sequencer answers behind everything else. Room for the answer is taken.
+    fn submit_question(&mut self, question: Question) {
+        self.reserved += 1;
+        self.questions.push_back(question);
+        self.hand_over();
+    }
+
     fn hand_over(&mut self) {
+        while let Some(question) = self.questions.pop_front() {
+            if let Err(back) = self.parts.submit.question(question) {
+                self.questions.push_front(*back);
+                break;
+            }
+        }
         while let Some(submission) = self.outbox.pop_front() {
             if let Err(back) = self.parts.submit.control(submission) {
                 self.outbox.push_front(*back);
@@ -385,6 +390,7 @@ impl Edge {
                 }
                 ToEdge::Receipts { link, answer } => {
                     self.reserved -= 1;
+                    self.behind.under_way -= 1;
                     self.handle_receipts(links, link, answer);
                 }
                 ToEdge::Bodies { link, entries } => {
@@ -401,11 +407,18 @@ impl Edge {
 
     fn handle_reply<L: Links>(&mut self, links: &mut L, link: LinkKey, reply: Reply) {
         match reply {
-            Reply::Frame(frame) => self.answer(links, link, &frame),
+            Reply::Frame(frame) => {
+                if let Frame::Error(refused) = &frame {
+                    self.dings.refuse(link, refused.request);
+                }
+                self.answer(links, link, &frame);
+            }
             Reply::ReadPage(page) => self.complete_read_page(links, link, page),
             Reply::CatchUpNoted => self.handle_catch_up_noted(link),
             Reply::Attached(attached) => self.handle_attached(links, link, attached),
             Reply::AttachRefused { code, text } => self.close(links, link, code, text),
+            Reply::Watching { request, progress } => self.handle_watching(links, link, request, progress),
+            Reply::Reported(_) => unreachable!("no session reports for an outlet"),
         }
     }
 
@@ -445,6 +458,7 @@ impl Edge {
             self.parts.peers.directory.leave(identity.who.tenant, identity.who.user, self.origin(key));
         }
         self.note_gone(&session);
+        self.unwatch_all(&session);
         self.flush_cursor(&session);
         if !matches!(session.phase, session::Phase::AwaitingHello { .. }) {
             let from = self.origin(key);

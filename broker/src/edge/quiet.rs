@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use carillon_transport::LinkKey;
 
+use super::receipts::Told;
 use super::session::{Feed, Session};
 use super::{Edge, Links};
 
@@ -40,10 +41,13 @@ impl Quiet {
 }
 
 impl Edge {
-    /// Whether nothing was offered to a live session for long.
+    /// Whether nothing was offered to a live session for long, or it may acknowledge read updates that it was told and of which that
+    /// was not said, because counts were due. While they are, there is nothing to say.
     pub(super) fn is_quiet(&self, session: &Session) -> bool {
         let behind = self.seen.0.saturating_sub(session.inbox.sent.0);
-        behind >= self.limits.progress_positions && matches!(session.feed, Feed::Live { .. })
+        let owes = session.inbox.owes_through(self.told_through(self.seen));
+        let due = behind >= self.limits.progress_positions || owes && matches!(session.inbox.told, Told::Live { .. });
+        due && matches!(session.feed, Feed::Live { .. })
     }
 
     /// Chooses who is told in the turns until the next tick; whoever still waits is chosen anew.

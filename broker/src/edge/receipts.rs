@@ -10,6 +10,8 @@
 //! before; counts that are due or under way hold it back. A session has one question under way at most, and is asked for only
 //! when nothing waits for its inbox.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use carillon_core::effect::{Counted, Signal};
 use carillon_core::moved::{Moved, MovedQuestion, MovedUpdate, MovedWhat};
@@ -19,9 +21,9 @@ use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
 use carillon_transport::LinkKey;
 
 use super::attach::Missed;
-use super::limits::{COUNTS_A_FRAME_MAX, COUNTS_WALK_MAX};
+use super::limits::{COUNTS_A_FRAME_MAX, COUNTS_A_PAGE_MAX, COUNTS_WALK_MAX};
 use super::{Edge, Links};
-use crate::sequencer::{ReceiptsAnswer, ReceiptsQuestion, Submission};
+use crate::sequencer::{Question, ReceiptsAnswer, ReceiptsQuestion};
 
 /// Where a session stands with read updates.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Edge {
         let has_room = !inbox.blocked && inbox.receipts.is_empty() && inbox.remainder.is_empty();
         if attached && has_room && !inbox.behind_listed && matches!(inbox.told, Told::Behind { .. }) {
             inbox.behind_listed = true;
-            self.receipts_behind.push_back(key);
+            self.behind.list(key, inbox.asked_in);
         }
     }
 
@@ -86,12 +88,13 @@ impl Edge {
         }
     }
 
-    /// Asks what has moved, as far as there is room for the answers.
+    /// Asks what has moved, as far as there is room for the answers, at the pace of [`Behind`](super::behind::Behind).
     pub(super) fn ask_moved(&mut self) {
         let (updates_max, named_members_max) =
             (self.limits.receipts_waiting_max.max(2), self.limits.receipts_live_members_max);
+        let (now, every) = (self.instant(), Duration::from_millis(self.limits.counts_every_ms));
         while self.reserved < self.limits.replies_reserved_max {
-            let Some(key) = self.receipts_behind.pop_front() else { break };
+            let Some((key, interval)) = self.behind.next(now, every) else { break };
             let Some(session) = self.sessions.at_key(key) else { continue };
             session.inbox.behind_listed = false;
             let Some(who) = session.identity().map(|identity| identity.who) else { continue };
@@ -102,6 +105,7 @@ impl Edge {
                 continue;
             }
             session.inbox.told = Told::Asking { since };
+            session.inbox.asked_in = interval;
             let question = MovedQuestion { tenant: who.tenant, user: who.user, since, updates_max, named_members_max };
             self.ask_shard(key, ReceiptsQuestion::Moved(question));
         }
@@ -109,8 +113,8 @@ impl Edge {
 
     fn ask_shard(&mut self, key: LinkKey, question: ReceiptsQuestion) {
         let from = self.origin(key);
-        self.reserved += 1;
-        self.submit(Submission::Receipts { from, question });
+        self.behind.under_way += 1;
+        self.submit_question(Question::Receipts { from, question });
     }
 
     /// What the shard says; an answer to a session that asks no more is let go of.
@@ -118,8 +122,8 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return };
         let Some(user) = session.identity().map(|identity| identity.who.user) else { return };
         match (std::mem::take(&mut session.inbox.told), answer) {
-            (Told::Asking { since }, ReceiptsAnswer::Moved(moved)) => {
-                let questions = self.own_messages(user, &moved.updates);
+            (Told::Asking { since }, ReceiptsAnswer::Moved(mut moved)) => {
+                let questions = self.own_messages(user, &mut moved);
                 if questions.is_empty() {
                     return self.tell_moved(links, key, &moved, &[]);
                 }
@@ -137,23 +141,30 @@ impl Edge {
         }
     }
 
-    /// The user's messages of which it is to be told how many have read them, by conversation.
-    fn own_messages(&self, user: UserId, updates: &[MovedUpdate]) -> Vec<(ConversationId, Vec<(Seq, UserId)>)> {
-        let counts = updates.iter().filter_map(|update| match update.what {
-            MovedWhat::Read { .. } => None,
-            MovedWhat::Counts { newest_own, last_seq } => Some((update.conversation, newest_own, last_seq)),
-        });
-        let of = |(conversation, newest_own, last_seq)| {
-            let walk = (last_seq, COUNTS_WALK_MAX);
-            let mut own = self.parts.index.written_by(conversation, user, walk);
+    /// The user's messages of which it is to be told how many have read them, by conversation. If they are too many the page ends before.
+    fn own_messages(&self, user: UserId, moved: &mut Moved) -> Vec<(ConversationId, Vec<(Seq, UserId)>)> {
+        let (mut questions, mut messages) = (Vec::new(), 0);
+        let mut end = None;
+        for update in &moved.updates {
+            let MovedWhat::Counts { newest_own, last_seq } = update.what else { continue };
+            if messages >= COUNTS_A_PAGE_MAX {
+                end = Some(update.position);
+                break;
+            }
+            let mut own = self.parts.index.written_by(update.conversation, user, (last_seq, COUNTS_WALK_MAX));
             if !own.contains(&newest_own) {
                 own.push(newest_own);
                 own.sort_unstable();
             }
             let newest = own.split_off(own.len().saturating_sub(COUNTS_A_FRAME_MAX));
-            (conversation, newest.into_iter().map(|seq| (seq, user)).collect())
-        };
-        counts.map(of).collect()
+            messages += newest.len();
+            questions.push((update.conversation, newest.into_iter().map(|seq| (seq, user)).collect()));
+        }
+        if let Some(end) = end {
+            moved.updates.retain(|update| update.position < end);
+            moved.more = true;
+        }
+        questions
     }
 
     /// Tells what has moved, in order, and goes on behind it.
@@ -164,7 +175,7 @@ impl Edge {
         moved: &Moved,
         counted: &[(ConversationId, Vec<Counted>)],
     ) {
-        let Moved { as_of, updates, more } = moved;
+        let Moved { as_of, updates, more, .. } = moved;
         for (at, update) in updates.iter().enumerate() {
             let through = match updates.get(at + 1) {
                 // The last of one position speaks for all of them.
@@ -205,10 +216,13 @@ impl Edge {
             return;
         };
         for signal in missed.iter().flat_map(|committed| &committed.signals) {
-            if let Signal::Read { position, .. } = signal
-                && *position > as_of
+            // All marks of the shard lie here; few are of this user's conversations.
+            if let Signal::Read { position, tenant, conversation, .. } = *signal
+                && position > as_of
+                && tenant == who.tenant
+                && self.interest.user(tenant, who.user).is_some_and(|known| known.was_member(conversation, position))
             {
-                self.tell_read(links, signal, Some(key));
+                self.tell_read(links, signal, Some((key, who.user)));
             }
         }
     }

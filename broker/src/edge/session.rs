@@ -184,8 +184,24 @@ pub(super) struct Inbox {
     pub(super) told: Told,
     /// Stands in the list of sessions to be told what has moved.
     pub(super) behind_listed: bool,
-    /// The last update said less of `receipts_through` than its own position: the rest is to be said.
-    pub(super) receipts_held_back: bool,
+    /// The interval in which the shard was asked what has moved, last.
+    pub(super) asked_in: u64,
+    /// The newest update that said less of `receipts_through` than its own position: until so much was said, the rest is to be.
+    pub(super) receipts_held_back: Position,
+}
+
+impl Inbox {
+    /// An update was told that speaks for less than itself, or for all up to itself.
+    pub(super) fn note_told(&mut self, position: Position, through: Position) {
+        if through < position {
+            self.receipts_held_back = self.receipts_held_back.max(position);
+        }
+    }
+
+    /// Whether there is something to say, now that all up to here was told.
+    pub(super) fn owes_through(&self, told: Position) -> bool {
+        self.receipts_held_back > self.receipts_sent && self.receipts_held_back <= told
+    }
 }
 
 /// What a session holds because its streams did not take it. Every field has a bound.
@@ -335,5 +351,23 @@ impl Sessions {
 
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_held_back_is_owed_when_all_of_it_was_told_and_until_it_is_said() {
+        let mut inbox = Inbox::default();
+        inbox.note_told(Position(9), Position(9));
+        assert!(!inbox.owes_through(Position(99)), "it said all");
+        // In a storm counts are due all the time: what is told rises, and all of it is only said when there is an end to it.
+        inbox.note_told(Position(20), Position(11));
+        inbox.note_told(Position(18), Position(11));
+        assert_eq!([11, 19, 20, 30].map(|told| inbox.owes_through(Position(told))), [false, false, true, true]);
+        inbox.receipts_sent = Position(20);
+        assert!(!inbox.owes_through(Position(30)), "it was said");
     }
 }

@@ -42,11 +42,6 @@ impl Edge {
                 }
                 Phase::Attached(identity) => {
                     moves.extend(session.acked.take().map(|position| cursor_move(identity, position)));
-                    let behind = self.seen.0.saturating_sub(session.inbox.sent.0);
-                    let due = behind >= self.limits.progress_positions || session.inbox.receipts_held_back;
-                    if due && matches!(session.feed, Feed::Live { .. }) {
-                        quiet.push(session.key);
-                    }
                 }
                 Phase::AwaitingHello { .. } | Phase::Attaching(_) => {}
             }

@@ -236,17 +236,29 @@ impl Index {
     /// The distinct authors of the seqs in `(from, through]` that are in memory, ascending, of the newest [`AUTHORS_WALK_MAX`] of
     /// them; and whether these are all that retention has left.
     pub fn authors(&self, conversation: ConversationId, from: Seq, through: Seq) -> (Vec<UserId>, bool) {
-        let (mut authors, all): (Vec<_>, _) = self.table.read(conversation, |entry| {
-            let through = through.min(entry.last.0);
-            let wanted = from.max(entry.floor.0);
-            let from = wanted.max(Seq(through.0.saturating_sub(AUTHORS_WALK_MAX as u64)));
-            let all = wanted >= through || wanted == from && from.next() >= entry.first_kept();
-            let places = entry.since(from.next()).take_while(|place| place.seq <= through);
-            (places.map(|place| place.author).collect(), all)
-        });
+        let (written, all) = self.written(conversation, from, (through, AUTHORS_WALK_MAX as u64));
+        let mut authors: Vec<_> = written.into_iter().map(|(_, author)| author).collect();
         authors.sort_unstable();
         authors.dedup();
         (authors, all)
+    }
+
+    /// The seqs behind `from` with their authors, ascending, of so many messages up to one: those in memory; and whether these are all
+    /// that retention has left behind `from`.
+    pub fn written(
+        &self,
+        conversation: ConversationId,
+        from: Seq,
+        (through, walk): (Seq, u64),
+    ) -> (Vec<(Seq, UserId)>, bool) {
+        self.table.read(conversation, |entry| {
+            let through = through.min(entry.last.0);
+            let wanted = from.max(entry.floor.0);
+            let from = wanted.max(Seq(through.0.saturating_sub(walk)));
+            let all = wanted >= through || wanted == from && from.next() >= entry.first_kept();
+            let places = entry.since(from.next()).take_while(|place| place.seq <= through);
+            (places.map(|place| (place.seq, place.author)).collect(), all)
+        })
     }
 
     /// The seqs that are the author's, ascending, of so many messages up to one: those in memory.

@@ -88,7 +88,7 @@ const OF_EDGES: &[OfEdge] = &[
     counter("carillon_catch_up_reads", "Reads of frames that had left the ring", "", &[("", |m| &m.reads)]),
     counter(
         "carillon_receipts_let_go",
-        "Read updates let go: a session did not read, or too many conversations had some",
+        "Read updates let go: a session did not read, or there were too many",
         "",
         &[("", |m| &m.receipts_let_go)],
     ),
@@ -285,14 +285,17 @@ fn sequencer(meter: &SequencerMeter, writer: &mut Writer<'_>) -> fmt::Result {
         ("recalled", &meter.dings_recalled),
     ];
     let states = states.map(|(state, count)| (vec![("state", state.to_owned())], float(count.get())));
-    writer.write(("carillon_dings", "DINGs that are kept, by state", MetricType::Gauge), states)
+    writer.write(("carillon_dings", "DINGs that are kept, by state", MetricType::Gauge), states)?;
+    let help = "Calls of DINGs that wait until their outlet has room";
+    writer.gauge("carillon_ding_calls_waiting", help, float(meter.ding_calls_waiting.get()))
 }
 
 fn queues(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
-    let (publishes, controls) = running.submit.queued();
+    let (publishes, controls, questions) = running.submit.queued();
     let replies: usize = running.mailboxes.iter().map(|mailbox| mailbox.replies.len()).sum();
     let reads = running.bodies.upgrade().map_or(0, |bodies| bodies.queued());
-    let queues = [("publish", publishes), ("control", controls), ("reply", replies), ("reader", reads)];
+    let submitted = [("publish", publishes), ("control", controls), ("question", questions)];
+    let queues = submitted.into_iter().chain([("reply", replies), ("reader", reads)]);
     let depths = queues.map(|(queue, depth)| (vec![("queue", queue.to_owned())], float(depth as u64)));
     writer.write(("carillon_queue_depth", "What waits in a queue between threads", MetricType::Gauge), depths)
 }

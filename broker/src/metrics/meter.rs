@@ -184,6 +184,8 @@ pub struct SequencerMeter {
     pub dings_confirmed: Counter,
     pub dings_expired: Counter,
     pub dings_recalled: Counter,
+    /// Calls that wait until their outlet has room.
+    pub ding_calls_waiting: Counter,
 }
 
 impl Default for SequencerMeter {
@@ -205,6 +207,7 @@ impl SequencerMeter {
             dings_confirmed: Counter::default(),
             dings_expired: Counter::default(),
             dings_recalled: Counter::default(),
+            ding_calls_waiting: Counter::default(),
         }
     }
 }

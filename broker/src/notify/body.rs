@@ -74,10 +74,10 @@ pub(super) fn body(call: &Call, outlet: &str) -> Vec<u8> {
         payload,
         conversation: (call.conversation.0 > 0).then(|| call.conversation.to_string()),
         seq: (call.seq.0 > 0).then(|| call.seq.to_string()),
-        created_at: rfc3339(call.created),
+        created_at: rfc3339(call.created_at),
         expires_at: rfc3339(call.expires_at),
     };
-    serde_json::to_vec(&Event { r#type, timestamp: rfc3339(call.started), data })
+    serde_json::to_vec(&Event { r#type, timestamp: rfc3339(call.started_at), data })
         .expect("every field has a form in JSON")
 }
 

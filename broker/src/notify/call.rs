@@ -1,126 +1,21 @@
 //! What the shard asks of an outlet, and what became of it.
 
 use std::fmt;
-use std::str::FromStr;
 
-use bytes::Bytes;
-use carillon_protocol::frame::Text;
-use carillon_protocol::ids::{ConversationId, DingId, Seq, Timestamp, UserId};
-use carillon_protocol::kinds::MessageKind;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// A way to reach a person: 1 is the broker itself (all devices), the others are reached through a gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OutletId(pub u8);
+pub use carillon_core::effect::{Call, CallKey, KeyError, Reported, Verb};
+pub use carillon_protocol::kinds::Outlet as OutletId;
 
-impl OutletId {
-    /// The urgent lane to all devices; the broker itself, never a gateway.
-    pub const APP: Self = Self(1);
-    /// Text messages.
-    pub const SMS: Self = Self(2);
-    /// Telephone calls.
-    pub const PHONE: Self = Self(3);
-    /// Mail.
-    pub const MAIL: Self = Self(4);
-    /// Push notifications of mobile systems.
-    pub const PUSH: Self = Self(5);
-
-    /// The outlets that have a name of their own, with it.
-    pub const NAMED: [(Self, &str); 5] =
-        [(Self::APP, "app"), (Self::SMS, "sms"), (Self::PHONE, "phone"), (Self::MAIL, "mail"), (Self::PUSH, "push")];
-
-    /// Whether an operator may give it to an outlet of their own naming: 64 and above.
-    pub const fn is_operators(self) -> bool {
-        self.0 >= 64
-    }
-}
-
-impl fmt::Display for OutletId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Which way a call goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    /// Reach the recipient.
-    Start,
-    /// No longer: confirmed, recalled or expired. Goes out under the key of the start.
-    Cancel,
-}
-
-/// What makes a call one call, over retries and restarts, for its start and its cancel. As text
-/// `ding-<16 hexadecimal digits>-<user>-<attempt>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallKey {
-    /// The DING.
-    pub ding: DingId,
-    /// Its recipient.
-    pub user: UserId,
-    /// Numbers what was tried with this recipient, over all outlets.
-    pub attempt: u16,
-}
-
-/// The text is not a key that this broker gave out.
-#[derive(Debug, Error)]
-#[error("not a key: give back the one the call came with, as in \"ding-0000000000000001-7-2\"")]
-pub struct KeyError;
-
-impl fmt::Display for CallKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ding-{:016x}-{}-{}", self.ding.0, self.user, self.attempt)
-    }
-}
-
-impl FromStr for CallKey {
-    type Err = KeyError;
-
-    fn from_str(text: &str) -> Result<Self, KeyError> {
-        let mut parts = text.strip_prefix("ding-").ok_or(KeyError)?.splitn(3, '-');
-        let mut part = || parts.next().ok_or(KeyError);
-        let ding = u64::from_str_radix(part()?, 16).map_err(|_| KeyError)?;
-        let user = part()?.parse().map_err(|_| KeyError)?;
-        let attempt = part()?.parse().map_err(|_| KeyError)?;
-        let key = Self { ding: DingId(ding), user: UserId(user), attempt };
-        // One key has one text: no signs, no blanks, no zeros in front.
-        if key.to_string() == text { Ok(key) } else { Err(KeyError) }
-    }
-}
-
-/// One call of a gateway. A repeat of the same key and verb must be the same in all fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The idempotency key.
-    pub key: CallKey,
-    /// Start or cancel.
-    pub verb: Verb,
-    /// Through which outlet.
-    pub outlet: OutletId,
-    /// The tenant's name.
-    pub tenant: Text,
-    /// The recipient's handle.
-    pub recipient: Text,
-    /// The sender's handle.
-    pub sender: Text,
-    /// Which step of the escalation plan, from 0.
-    pub step: u8,
-    /// What the payload is.
-    pub kind: MessageKind,
-    /// Opaque, shared with the DING.
-    pub payload: Bytes,
-    /// The conversation of the message the DING is about; 0: none.
-    pub conversation: ConversationId,
-    /// That message; 0: none.
-    pub seq: Seq,
-    /// When the DING was made.
-    pub created: Timestamp,
-    /// When the step started; of a cancel, when it became void.
-    pub started: Timestamp,
-    /// When the DING gives up: no start is tried from then on.
-    pub expires_at: Timestamp,
-}
+/// The outlets that have a name of their own, with it.
+pub const NAMED: [(OutletId, &str); 5] = [
+    (OutletId::APP, "app"),
+    (OutletId::SMS, "sms"),
+    (OutletId::PHONE, "phone"),
+    (OutletId::MAIL, "mail"),
+    (OutletId::PUSH, "push"),
+];
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -221,19 +116,6 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
-/// What the shard says to a [`Report`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportAnswer {
-    /// It is durable, or was before.
-    Done,
-    /// No such call, or not of this outlet.
-    Unknown,
-    /// The DING is over for this recipient.
-    Over,
-    /// Too much to do: again a little later.
-    Busy,
-}
-
 /// The queue is full: nothing was taken, try again a little later.
 #[derive(Debug, Error)]
 #[error("the shard's queue is full")]
@@ -251,33 +133,12 @@ pub trait Ledger: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Full`].
-    fn report(&self, report: Report, answer: oneshot::Sender<ReportAnswer>) -> Result<(), Full>;
+    fn report(&self, report: Report, answer: oneshot::Sender<Reported>) -> Result<(), Full>;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_has_one_text() {
-        let key = CallKey { ding: DingId(0x0001_0000_0000_002a), user: UserId(7), attempt: 2 };
-        assert_eq!(key.to_string(), "ding-000100000000002a-7-2");
-        assert_eq!("ding-000100000000002a-7-2".parse::<CallKey>().unwrap(), key);
-        for other in [
-            "",
-            "ding-",
-            "ding-000100000000002a-7",
-            "ding-2a-7-2",
-            "ding-000100000000002A-7-2",
-            "ding-000100000000002a-07-2",
-            "ding-000100000000002a-7-+2",
-            "ding-000100000000002a-7-65536",
-            "ding-000100000000002a-7-2-start",
-            "dong-000100000000002a-7-2",
-        ] {
-            assert!(other.parse::<CallKey>().is_err(), "{other}");
-        }
-    }
 
     #[test]
     fn details_below_a_hundred_have_words_and_others_are_of_http() {

@@ -1,8 +1,9 @@
 //! The endpoint where gateways say later what became of a call: `POST /v1/callbacks/<outlet>`, signed with the outlet's
 //! secret. An answer of 204 means that it is durable.
 //!
-//! Anybody may connect. Who has no secret learns nothing: a wrong outlet and a wrong signature are answered alike, before the
-//! body is looked at. Plain HTTP: TLS is ended by what stands in front of it.
+//! Anybody may connect. Who has no secret learns nothing: whatever is wrong with outlet, headers or signature is answered alike. The
+//! body is read first, because it is signed, and it is parsed only when the signature is right. Plain HTTP: TLS is ended by what
+//! stands in front of it.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::OutletOptions;
-use super::call::{CallKey, KeyError, Ledger, Outcome, OutletId, Report, ReportAnswer};
+use super::call::{CallKey, KeyError, Ledger, Outcome, OutletId, Report, Reported};
 use super::limits::{CALLBACK_BYTES_MAX, CALLBACK_CONNECTION_LASTS, CALLBACK_CONNECTIONS_MAX, CALLBACK_WITHIN};
 use super::signature::{Secrets, SignatureError};
 use crate::clock::Clock;
@@ -84,7 +85,12 @@ impl Callbacks {
 /// Why a callback is not taken: a text for who sent it.
 #[derive(Debug, Error)]
 enum Refusal {
-    #[error("no outlet of this name has a secret with which this was signed: {0}")]
+    /// Says the same whatever the cause is, which goes to the log: else it would tell which outlets there are.
+    #[error(
+        "no outlet of this name has a secret with which this was signed lately: send webhook-id, webhook-timestamp and \
+         webhook-signature as standardwebhooks.com says, sign \"<webhook-id>.<webhook-timestamp>.<body>\" with the secret of this \
+         outlet when you send, and set your clock"
+    )]
     Unsigned(#[source] SignatureError),
     #[error("the body cannot be read: {0}; send one JSON object of at most {CALLBACK_BYTES_MAX} bytes")]
     Unread(#[from] BytesRejection),
@@ -99,7 +105,9 @@ enum Refusal {
         "no call of this outlet has this key: send the one in data.key of the call, to the outlet that the call names"
     )]
     Unknown,
-    #[error("the DING is over for this recipient: confirmed before, recalled or expired; do not send this again")]
+    #[error(
+        "the DING was recalled or has expired before this recipient confirmed: the answer came too late, do not send it again"
+    )]
     Over,
     #[error("the broker has too much to do: send this again, signed anew, in {AGAIN_AFTER_S} s or later")]
     Busy,
@@ -201,7 +209,10 @@ impl Desk {
         let body = body?;
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let (id, secrets) = self.outlets.get(outlet).ok_or(Refusal::Unsigned(SignatureError::Wrong))?;
-        secrets.verify(header, &body, self.clock.wall().0 / 1_000).map_err(Refusal::Unsigned)?;
+        secrets.verify(header, &body, self.clock.wall().0 / 1_000).map_err(|error| {
+            tracing::debug!(outlet, why = %error, "a callback is not signed as it should be");
+            Refusal::Unsigned(error)
+        })?;
         let event: Event = serde_json::from_slice(&body)?;
         let key: CallKey = event.data.key.parse()?;
         let outcome = match event.r#type {
@@ -213,10 +224,10 @@ impl Desk {
         self.ledger.report(Report { outlet: *id, key, outcome }, answer).map_err(|_| Refusal::Busy)?;
         // Whoever drops the question, or lets it wait too long, has too much to do.
         match timeout(CALLBACK_WITHIN, answered).await {
-            Ok(Ok(ReportAnswer::Done)) => Ok(()),
-            Ok(Ok(ReportAnswer::Unknown)) => Err(Refusal::Unknown),
-            Ok(Ok(ReportAnswer::Over)) => Err(Refusal::Over),
-            Ok(Ok(ReportAnswer::Busy) | Err(_)) | Err(_) => Err(Refusal::Busy),
+            Ok(Ok(Reported::Done)) => Ok(()),
+            Ok(Ok(Reported::Unknown)) => Err(Refusal::Unknown),
+            Ok(Ok(Reported::Over)) => Err(Refusal::Over),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Busy),
         }
     }
 }

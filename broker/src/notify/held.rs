@@ -2,7 +2,7 @@
 //!
 //! Owns no connection and reads no clock: time is an argument, ends of tries come in, calls to try go out. What it keeps up:
 //!
-//! - a start is not tried once its DING has expired, nor after its cancel has come;
+//! - a start is not tried once its DING has expired, nor after its cancel has come or it was called off;
 //! - of one key never more than one try is under way, so that a cancel leaves after the end of the start's last try, and
 //!   only if that start may have reached the gateway;
 //! - every call that was taken yields exactly one result; a repeat of one that is held yields none of its own.
@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use carillon_core::turns::Turns;
 use carillon_protocol::ids::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -48,6 +49,7 @@ pub(super) struct Tried {
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) tries_max: u32,
+    pub(super) tries_for: Duration,
     pub(super) calls_a_second: u32,
     pub(super) backoff_first: Duration,
     pub(super) backoff_max: Duration,
@@ -64,7 +66,7 @@ pub(super) enum Next {
     Idle,
 }
 
-/// When a call's turn comes: by time, and at one time in the order in which they came.
+/// When a call is due: by time, and at one time in the order in which they came.
 type Turn = (Instant, u64, CallKey);
 
 enum State {
@@ -80,19 +82,52 @@ struct Entry {
     /// Given back with the entry.
     _room: Option<OwnedSemaphorePermit>,
     tries: u32,
+    /// When it was tried first.
+    tried_at: Option<Instant>,
     handed: bool,
+    /// It is not tried again.
+    called_off: bool,
     state: State,
+}
+
+/// The starts, or the cancels.
+#[derive(Default)]
+struct Side {
+    entries: HashMap<CallKey, Entry>,
+    /// Those that are not due yet.
+    later: BTreeSet<Turn>,
+    /// Those that are: DINGs take turns, and within a round it is by who came first.
+    due: Turns<u64>,
+}
+
+impl Side {
+    /// The one whose turn it is, now that so much time has passed.
+    fn first(&mut self, now: Instant) -> Option<CallKey> {
+        while let Some((_, came, key)) = self.later.first().copied().filter(|turn| turn.0 <= now) {
+            self.later.pop_first();
+            self.due.insert(came, key);
+        }
+        self.due.first()
+    }
+
+    /// It waits no longer.
+    fn forget(&mut self, turn: &Turn) {
+        if !self.later.remove(turn) {
+            self.due.remove(&turn.2);
+        }
+    }
 }
 
 /// See the module.
 pub(super) struct Held {
     policy: Policy,
     pace: Pace,
-    starts: HashMap<CallKey, Entry>,
-    cancels: HashMap<CallKey, Entry>,
-    /// Turns of starts, and of cancels, which go first: they end what rings.
-    starts_wait: BTreeSet<Turn>,
-    cancels_wait: BTreeSet<Turn>,
+    /// Those that are due alternate between starts and cancels: a cancel ends what rings, and a start must not wait for
+    /// thousands of them.
+    starts: Side,
+    cancels: Side,
+    /// What was tried last.
+    last: Verb,
     came: u64,
     results: Vec<CallResult>,
     /// From 0 to `u32::MAX`, evenly.
@@ -102,14 +137,13 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(policy: Policy, random: fn() -> u32) -> Self {
         let pace = Pace::new(policy.calls_a_second);
-        let (starts, cancels) = (HashMap::new(), HashMap::new());
-        let (starts_wait, cancels_wait) = (BTreeSet::new(), BTreeSet::new());
-        Self { policy, pace, starts, cancels, starts_wait, cancels_wait, came: 0, results: Vec::new(), random }
+        let (starts, cancels, last, results) = (Side::default(), Side::default(), Verb::Start, Vec::new());
+        Self { policy, pace, starts, cancels, last, came: 0, results, random }
     }
 
     /// How many are held.
     pub(super) fn len(&self) -> usize {
-        self.starts.len() + self.cancels.len()
+        self.starts.entries.len() + self.cancels.entries.len()
     }
 
     /// Takes what has been decided since the last time.
@@ -126,10 +160,10 @@ impl Held {
     }
 
     fn handle_start(&mut self, call: Call, room: Option<OwnedSemaphorePermit>, now: Now) {
-        if self.starts.contains_key(&call.key) {
+        if self.starts.entries.contains_key(&call.key) {
             return;
         }
-        if self.cancels.contains_key(&call.key) {
+        if self.cancels.entries.contains_key(&call.key) {
             return self.decide(&call, Outcome::Failed, Detail::CANCELLED);
         }
         self.wait(call, room, now.monotonic);
@@ -137,18 +171,27 @@ impl Held {
 
     fn handle_cancel(&mut self, call: Call, room: Option<OwnedSemaphorePermit>, now: Now) {
         let key = call.key;
-        if self.cancels.contains_key(&key) {
+        if self.cancels.entries.contains_key(&key) {
             return;
         }
-        match self.starts.get(&key).map(|start| &start.state) {
+        match self.starts.entries.get(&key).map(|start| &start.state) {
             None => self.wait(call, room, now.monotonic),
             Some(State::UnderWay) => {
-                let entry = Entry { call, _room: room, tries: 0, handed: false, state: State::Behind };
-                self.cancels.insert(key, entry);
+                let entry = Entry {
+                    call,
+                    _room: room,
+                    tries: 0,
+                    tried_at: None,
+                    handed: false,
+                    called_off: false,
+                    state: State::Behind,
+                };
+                self.cancels.entries.insert(key, entry);
             }
             Some(State::Waits(turn)) => {
-                self.starts_wait.remove(turn);
-                let start = self.starts.remove(&key).expect("it was just seen");
+                let turn = *turn;
+                self.starts.forget(&turn);
+                let start = self.starts.entries.remove(&key).expect("it was just seen");
                 self.decide(&start.call, Outcome::Failed, Detail::CANCELLED);
                 match start.handed {
                     true => self.wait(call, room, now.monotonic),
@@ -159,16 +202,34 @@ impl Held {
         }
     }
 
+    /// A start is moot, and its cancel has found no room yet: it is not tried again. A cancel may go out later although
+    /// nothing was handed over.
+    pub(super) fn handle_call_off(&mut self, key: CallKey) {
+        let Some(start) = self.starts.entries.get_mut(&key) else { return };
+        match start.state {
+            State::UnderWay => start.called_off = true,
+            State::Waits(turn) => {
+                self.starts.forget(&turn);
+                let start = self.starts.entries.remove(&key).expect("it was just seen");
+                self.decide(&start.call, Outcome::Failed, Detail::CANCELLED);
+            }
+            State::Behind => unreachable!("only cancels are behind something"),
+        }
+    }
+
     /// Which call to try now, if there is a place for one more try.
     pub(super) fn poll_next(&mut self, now: Now) -> Next {
         loop {
-            let is_due = |turn: &&Turn| turn.0 <= now.monotonic;
-            let cancel = self.cancels_wait.first().filter(is_due).map(|turn| (Verb::Cancel, *turn));
-            let start = || self.starts_wait.first().filter(is_due).map(|turn| (Verb::Start, *turn));
-            let Some((verb, turn)) = cancel.or_else(start) else { return self.later() };
-            if verb == Verb::Start && now.wall >= self.starts[&turn.2].call.expires_at {
-                self.starts_wait.remove(&turn);
-                let start = self.starts.remove(&turn.2).expect("what waits is held");
+            let cancel = self.cancels.first(now.monotonic).map(|key| (Verb::Cancel, key));
+            let start = self.starts.first(now.monotonic).map(|key| (Verb::Start, key));
+            let next = match self.last {
+                Verb::Start => cancel.or(start),
+                Verb::Cancel => start.or(cancel),
+            };
+            let Some((verb, key)) = next else { return self.later() };
+            if verb == Verb::Start && now.wall >= self.starts.entries[&key].call.expires_at {
+                self.starts.due.remove(&key);
+                let start = self.starts.entries.remove(&key).expect("what waits is held");
                 self.decide(&start.call, Outcome::Failed, Detail::EXPIRED);
                 continue;
             }
@@ -177,17 +238,19 @@ impl Held {
                 return Next::At(from);
             }
             self.pace.spend(now.monotonic);
-            let (entries, wait) = self.side(verb);
-            wait.remove(&turn);
-            let entry = entries.get_mut(&turn.2).expect("what waits is held");
+            self.last = verb;
+            let side = self.side(verb);
+            side.due.pop_first();
+            let entry = side.entries.get_mut(&key).expect("what waits is held");
             entry.state = State::UnderWay;
             entry.tries += 1;
+            entry.tried_at.get_or_insert(now.monotonic);
             return Next::Try(Box::new(entry.call.clone()));
         }
     }
 
     fn later(&self) -> Next {
-        let firsts = [self.cancels_wait.first(), self.starts_wait.first()];
+        let firsts = [self.cancels.later.first(), self.starts.later.first()];
         firsts.into_iter().flatten().map(|turn| turn.0).min().map_or(Next::Idle, Next::At)
     }
 
@@ -196,8 +259,7 @@ impl Held {
     /// # Panics
     /// When none of this call is under way.
     pub(super) fn handle_end(&mut self, (key, verb): (CallKey, Verb), tried: Tried, now: Now) {
-        let (entries, _) = self.side(verb);
-        let mut entry = entries.remove(&key).expect("what is under way is held");
+        let mut entry = self.side(verb).entries.remove(&key).expect("what is under way is held");
         assert!(matches!(entry.state, State::UnderWay), "a try ends once");
         entry.handed |= tried.handed;
         match verb {
@@ -208,7 +270,7 @@ impl Held {
 
     fn end_of_start(&mut self, entry: Entry, end: End, now: Now) {
         let key = entry.call.key;
-        let cancelled = self.cancels.contains_key(&key);
+        let cancelled = entry.called_off || self.cancels.entries.contains_key(&key);
         let handed = entry.handed;
         match end {
             End::Taken(status, detail) => {
@@ -225,14 +287,14 @@ impl Held {
             End::Failed(detail, after) => {
                 let pause = self.pause(entry.tries, after);
                 let in_time = now.wall.0.saturating_add(millis(pause)) < entry.call.expires_at.0;
-                if entry.tries < self.policy.tries_max && in_time {
+                if in_time && self.may_try_again(&entry, now.monotonic + pause) {
                     return self.wait_again(entry, now.monotonic + pause);
                 }
                 self.decide(&entry.call, Outcome::Failed, detail);
             }
         }
         // The start is over: now its cancel's turn has come, if there is one.
-        let Some(Entry { call, _room, .. }) = self.cancels.remove(&key) else { return };
+        let Some(Entry { call, _room, .. }) = self.cancels.entries.remove(&key) else { return };
         match handed {
             true => self.wait(call, _room, now.monotonic),
             false => self.decide(&call, Outcome::Done, Detail::NOTHING),
@@ -245,12 +307,19 @@ impl Held {
             // The gateway does not know the start, or no longer: there is nothing to be cancelled.
             End::Refused(detail @ (Detail(404) | Detail(410))) => self.decide(&entry.call, Outcome::Done, detail),
             End::Refused(detail) => self.decide(&entry.call, Outcome::GaveUp, detail),
-            End::Failed(_, after) if entry.tries < self.policy.tries_max => {
-                let pause = self.pause(entry.tries, after);
-                self.wait_again(entry, now.monotonic + pause);
+            End::Failed(detail, after) => {
+                let again_at = now.monotonic + self.pause(entry.tries, after);
+                match self.may_try_again(&entry, again_at) {
+                    true => self.wait_again(entry, again_at),
+                    false => self.decide(&entry.call, Outcome::GaveUp, detail),
+                }
             }
-            End::Failed(detail, _) => self.decide(&entry.call, Outcome::GaveUp, detail),
         }
+    }
+
+    fn may_try_again(&self, entry: &Entry, at: Instant) -> bool {
+        let Policy { tries_max, tries_for, .. } = self.policy;
+        entry.tries < tries_max && entry.tried_at.is_none_or(|first| at.saturating_duration_since(first) <= tries_for)
     }
 
     /// Twice as long after each try, give or take a half, so that calls that failed together do not come back together.
@@ -262,22 +331,33 @@ impl Held {
     }
 
     fn wait(&mut self, call: Call, room: Option<OwnedSemaphorePermit>, at: Instant) {
-        self.wait_again(Entry { call, _room: room, tries: 0, handed: false, state: State::UnderWay }, at);
+        self.wait_again(
+            Entry {
+                call,
+                _room: room,
+                tries: 0,
+                tried_at: None,
+                handed: false,
+                called_off: false,
+                state: State::UnderWay,
+            },
+            at,
+        );
     }
 
     fn wait_again(&mut self, mut entry: Entry, at: Instant) {
         let (verb, turn) = (entry.call.verb, (at, self.came, entry.call.key));
         self.came += 1;
         entry.state = State::Waits(turn);
-        let (entries, wait) = self.side(verb);
-        wait.insert(turn);
-        entries.insert(turn.2, entry);
+        let side = self.side(verb);
+        side.later.insert(turn);
+        side.entries.insert(turn.2, entry);
     }
 
-    fn side(&mut self, verb: Verb) -> (&mut HashMap<CallKey, Entry>, &mut BTreeSet<Turn>) {
+    fn side(&mut self, verb: Verb) -> &mut Side {
         match verb {
-            Verb::Start => (&mut self.starts, &mut self.starts_wait),
-            Verb::Cancel => (&mut self.cancels, &mut self.cancels_wait),
+            Verb::Start => &mut self.starts,
+            Verb::Cancel => &mut self.cancels,
         }
     }
 

@@ -13,11 +13,21 @@ pub const STARTS_MAX: usize = 1_024;
 /// Cancels that one outlet holds, counted apart: a queue full of starts must not keep out what would end them.
 pub const CANCELS_MAX: usize = 1_024;
 
+/// Starts that one outlet holds and is told to try no more, on the way to it: every one that it holds can be.
+pub const CALL_OFFS_MAX: usize = STARTS_MAX;
+
 /// Results that wait for room in the shard's queue are offered again after this long.
 pub const RESULTS_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Secrets of one outlet: the old one and the new one while they are exchanged, and one more.
 pub const SECRETS_MAX: usize = 3;
+
+/// Signatures of a callback that are looked at, the first ones: more than a gateway that exchanges its secret sends.
+pub const SIGNATURES_MAX: usize = 8;
+
+/// Resolutions of one outlet under way at once. The system's resolver blocks a thread, for as long as it likes: with as many as this a
+/// name server that takes a third of a second still lets ten calls a second out.
+pub const LOOKUPS_MAX: usize = 4;
 
 /// Addresses of one name that are tried, one after the other.
 pub const ADDRESSES_MAX: usize = 4;
@@ -34,11 +44,14 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// The first pause after a try that failed; each later one is twice as long, give or take a half.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest pause. With 8 tries all pauses together are some two minutes.
+/// The longest pause: a gateway that is back is called a minute and a half later at most.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// Tries of one call.
-pub const TRIES_DEFAULT: u32 = 8;
+/// For how long one call is tried: a gateway that is restarted, or a provider's outage of some minutes, loses no step.
+pub const TRIES_FOR_DEFAULT: Duration = Duration::from_secs(900);
+
+/// Tries of one call. With the pauses above some twenty fit into [`TRIES_FOR_DEFAULT`], 35 if all of them are short.
+pub const TRIES_DEFAULT: u32 = 100;
 
 /// From the resolution of the name to the end of the answer.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);

@@ -40,11 +40,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::metrics::outlets::{CallbackMeter, NotifyMeter, OutletMeter};
-use limits::{CANCELS_MAX, OUTLETS_MAX, STARTS_MAX, STOP_WITHIN};
+use limits::{CALL_OFFS_MAX, CANCELS_MAX, LOOKUPS_MAX, OUTLETS_MAX, STARTS_MAX, STOP_WITHIN};
 use outlet::Outlet;
 
 pub use call::{
-    Call, CallKey, CallResult, Detail, Full, KeyError, Ledger, Outcome, OutletId, Report, ReportAnswer, Verb,
+    Call, CallKey, CallResult, Detail, Full, KeyError, Ledger, NAMED, Outcome, OutletId, Report, Reported, Verb,
 };
 pub use callbacks::Callbacks;
 pub use target::{Target, TargetError};
@@ -72,6 +72,8 @@ pub struct OutletOptions {
     pub calls_a_second: u32,
     /// Tries of one call.
     pub tries_max: u32,
+    /// No try begins later than this after a call's first one in this process.
+    pub tries_for: Duration,
     /// For a whole try.
     pub timeout: Duration,
     /// For the connection alone.
@@ -96,6 +98,7 @@ impl OutletOptions {
             concurrency: limits::CONCURRENCY_DEFAULT,
             calls_a_second: limits::CALLS_A_SECOND_DEFAULT,
             tries_max: limits::TRIES_DEFAULT,
+            tries_for: limits::TRIES_FOR_DEFAULT,
             timeout: limits::TIMEOUT_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             backoff_first: limits::BACKOFF_FIRST,
@@ -104,15 +107,17 @@ impl OutletOptions {
     }
 
     fn policy(&self) -> held::Policy {
-        let Self { tries_max, calls_a_second, backoff_first, backoff_max, .. } = *self;
-        held::Policy { tries_max, calls_a_second, backoff_first, backoff_max }
+        let Self { tries_max, tries_for, calls_a_second, backoff_first, backoff_max, .. } = *self;
+        held::Policy { tries_max, tries_for, calls_a_second, backoff_first, backoff_max }
     }
 }
 
-/// A call on its way, with the room that is its own until it is decided.
-struct Handed {
-    call: Call,
-    room: OwnedSemaphorePermit,
+/// What is on its way to an outlet.
+enum Handed {
+    /// A call, with the room that is its own until it is decided.
+    Call(Call, OwnedSemaphorePermit),
+    /// A start that is moot, with room for the way alone.
+    CallOff(CallKey, OwnedSemaphorePermit),
 }
 
 /// The way into one outlet.
@@ -120,15 +125,17 @@ struct Door {
     id: Option<OutletId>,
     starts: Arc<Semaphore>,
     cancels: Arc<Semaphore>,
+    call_offs: Arc<Semaphore>,
     queue: mpsc::Sender<Handed>,
 }
 
 impl Door {
     fn new(id: Option<OutletId>) -> (Self, mpsc::Receiver<Handed>) {
         // Room for every permit there is, so that who has one never finds it full.
-        let (queue, handed) = mpsc::channel(STARTS_MAX + CANCELS_MAX);
-        let (starts, cancels) = (Arc::new(Semaphore::new(STARTS_MAX)), Arc::new(Semaphore::new(CANCELS_MAX)));
-        (Self { id, starts, cancels, queue }, handed)
+        let (queue, handed) = mpsc::channel(STARTS_MAX + CANCELS_MAX + CALL_OFFS_MAX);
+        let room = |permits| Arc::new(Semaphore::new(permits));
+        let (starts, cancels, call_offs) = (room(STARTS_MAX), room(CANCELS_MAX), room(CALL_OFFS_MAX));
+        (Self { id, starts, cancels, call_offs, queue }, handed)
     }
 }
 
@@ -142,15 +149,34 @@ impl Calls {
     /// Reserves room for one call. A start that finds none stays in the shard's state, until results have come; so does a
     /// cancel, which has room of its own. An outlet that is not configured takes calls too, and fails them.
     pub fn try_reserve(&self, outlet: OutletId, verb: Verb) -> Option<Permit> {
-        // The last one is for whom the configuration does not have.
-        let nth = self.doors.iter().position(|door| door.id == Some(outlet)).unwrap_or(self.doors.len() - 1);
-        let door = &self.doors[nth];
+        let door = self.door(outlet);
         let room = match verb {
             Verb::Start => &door.starts,
             Verb::Cancel => &door.cancels,
         };
         let room = room.clone().try_acquire_owned().ok()?;
         Some(Permit { queue: door.queue.clone(), outlet, verb, room })
+    }
+
+    /// Whether there is room for one more [`Calls::call_off`]. There is again as soon as the outlet has looked into its queue, which it
+    /// does before it tries anything.
+    pub fn has_room_to_call_off(&self, outlet: OutletId) -> bool {
+        self.door(outlet).call_offs.available_permits() > 0
+    }
+
+    /// Tells the outlet that a start is moot: if it still holds it, it tries it no more, and fails it. Without room nothing happens.
+    pub fn call_off(&self, outlet: OutletId, key: CallKey) {
+        let door = self.door(outlet);
+        if let Ok(room) = door.call_offs.clone().try_acquire_owned() {
+            // As with a call: only an outlet that has stopped refuses.
+            door.queue.try_send(Handed::CallOff(key, room)).ok();
+        }
+    }
+
+    fn door(&self, outlet: OutletId) -> &Door {
+        // The last one is for whom the configuration does not have.
+        let nth = self.doors.iter().position(|door| door.id == Some(outlet)).unwrap_or(self.doors.len() - 1);
+        &self.doors[nth]
     }
 
     /// The outlets of the configuration.
@@ -182,7 +208,7 @@ impl Permit {
     pub fn send(self, call: Call) {
         assert_eq!((call.outlet, call.verb), (self.outlet, self.verb), "room is used for what it was reserved for");
         // Only an outlet that has stopped refuses: then the call is undecided, as after a crash.
-        self.queue.try_send(Handed { call, room: self.room }).ok();
+        self.queue.try_send(Handed::Call(call, self.room)).ok();
     }
 }
 
@@ -209,10 +235,10 @@ impl Notify {
         metrics: Option<&Metrics>,
     ) -> io::Result<Self> {
         judge(&outlets);
-        // The resolver's threads: one an outlet.
+        // The resolver's threads, so many an outlet: one whose name server hangs takes none of another's.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(outlets.len().max(1))
+            .max_blocking_threads(outlets.len().max(1) * LOOKUPS_MAX)
             .build()?;
         let (mut doors, mut works, mut meters) = (Vec::new(), Vec::new(), Vec::new());
         for options in outlets.into_iter().map(Some).chain([None]) {
@@ -266,7 +292,7 @@ impl Drop for Notify {
 fn judge(outlets: &[OutletOptions]) {
     assert!(outlets.len() <= OUTLETS_MAX, "the configuration has at most {OUTLETS_MAX} outlets");
     for (nth, outlet) in outlets.iter().enumerate() {
-        assert!(outlets[..nth].iter().all(|other| other.id != outlet.id), "outlet {} is there twice", outlet.id);
+        assert!(outlets[..nth].iter().all(|other| other.id != outlet.id), "outlet {:?} is there twice", outlet.id);
         assert!(!outlet.target.secure || outlet.tls.is_some(), "outlet {} has https:// and no TLS", outlet.name);
     }
 }

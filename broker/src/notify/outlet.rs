@@ -55,7 +55,13 @@ impl Outlet {
             Some(options) => (options.concurrency, options.policy()),
             None => (
                 0,
-                Policy { tries_max: 0, calls_a_second: 1, backoff_first: Duration::ZERO, backoff_max: Duration::ZERO },
+                Policy {
+                    tries_max: 0,
+                    tries_for: Duration::ZERO,
+                    calls_a_second: 1,
+                    backoff_first: Duration::ZERO,
+                    backoff_max: Duration::ZERO,
+                },
             ),
         };
         // The middle of the range, should the system have no randomness: pauses need none to be right.
@@ -99,7 +105,14 @@ impl Outlet {
         Now { monotonic: self.clock.now(), wall: self.clock.wall() }
     }
 
-    fn take(&mut self, Handed { call, room }: Handed) {
+    fn take(&mut self, handed: Handed) {
+        let (call, room) = match handed {
+            Handed::Call(call, room) => (call, room),
+            Handed::CallOff(key, room) => {
+                drop(room);
+                return self.held.handle_call_off(key);
+            }
+        };
         if self.gateway.is_some() {
             return self.held.handle_call(call, Some(room), self.now());
         }

@@ -16,7 +16,6 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -30,7 +29,7 @@ use super::address::may_call;
 use super::body::{self, Status};
 use super::call::{Call, Detail};
 use super::held::{End, Tried};
-use super::limits::{ADDRESSES_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES};
+use super::limits::{ADDRESSES_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES, LOOKUPS_MAX};
 use super::signature::{ID, SIGNATURE, TIMESTAMP};
 use crate::clock::Clock;
 
@@ -80,13 +79,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 pub(super) struct Gateway {
     options: OutletOptions,
     clock: Arc<dyn Clock>,
-    /// One resolution at a time: the system's resolver blocks a thread, for as long as it likes, and the threads are counted.
+    /// Few resolutions at a time: the system's resolver blocks a thread, for as long as it likes, and the threads are counted.
     lookups: Arc<Semaphore>,
 }
 
 impl Gateway {
     pub(super) fn new(options: OutletOptions, clock: Arc<dyn Clock>) -> Self {
-        Self { options, clock, lookups: Arc::new(Semaphore::new(1)) }
+        Self { options, clock, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 
     /// One try, whose end is an answer or an error; either comes within the outlet's time.
@@ -172,7 +171,7 @@ impl Gateway {
         if !self.options.target.secure {
             return Ok(Box::new(stream));
         }
-        let name = ServerName::try_from(self.options.target.host.clone()).expect("judged when the URL was read");
+        let name = self.options.target.server_name.clone();
         let connector = TlsConnector::from(self.options.tls.clone().expect("an outlet with https:// has TLS"));
         let stream = connector.connect(name, stream).await.map_err(TryError::Tls)?;
         Ok(Box::new(stream))
@@ -186,9 +185,9 @@ impl Gateway {
         let value = |text: &str| HeaderValue::from_str(text).expect("made of plain letters");
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = target.path.parse().expect("a part of a URL that was read");
+        *request.uri_mut() = target.path.clone().into();
         let headers = request.headers_mut();
-        headers.insert(header::HOST, value(&target.authority));
+        headers.insert(header::HOST, target.authority.clone());
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use axum::http::Uri;
+use axum::http::HeaderValue;
+use axum::http::uri::{PathAndQuery, Uri};
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 
@@ -18,10 +19,12 @@ pub struct Target {
     pub host: String,
     /// The port, also if it is the usual one.
     pub port: u16,
-    /// Path and query.
-    pub path: String,
+    /// Path and query, as a request has them: the path begins with `/`.
+    pub path: PathAndQuery,
     /// What stands in the `Host` header.
-    pub authority: String,
+    pub authority: HeaderValue,
+    /// What the certificate of an `https` server must be for.
+    pub server_name: ServerName<'static>,
 }
 
 /// Why a text is no such URL.
@@ -84,12 +87,17 @@ impl FromStr for Target {
             "" => 80,
             _ => authority.port().map(|port| port.as_u16()).filter(|port| *port > 0).ok_or_else(malformed)?,
         };
-        if ServerName::try_from(host.as_str()).is_err() {
-            return Err(malformed());
-        }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { url: text.to_owned(), secure, host, port, path, authority: authority.as_str().to_owned() })
+        let server_name = ServerName::try_from(host.clone()).map_err(|_| malformed())?;
+        let path = path(&uri).ok_or_else(malformed)?;
+        let authority = HeaderValue::from_str(authority.as_str()).map_err(|_| malformed())?;
+        Ok(Self { url: text.to_owned(), secure, host, port, path, authority, server_name })
     }
+}
+
+/// A URL may have a query without a path, a request may not.
+fn path(uri: &Uri) -> Option<PathAndQuery> {
+    let text = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if text.starts_with('/') { text.parse().ok() } else { format!("/{text}").parse().ok() }
 }
 
 #[cfg(test)]
@@ -108,6 +116,8 @@ mod tests {
         check("https://gateway.example/ding", (true, "gateway.example", 443, "/ding"));
         check("https://gateway.example", (true, "gateway.example", 443, "/"));
         check("http://127.0.0.1:8080/a?b=c", (false, "127.0.0.1", 8080, "/a?b=c"));
+        check("https://gateway.example?token=x", (true, "gateway.example", 443, "/?token=x"));
+        check("https://gateway.example:8443?", (true, "gateway.example", 8443, "/?"));
         check("https://[2001:db8::1]:8443/x", (true, "2001:db8::1", 8443, "/x"));
     }
 

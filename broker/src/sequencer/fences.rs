@@ -60,7 +60,8 @@ impl Fences {
             | Signal::MembersAdded { .. }
             | Signal::MembersRemoved { .. }
             | Signal::Read { .. }
-            | Signal::Urgent { .. } => None,
+            | Signal::Urgent { .. }
+            | Signal::Ding { .. } => None,
         };
         if let Some(holder) = holder.copied() {
             self.detach(holder);

@@ -1,38 +1,47 @@
 //! The sequencer: the one thread that owns the shard and its journal.
 //!
-//! It runs at its own pace: drain what has come (bounded), handle each input, commit once, index, show the batch in the
-//! ring, release the replies. Nothing leaves it before the batch it rests on is durable; a failed commit is final. It
+//! It runs at its own pace: drain what has come (bounded), handle each input, answer some questions, commit once, index, show the
+//! batch in the ring, release the replies. Nothing leaves it before the batch it rests on is durable; a failed commit is final. It
 //! waits for nobody: not for an edge (the ring lets go of what is too old, replies have reserved room), not for a reader.
 
 mod fences;
+mod ledger;
+mod outlets;
+mod questions;
 mod queue;
 pub mod ring;
+mod time;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_core::Shard;
-use carillon_core::effect::{Effects, Reply, Signal};
-use carillon_core::input::Input;
+use carillon_core::effect::{Effects, Reply, Reported, Signal};
+use carillon_core::input::{DingTerms, Input, Principal, Refused, Request};
 use carillon_core::record::Record;
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::Position;
+use carillon_protocol::ids::{DingId, Position, Timestamp};
 use carillon_protocol::publish::PublishRefused;
 use crossbeam::channel::TrySendError;
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::dings::DingPolicies;
+use crate::dings::rates::{DingRates, Rates};
 use crate::index::{Index, ReadMark};
 use crate::journal::{BATCH_BYTES_MAX, CommitError, Draft, Journal};
 use crate::metrics::meter::SequencerMeter;
 use fences::Fences;
+pub use outlets::{NoOutlets, Outlets};
 pub use queue::{
     CONTROLS_QUEUED_MAX, CountsAnswer, CountsQuestion, EdgeId, Mail, Mailbox, Origin, PUBLISHES_QUEUED_MAX,
-    ReceiptsAnswer, ReceiptsQuestion, Submission, Submit, Submitted, ToEdge, Wake, mailbox, submissions,
-    submissions_with_room,
+    QUESTIONS_QUEUED_MAX, Question, ReceiptsAnswer, ReceiptsQuestion, Submission, Submit, Submitted, ToEdge, Wake,
+    mailbox, submissions, submissions_with_room,
 };
 use ring::RingWriter;
+use time::SteadyTime;
 
 /// Inputs handled before a commit, from each queue: bounds the wait of the first one to a few milliseconds of CPU. The
 /// batch's bytes bound it too.
@@ -47,6 +56,10 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// When an edge had no room for news of fenced sessions, it is tried again after this.
 const FENCE_RETRY: Duration = Duration::from_millis(1);
+
+/// How long ago the end of a DING may be of which an edge that fell off the ring has told nobody. A connection whose edge does not answer is
+/// over after 30 s of silence, and what an edge falls behind by while it does answer is less: twenty times that.
+const DINGS_MISSED_MS: u64 = 10 * 60 * 1_000;
 
 /// Whether the sequencer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +77,12 @@ pub struct Sequencer<J> {
     ring: RingWriter,
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
+    time: SteadyTime,
     queues: Submitted,
     edges: Vec<Mailbox>,
+    outlets: Box<dyn Outlets>,
+    policies: Arc<DingPolicies>,
+    ding_rates: DingRates,
     fences: Fences,
     effects: Effects,
     /// The batch that is being made.
@@ -75,10 +92,10 @@ pub struct Sequencer<J> {
     marks: Vec<ReadMark>,
     /// Held back until the batch is durable.
     replies: Vec<(Origin, Reply)>,
-    /// Likewise, for the edges themselves.
-    counts: Vec<(EdgeId, CountsAnswer)>,
-    /// Likewise, for sessions that were not told something.
-    receipts: Vec<(Origin, ReceiptsAnswer)>,
+    /// Likewise, to questions.
+    answers: Vec<(EdgeId, ToEdge)>,
+    /// Likewise, for outlets.
+    reported: Vec<(oneshot::Sender<Reported>, Reported)>,
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
     fenced: VecDeque<Origin>,
     stopping: bool,
@@ -101,6 +118,10 @@ pub struct Parts<J> {
     pub queues: Submitted,
     /// By [`EdgeId`].
     pub edges: Vec<Mailbox>,
+    /// Where DINGs go beside the app.
+    pub outlets: Box<dyn Outlets>,
+    /// What tenants allow of DINGs.
+    pub policies: Arc<DingPolicies>,
 }
 
 impl<J: Journal> Sequencer<J> {
@@ -109,31 +130,36 @@ impl<J: Journal> Sequencer<J> {
     /// # Panics
     /// If shard and journal do not end at the same position.
     pub fn new(parts: Parts<J>) -> Self {
-        let Parts { shard, journal, ring, index, clock, queues, edges } = parts;
+        let Parts { shard, journal, ring, index, clock, queues, edges, outlets, policies } = parts;
         assert_eq!(shard.head(), journal.head(), "the shard is replayed to the journal's head");
         let draft = Draft::new(journal.head().next());
+        let time = SteadyTime::new(clock.clone(), shard.last_time());
         let mut sequencer = Self {
             shard,
             journal,
             ring,
             index,
             clock,
+            time,
             queues,
             edges,
+            outlets,
+            policies,
+            ding_rates: DingRates::default(),
             fences: Fences::default(),
             effects: Effects::default(),
             draft,
             signals: Vec::new(),
             marks: Vec::new(),
             replies: Vec::new(),
-            counts: Vec::new(),
-            receipts: Vec::new(),
+            answers: Vec::new(),
+            reported: Vec::new(),
             fenced: VecDeque::new(),
             stopping: false,
             meter: Arc::default(),
         };
-        sequencer.shard.resume(sequencer.clock.wall(), &mut sequencer.effects);
-        sequencer.stage_effects(None);
+        sequencer.shard.resume();
+        sequencer.hand_out();
         sequencer
     }
 
@@ -160,14 +186,16 @@ impl<J: Journal> Sequencer<J> {
 
     /// Sleeps until there is an input or a timer is due.
     fn wait(&mut self) {
+        let sleep = self.sleep();
         let mut select = crossbeam::channel::Select::new_biased();
         select.recv(&self.queues.controls);
         select.recv(&self.queues.publishes);
+        select.recv(&self.queues.questions);
         // The only outcome of interest is that there is something, or that the time is over.
-        select.ready_timeout(self.sleep()).ok();
+        select.ready_timeout(sleep).ok();
     }
 
-    fn sleep(&self) -> Duration {
+    fn sleep(&mut self) -> Duration {
         if self.stopping || !self.draft.is_empty() {
             return Duration::ZERO;
         }
@@ -175,7 +203,7 @@ impl<J: Journal> Sequencer<J> {
             return FENCE_RETRY;
         }
         let Some(due) = self.shard.next_timer() else { return SLEEP_MAX };
-        Duration::from_millis(due.0.saturating_sub(self.clock.wall().0)).min(SLEEP_MAX)
+        Duration::from_millis(due.0.saturating_sub(self.time.now().0)).min(SLEEP_MAX)
     }
 
     /// Drains what has come, commits it as one batch and releases what follows from it.
@@ -184,16 +212,18 @@ impl<J: Journal> Sequencer<J> {
     /// As [`Sequencer::run`].
     pub fn step(&mut self) -> Result<Flow, CommitError> {
         self.meter.heartbeat.beat(self.clock.now());
-        let now = self.clock.wall();
+        let now = self.time.now();
         if self.shard.next_timer().is_some_and(|due| due <= now) {
             self.shard.handle(now, Input::Tick, &mut self.effects);
             self.stage_effects(None);
         }
         let controls = self.drain(CONTROL_BYTES_A_BATCH_MAX, |queues| queues.controls.try_recv().ok());
         let publishes = self.drain(BATCH_BYTES_MAX, |queues| queues.publishes.try_recv().ok());
+        let questions = self.answer_questions();
         self.commit()?;
         self.release();
-        let idle = controls == 0 && publishes == 0;
+        self.hand_out();
+        let idle = controls == 0 && publishes == 0 && questions == 0;
         Ok(if self.stopping && idle { Flow::Stopped } else { Flow::Continue })
     }
 
@@ -210,44 +240,47 @@ impl<J: Journal> Sequencer<J> {
     fn take(&mut self, submission: Submission) {
         match submission {
             Submission::Input { from, input } => self.take_input(from, input),
-            Submission::AttachAgain { from, attach } if self.fences.is_held_by(from) => {
+            Submission::AttachAgain { from, attach, watched } if self.fences.is_held_by(from) => {
                 self.take_input(from, Input::Attach(attach));
+                self.add_missed(&watched);
             }
             Submission::AttachAgain { from, .. } => {
                 let text = "another session of this device or producer took over";
                 self.replies.push((from, Reply::AttachRefused { code: ErrorCode::FENCED, text }));
             }
-            Submission::Cursors(moves) => {
-                self.shard.handle(self.clock.wall(), Input::Cursors(moves), &mut self.effects);
+            Submission::Cursors(moves) => self.take_unanswered(Input::Cursors(moves)),
+            Submission::DingsReceived(received) => self.take_unanswered(Input::DingsReceived(received)),
+            Submission::OutletResults(results) => self.take_unanswered(Input::OutletResults(results)),
+            Submission::OutletReport { report, answer } => {
+                self.shard.handle(self.time.now(), Input::OutletReport(report), &mut self.effects);
+                if let Some(Reply::Reported(reported)) = self.effects.reply.take() {
+                    self.reported.push((answer, reported));
+                }
                 self.stage_effects(None);
-            }
-            Submission::Counts { edge, question } => {
-                let CountsQuestion { tenant, conversation, position, messages } = question;
-                let counted = self.shard.read_counts(conversation, &messages);
-                self.counts.push((edge, CountsAnswer { tenant, conversation, position, counted }));
-            }
-            Submission::Receipts { from, question } => {
-                let answer = self.answer_receipts(question);
-                self.receipts.push((from, answer));
             }
             Submission::Detach { from } => self.fences.detach(from),
             Submission::Stop => self.stopping = true,
         }
     }
 
-    fn answer_receipts(&self, question: ReceiptsQuestion) -> ReceiptsAnswer {
-        match question {
-            ReceiptsQuestion::Moved(question) => ReceiptsAnswer::Moved(self.shard.moved(question)),
-            ReceiptsQuestion::Counts(questions) => {
-                let counted = questions
-                    .into_iter()
-                    .map(|(conversation, messages)| (conversation, self.shard.read_counts(conversation, &messages)));
-                ReceiptsAnswer::Counts(counted.collect())
-            }
+    /// The session whose answer this is may have missed how DINGs have moved.
+    fn add_missed(&mut self, watched: &[DingId]) {
+        let since = Timestamp(self.time.now().0.saturating_sub(DINGS_MISSED_MS));
+        if let Some((_, Reply::Attached(attached))) = self.replies.last_mut() {
+            attached.progress = self.shard.dings_missed((attached.tenant, attached.user), watched, since);
         }
     }
 
-    fn take_input(&mut self, from: Origin, input: Input) {
+    fn take_unanswered(&mut self, input: Input) {
+        self.shard.handle(self.time.now(), input, &mut self.effects);
+        self.stage_effects(None);
+    }
+
+    fn take_input(&mut self, from: Origin, mut input: Input) {
+        let limited = match &mut input {
+            Input::Request { who, request } => self.limit_dings(*who, request),
+            _ => None,
+        };
         if let Input::Publish { who, producer: Some(producer), publish } = &input
             && !self.fences.holds(from, (who.tenant, who.user, *producer))
         {
@@ -264,16 +297,53 @@ impl<J: Journal> Sequencer<J> {
             Input::Publish { .. }
             | Input::Request { .. }
             | Input::Cursors(_)
+            | Input::DingsReceived(_)
+            | Input::OutletResults(_)
+            | Input::OutletReport(_)
             | Input::CatchUpBounded(_)
             | Input::Tick => None,
         };
-        self.shard.handle(self.clock.wall(), input, &mut self.effects);
+        self.shard.handle(self.time.now(), input, &mut self.effects);
         if let (Some((device, producer)), Some(Reply::Attached(attached))) = (attach, &self.effects.reply) {
             let (tenant, user) = (attached.tenant, attached.user);
             let producer = producer.map(|producer| (tenant, user, producer));
             self.fenced.extend(self.fences.attach(from, (tenant, user, device), producer));
         }
+        // Only what was done counts.
+        if let Some((who, rates)) = limited.filter(|_| !self.effects.records.is_empty()) {
+            self.ding_rates.spend(rates, who.tenant, who.user, self.shard.last_time());
+        }
         self.stage_effects(Some(from));
+    }
+
+    /// Holds a DING, or a reminder, against the rates of its sender; one that is too many is refused by the shard, unless it knows
+    /// it. Returns who pays for it, and how, if it is done.
+    fn limit_dings(&mut self, who: Principal, request: &mut Request) -> Option<(Principal, Rates)> {
+        let refusal = match request {
+            Request::DingCreate(create, terms @ Ok(_)) if !self.shard.knows_ding_key(who, create.key) => {
+                Refusal::Terms(terms)
+            }
+            Request::DingRemind(_, allowed @ Ok(())) => Refusal::Reminder(allowed),
+            _ => return None,
+        };
+        let rates = self.shard.tenant_name(who.tenant).map(|tenant| self.policies.of(tenant).rates).unwrap_or_default();
+        let now = self.time.now();
+        if let Err(refused) = self.ding_rates.check(rates, who.tenant, who.user, now) {
+            match refusal {
+                Refusal::Terms(terms) => *terms = Err(refused),
+                Refusal::Reminder(allowed) => *allowed = Err(refused),
+            }
+            return None;
+        }
+        Some((who, rates))
+    }
+
+    /// Outlets get what they have room for. What needs no call is settled with the next batch.
+    fn hand_out(&mut self) {
+        let moot = outlets::hand_out(&mut self.shard, &*self.outlets);
+        if !moot.is_empty() {
+            self.take_unanswered(Input::OutletResults(moot));
+        }
     }
 
     /// Moves what an input brought into the batch; the reply waits with it.
@@ -325,15 +395,13 @@ impl<J: Journal> Sequencer<J> {
         self.meter.dings_confirmed.set(dings.confirmed);
         self.meter.dings_expired.set(dings.expired);
         self.meter.dings_recalled.set(dings.recalled);
+        self.meter.ding_calls_waiting.set(self.shard.calls_waiting() as u64);
     }
 
     /// Everything the replies rest on is durable now.
     fn release(&mut self) {
         let replies = self.replies.drain(..).map(|(to, reply)| (to.edge, ToEdge::Reply { link: to.link, reply }));
-        let counts = self.counts.drain(..).map(|(edge, counts)| (edge, ToEdge::Counts(counts)));
-        let receipts = self.receipts.drain(..);
-        let receipts = receipts.map(|(to, answer)| (to.edge, ToEdge::Receipts { link: to.link, answer }));
-        for (edge, message) in replies.chain(counts).chain(receipts) {
+        for (edge, message) in replies.chain(self.answers.drain(..)) {
             let edge = &self.edges[edge.0];
             match edge.replies.try_send(message) {
                 Ok(()) => edge.waker.wake(),
@@ -341,6 +409,10 @@ impl<J: Journal> Sequencer<J> {
                 // The edge has stopped; its sessions learn nothing, and repeat what they were not told.
                 Err(TrySendError::Disconnected(_)) => {}
             }
+        }
+        for (answer, reported) in self.reported.drain(..) {
+            // Who has gone away meanwhile repeats the report.
+            answer.send(reported).ok();
         }
         for _ in 0..self.fenced.len() {
             let Some(origin) = self.fenced.pop_front() else { break };
@@ -356,6 +428,12 @@ impl<J: Journal> Sequencer<J> {
     pub fn head(&self) -> Position {
         self.journal.head()
     }
+}
+
+/// Where the sequencer says that a sender's rate is used up.
+enum Refusal<'a> {
+    Terms(&'a mut Result<DingTerms, Refused>),
+    Reminder(&'a mut Result<(), Refused>),
 }
 
 /// Brings the index up to the signals of a durable batch.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use carillon_core::effect::{Counted, Reply};
-use carillon_core::input::{Attach, CursorMove, Input};
+use carillon_core::effect::{Counted, Reply, Reported};
+use carillon_core::input::{Attach, CursorMove, DingReceipt, Input, OutletReport, OutletResult};
 use carillon_core::moved::{Moved, MovedQuestion};
-use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, UserId};
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, UserId};
 use carillon_transport::{LinkKey, Waker};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
 
 use crate::edge::lookups::Found;
 use crate::journal::{Entry, ReadError};
@@ -19,6 +20,10 @@ pub const PUBLISHES_QUEUED_MAX: usize = 4_096;
 /// Everything else on its way to the sequencer. Full: the edge keeps the submission and tries again next turn; it holds
 /// at most the pending requests of its sessions.
 pub const CONTROLS_QUEUED_MAX: usize = 4_096;
+
+/// Questions on their way to the sequencer, which answers them behind everything else. Full: the edge keeps the question and tries
+/// again next turn.
+pub const QUESTIONS_QUEUED_MAX: usize = 1_024;
 
 /// Which edge of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,22 +54,21 @@ pub enum Submission {
         from: Origin,
         /// As it was.
         attach: Attach,
+        /// The DINGs that it watches: what it may have missed of them comes with the answer.
+        watched: Vec<DingId>,
     },
     /// Cursors of sessions that moved since the last time. Not answered.
     Cursors(Vec<CursorMove>),
-    /// An edge wants to tell authors how many have read. It is answered.
-    Counts {
-        /// Which edge.
-        edge: EdgeId,
-        /// Of what.
-        question: CountsQuestion,
-    },
-    /// A session is to be told what has moved while it was not. It is answered.
-    Receipts {
-        /// Whose.
-        from: Origin,
+    /// Devices that have DINGs. Not answered.
+    DingsReceived(Vec<DingReceipt>),
+    /// What became of calls that were handed to outlets. Not answered.
+    OutletResults(Vec<OutletResult>),
+    /// What an outlet says later. It is answered when what it rests on is durable.
+    OutletReport {
         /// What.
-        question: ReceiptsQuestion,
+        report: OutletReport,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Reported>,
     },
     /// The session is gone.
     Detach {
@@ -73,6 +77,25 @@ pub enum Submission {
     },
     /// Finish what is queued and stop.
     Stop,
+}
+
+/// What an edge asks the sequencer. It is answered.
+#[derive(Debug)]
+pub enum Question {
+    /// An edge wants to tell authors how many have read.
+    Counts {
+        /// Which edge.
+        edge: EdgeId,
+        /// Of what.
+        question: CountsQuestion,
+    },
+    /// A session is to be told what has moved while it was not.
+    Receipts {
+        /// Whose.
+        from: Origin,
+        /// What.
+        question: ReceiptsQuestion,
+    },
 }
 
 /// How many have read some messages of a conversation?
@@ -86,6 +109,10 @@ pub struct CountsQuestion {
     pub position: Position,
     /// Which, and who wrote them.
     pub messages: Vec<(Seq, UserId)>,
+    /// Beside these, of each of `users` its newest message if it lies here: exclusive, and inclusive.
+    pub moved: (Seq, Seq),
+    /// Who may have written what the edge does not know the author of.
+    pub users: Vec<UserId>,
 }
 
 /// So many, once what it rests on is durable.
@@ -131,7 +158,7 @@ pub enum ToEdge {
     },
     /// The answer to an edge's own question.
     Counts(CountsAnswer),
-    /// The answer to a session's [`Submission::Receipts`].
+    /// The answer to a session's [`Question::Receipts`].
     Receipts {
         /// The session.
         link: LinkKey,
@@ -171,6 +198,7 @@ impl Wake for Waker {
 pub struct Submit {
     publishes: Sender<Submission>,
     controls: Sender<Submission>,
+    questions: Sender<Question>,
 }
 
 impl Submit {
@@ -190,9 +218,17 @@ impl Submit {
         give_back(self.controls.try_send(submission))
     }
 
-    /// What waits: publishes, and everything else.
-    pub fn queued(&self) -> (usize, usize) {
-        (self.publishes.len(), self.controls.len())
+    /// Hands over a question.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn question(&self, question: Question) -> Result<(), Box<Question>> {
+        give_back(self.questions.try_send(question))
+    }
+
+    /// What waits: publishes, everything else that may change something, and questions.
+    pub fn queued(&self) -> (usize, usize, usize) {
+        (self.publishes.len(), self.controls.len(), self.questions.len())
     }
 
     /// Asks the sequencer to finish what is queued and stop; waits for room.
@@ -203,10 +239,10 @@ impl Submit {
 }
 
 /// A stopped sequencer answers nothing more: what is handed to it then counts as taken, and the process is ending.
-fn give_back(sent: Result<(), TrySendError<Submission>>) -> Result<(), Box<Submission>> {
+fn give_back<T>(sent: Result<(), TrySendError<T>>) -> Result<(), Box<T>> {
     match sent {
         Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-        Err(TrySendError::Full(submission)) => Err(Box::new(submission)),
+        Err(TrySendError::Full(back)) => Err(Box::new(back)),
     }
 }
 
@@ -215,6 +251,7 @@ fn give_back(sent: Result<(), TrySendError<Submission>>) -> Result<(), Box<Submi
 pub struct Submitted {
     pub(super) publishes: Receiver<Submission>,
     pub(super) controls: Receiver<Submission>,
+    pub(super) questions: Receiver<Question>,
 }
 
 /// The sequencer's queues.
@@ -226,7 +263,9 @@ pub fn submissions() -> (Submit, Submitted) {
 pub fn submissions_with_room(publishes_max: usize, controls_max: usize) -> (Submit, Submitted) {
     let (publishes_in, publishes) = bounded(publishes_max);
     let (controls_in, controls) = bounded(controls_max);
-    (Submit { publishes: publishes_in, controls: controls_in }, Submitted { publishes, controls })
+    let (questions_in, questions) = bounded(QUESTIONS_QUEUED_MAX.min(controls_max));
+    let submit = Submit { publishes: publishes_in, controls: controls_in, questions: questions_in };
+    (submit, Submitted { publishes, controls, questions })
 }
 
 /// How to reach an edge.

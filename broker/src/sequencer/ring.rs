@@ -95,6 +95,7 @@ fn signal_bytes(signal: &Signal) -> usize {
         Signal::Urgent { users, frame, .. } => size_of_val(users.as_slice()) + frame.len(),
         Signal::Message { .. }
         | Signal::Read { .. }
+        | Signal::Ding { .. }
         | Signal::DeviceRetired { .. }
         | Signal::ProducerRetired { .. } => 0,
     };

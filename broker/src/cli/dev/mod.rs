@@ -15,8 +15,11 @@ mod tour;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
+use carillon::dings::DingPolicies;
+use carillon::dings::rates::Rates;
 use carillon::material::{Material, SERVER_NAME};
 use carillon::server::{Options, Server};
 use carillon::{DEFAULT_PORT, tls};
@@ -91,6 +94,7 @@ fn start(data: &Path, listen: SocketAddr) -> Result<Server, Failure> {
     let token_keys = vec![tls::token_key(&material.token_public_key).map_err(unusable)?];
     let options = Options {
         edges: thread::available_parallelism().map_or(1, usize::from).clamp(EDGES_MIN, carillon::config::EDGES_MAX),
+        dings: Arc::new(DingPolicies::at(Rates::TRIAL)),
         ..Options::new(data.to_owned(), listen, tls, token_keys)
     };
     // Recovery blocks, and nothing else runs yet.

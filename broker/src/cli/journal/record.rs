@@ -2,7 +2,9 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use carillon_core::record::{CatchUpBounded, CursorsMoved, DingAdded, Grant, Message, ReadMarked, Record};
+use carillon_core::record::{
+    CatchUpBounded, CursorsMoved, DingAdded, DingDelivery, DingOutcome, Grant, Message, PlannedStep, ReadMarked, Record,
+};
 use carillon_protocol::ids::UserId;
 use serde_json::{Value, json};
 
@@ -67,10 +69,19 @@ pub(super) fn describe(record: &Record, payloads: bool) -> (&'static str, Fields
         Record::CursorsMoved(record) => ("CursorsMoved", cursors_moved(record)),
         Record::CatchUpBounded(record) => ("CatchUpBounded", catch_up_bounded(record)),
         Record::DingAdded(record) => ("DingAdded", ding(record, payloads)),
-        Record::DingRepeated(record) => ("DingRepeated", fields! { ding: record.ding.to_string() }),
-        Record::DingConfirmed(record) => {
-            ("DingConfirmed", fields! { ding: record.ding.to_string(), user: record.user.0 })
+        Record::DingAttempted(record) => (
+            "DingAttempted",
+            fields! { ding: record.ding.to_string(), step: record.step, outlet: format!("{:?}", record.outlet) },
+        ),
+        Record::DingDeferred(record) => {
+            ("DingDeferred", fields! { ding: record.ding.to_string(), step: record.step, until_ms: record.until.0 })
         }
+        Record::DingsDelivered(record) => ("DingsDelivered", fields! { entries: deliveries(&record.entries) }),
+        Record::DingOutcomes(record) => ("DingOutcomes", fields! { entries: outcomes(&record.entries) }),
+        Record::DingConfirmed(record) => (
+            "DingConfirmed",
+            fields! { ding: record.ding.to_string(), user: record.user.0, via: format!("{:?}", record.via) },
+        ),
         Record::DingEnded(record) => {
             ("DingEnded", fields! { ding: record.ding.to_string(), state: format!("{:?}", record.state) })
         }
@@ -93,14 +104,39 @@ fn message(Message { meta, deliver }: &Message, payloads: bool) -> Fields {
 fn ding(record: &DingAdded, payloads: bool) -> Fields {
     let mut fields = fields! {
         tenant: record.tenant.0, ding: record.ding.to_string(), sender: record.sender.0, key: record.key.to_string(),
-        expires_at_ms: record.expires_at.0, repeat_every_ms: record.repeat_every_ms,
-        message_kind: format!("{:?}", record.kind), recipients: users(&record.recipients),
+        starts_at_ms: record.starts_at.0, expires_at_ms: record.expires_at.0,
+        conversation: record.conversation.to_string(), seq: record.seq.0, quiet_from_min: record.quiet_from_min,
+        quiet_to_min: record.quiet_to_min, steps: steps(&record.steps), message_kind: format!("{:?}", record.kind), recipients: users(&record.recipients),
         payload_bytes: record.payload.len(),
     };
     if payloads {
         fields.push(payload(&record.payload));
     }
     fields
+}
+
+fn steps(steps: &[PlannedStep]) -> Vec<Value> {
+    let step = |step: &PlannedStep| {
+        json!({
+            "outlet": format!("{:?}", step.outlet), "after_ms": step.after_ms, "times": step.times,
+            "repeat_every_ms": step.repeat_every_ms, "heeds_quiet": step.heeds_quiet,
+        })
+    };
+    steps.iter().map(step).collect()
+}
+
+fn deliveries(entries: &[DingDelivery]) -> Vec<Value> {
+    entries.iter().map(|entry| json!({ "ding": entry.ding.to_string(), "user": entry.user.0 })).collect()
+}
+
+fn outcomes(entries: &[DingOutcome]) -> Vec<Value> {
+    let outcome = |outcome: &DingOutcome| {
+        json!({
+            "ding": outcome.ding.to_string(), "user": outcome.user.0, "attempt": outcome.attempt,
+            "state": format!("{:?}", outcome.state), "cancel": format!("{:?}", outcome.cancel), "detail": outcome.detail,
+        })
+    };
+    entries.iter().map(outcome).collect()
 }
 
 fn read_marked(record: &ReadMarked) -> Fields {

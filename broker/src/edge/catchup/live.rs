@@ -42,11 +42,10 @@ impl Edge {
             Told::Live { after } => through.max(after),
             Told::Behind { .. } | Told::Asking { .. } | Told::Counting(_) => Position(0),
         };
-        let says_more = session.inbox.receipts_held_back && receipts_through > session.inbox.receipts_sent;
+        let says_more = session.inbox.owes_through(receipts_through);
         if session.inbox.sent > position || session.inbox.sent == position && !says_more || session.inbox.blocked {
             return;
         }
-        session.inbox.receipts_held_back &= receipts_through < position;
         session.inbox.receipts_sent = session.inbox.receipts_sent.max(receipts_through);
         let (Some(stream), Some(mut link)) = (session.inbox.stream, links.link(key)) else { return };
         let mut frame = Progress { shard, position, receipts_through }.to_bytes();

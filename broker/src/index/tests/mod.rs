@@ -42,6 +42,9 @@ fn authors_are_by_seq_and_distinct() {
     assert_eq!(index.authors(CONVERSATION, Seq(0), Seq(3)), (vec![UserId(7), UserId(8)], true));
     assert_eq!(index.authors(CONVERSATION, Seq(2), Seq(99)), (vec![UserId(7)], true));
     assert_eq!(index.authors(ConversationId(2), Seq(0), Seq(9)), (Vec::new(), true));
+    let newest = vec![(Seq(2), UserId(8)), (Seq(3), UserId(7))];
+    assert_eq!(index.written(CONVERSATION, Seq(1), (Seq(3), 2)), (newest.clone(), true));
+    assert_eq!(index.written(CONVERSATION, Seq(0), (Seq(3), 2)), (newest, false));
 }
 
 #[test]

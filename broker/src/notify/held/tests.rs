@@ -26,8 +26,8 @@ fn call(user: u32, verb: Verb) -> Call {
         payload: Bytes::from_static(b"fire"),
         conversation: ConversationId(0),
         seq: Seq(0),
-        created: Timestamp(START_MS),
-        started: Timestamp(START_MS),
+        created_at: Timestamp(START_MS),
+        started_at: Timestamp(START_MS),
         expires_at: Timestamp(EXPIRES_MS),
     }
 }
@@ -41,6 +41,7 @@ struct World {
 
 const POLICY: Policy = Policy {
     tries_max: 3,
+    tries_for: Duration::from_secs(900),
     calls_a_second: 1_000,
     backoff_first: Duration::from_secs(1),
     backoff_max: Duration::from_secs(10),
@@ -122,6 +123,30 @@ fn pauses_double_until_the_tries_are_used_up() {
     assert_eq!(world.poll(), Some((1, Start)));
     world.end(1, Start, true, UNWELL);
     assert_eq!(world.results(), [(1, Start, Outcome::Failed, 503)]);
+}
+
+#[test]
+fn an_outage_of_ten_minutes_loses_nothing_and_tries_end_by_their_age() {
+    for (outage_s, verb, expected) in [
+        (600, Start, Outcome::Accepted),
+        (600, Cancel, Outcome::Done),
+        (901, Start, Outcome::Failed),
+        (901, Cancel, Outcome::GaveUp),
+    ] {
+        let mut world = World::new(Policy { tries_max: 100, backoff_max: Duration::from_secs(60), ..POLICY });
+        world.held.handle_call(Call { expires_at: Timestamp(u64::MAX), ..call(1, verb) }, None, world.now());
+        let mut results = Vec::new();
+        while results.is_empty() {
+            if world.poll().is_some() {
+                world.end(1, verb, true, if world.passed.as_secs() < outage_s { UNWELL } else { TAKEN });
+            }
+            results = world.results();
+            world.pass_ms(500);
+        }
+        let of = results.iter().map(|result| result.2).collect::<Vec<_>>();
+        assert_eq!((of, world.held.len()), (vec![expected], 0), "{outage_s} s, {verb:?}");
+        assert!(world.passed.as_secs() < 910, "{:?}", world.passed);
+    }
 }
 
 #[test]
@@ -235,6 +260,37 @@ fn a_cancel_waits_for_the_try_that_is_under_way() {
 }
 
 #[test]
+fn a_start_that_is_called_off_is_not_tried_again_and_its_cancel_comes_when_it_may() {
+    let cancelled = [(1, Start, Outcome::Failed, Detail::CANCELLED.0)];
+    let mut world = World::new(POLICY);
+    world.take(1, Start);
+    assert_eq!(world.poll(), Some((1, Start)));
+    world.end(1, Start, true, UNWELL);
+    world.held.handle_call_off(key(1));
+    assert_eq!(world.results(), cancelled);
+    // One that is due is forgotten as well as one that backs off.
+    world.take(1, Start);
+    world.take(2, Start);
+    assert_eq!(world.poll(), Some((1, Start)));
+    world.held.handle_call_off(key(2));
+    assert_eq!(world.results(), [(2, Start, Outcome::Failed, Detail::CANCELLED.0)]);
+    world.held.handle_call_off(key(1));
+    world.end(1, Start, true, UNWELL);
+    assert_eq!(world.results(), cancelled);
+    world.pass_ms(10_000);
+    assert_eq!((world.poll(), world.held.len()), (None, 0));
+    world.held.handle_call_off(key(1));
+    world.take(1, Cancel);
+    assert_eq!((world.poll(), world.results()), (Some((1, Cancel)), Vec::new()));
+    // One that is taken all the same says so.
+    world.take(3, Start);
+    assert_eq!(world.poll(), Some((3, Start)));
+    world.held.handle_call_off(key(3));
+    world.end(3, Start, true, TAKEN);
+    assert_eq!(world.results(), [(3, Start, Outcome::Accepted, 202)]);
+}
+
+#[test]
 fn a_cancel_of_a_start_that_was_decided_before_goes_out_even_when_the_ding_has_expired() {
     let mut world = World::new(POLICY);
     world.pass_ms(3_600_000);
@@ -278,14 +334,28 @@ fn repeats_of_what_is_held_change_nothing_and_a_start_behind_its_cancel_is_not_t
 }
 
 #[test]
-fn cancels_go_before_starts_and_starts_in_the_order_in_which_they_came() {
+fn cancels_and_starts_alternate_each_in_the_order_in_which_they_came() {
     let mut world = World::new(POLICY);
     for user in [3, 1, 2] {
         world.take(user, Start);
     }
-    world.take(9, Cancel);
+    for user in [9, 5, 7, 8, 6] {
+        world.take(user, Cancel);
+    }
     let order: Vec<_> = std::iter::from_fn(|| world.poll()).collect();
-    assert_eq!(order, [(9, Cancel), (3, Start), (1, Start), (2, Start)]);
+    let expected =
+        [(9, Cancel), (3, Start), (5, Cancel), (1, Start), (7, Cancel), (2, Start), (8, Cancel), (6, Cancel)];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_ding_that_comes_behind_a_thousand_calls_of_another_has_the_next_turn_but_one() {
+    let mut world = World::new(POLICY);
+    (0..1_000).for_each(|user| world.take(user, Start));
+    assert_eq!([world.poll(), world.poll()], [Some((0, Start)), Some((1, Start))]);
+    let other = CallKey { ding: DingId(2), ..key(7_777) };
+    world.held.handle_call(Call { key: other, ..call(0, Start) }, None, world.now());
+    assert_eq!([world.poll(), world.poll()], [Some((2, Start)), Some((7_777, Start))]);
 }
 
 #[test]

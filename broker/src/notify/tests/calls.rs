@@ -22,6 +22,14 @@ async fn a_start_is_posted_once_signed_and_accepted() {
 }
 
 #[tokio::test]
+async fn a_url_with_a_query_and_no_path_is_posted_to() {
+    let mut gateway = Gateway::start([]).await;
+    let mut world = World::new(vec![sms(&gateway.url.replace("/ding", "?token=x"))]);
+    assert_eq!(world.call().await, (Outcome::Accepted, Detail(202)));
+    assert_eq!(gateway.next().await.path, "/?token=x");
+}
+
+#[tokio::test]
 async fn each_secret_of_a_rotation_verifies_what_is_sent() {
     let mut gateway = Gateway::start([]).await;
     let mut world = World::new(vec![sms(&gateway.url)]);
@@ -88,7 +96,7 @@ async fn a_retry_after_beyond_the_expiry_fails_at_once() {
     let mut gateway = Gateway::start([answer()]).await;
     let mut world = World::new(vec![sms(&gateway.url)]);
     let call = start(7);
-    world.send(Call { expires_at: Timestamp(call.started.0 + 100_000), ..call });
+    world.send(Call { expires_at: Timestamp(call.started_at.0 + 100_000), ..call });
     assert_eq!(world.page.next().await, (key(7), Verb::Start, Outcome::Failed, Detail(429)));
     assert_eq!(gateway.rest(), 1);
     // One that can be waited for is.
@@ -167,19 +175,9 @@ async fn an_outlet_that_is_dead_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn the_body_is_the_one_of_the_documentation() {
-    let page = include_str!("../../../../docs/DING-webhooks.part.md");
-    let at =
-        |rfc3339: &str| Timestamp(rfc3339.parse::<jiff::Timestamp>().unwrap().as_millisecond().try_into().unwrap());
-    let started = Call {
-        created: at("2026-11-27T20:00:00Z"),
-        started: at("2026-11-27T20:01:00Z"),
-        expires_at: at("2026-11-27T21:00:00Z"),
-        conversation: ConversationId(42),
-        seq: Seq(9),
-        ..start(7)
-    };
-    let cancelled = Call { verb: Verb::Cancel, started: at("2026-11-27T20:01:25.25Z"), ..started.clone() };
+async fn the_body_of_a_shard_s_call_is_the_one_of_the_documentation() {
+    let page = include_str!("../../../../docs/DING.md");
+    let [started, cancelled] = shard::documented();
     let voice = Call { kind: MessageKind::VOICE, payload: Bytes::from_static(&[0, 159, 255]), ..started.clone() };
     let secrets = Secrets::parse([NEW]).unwrap();
     for (call, sent_s) in [(started, 1_795_809_661), (cancelled, 1_795_809_686)] {
@@ -192,7 +190,7 @@ async fn the_body_is_the_one_of_the_documentation() {
             format!("content-length: {}", body.len()),
             String::from_utf8(body).unwrap(),
         ] {
-            assert!(page.lines().any(|found| found == line), "docs/DING-webhooks.part.md lacks the line\n{line}");
+            assert!(page.lines().any(|found| found == line), "docs/DING.md lacks the line\n{line}");
         }
     }
     let body = body::body(&voice, "sms");

@@ -3,6 +3,7 @@
 mod callbacks;
 mod calls;
 mod gateway;
+mod shard;
 mod tls;
 mod trouble;
 
@@ -43,8 +44,8 @@ pub(super) fn start(user: u32) -> Call {
         payload: Bytes::from_static("Fire in hall 3 🔔".as_bytes()),
         conversation: ConversationId(0),
         seq: Seq(0),
-        created: now,
-        started: now,
+        created_at: now,
+        started_at: now,
         expires_at: Timestamp(now.0 + 600_000),
     }
 }
@@ -74,7 +75,7 @@ pub(super) struct Book {
     reports: Sender<Report>,
     full: AtomicU32,
     /// `None` lets the question fall.
-    answer: Mutex<Option<ReportAnswer>>,
+    answer: Mutex<Option<Reported>>,
 }
 
 impl Ledger for Book {
@@ -89,7 +90,7 @@ impl Ledger for Book {
         Ok(())
     }
 
-    fn report(&self, report: Report, answer: oneshot::Sender<ReportAnswer>) -> Result<(), Full> {
+    fn report(&self, report: Report, answer: oneshot::Sender<Reported>) -> Result<(), Full> {
         if self.full.load(Ordering::Relaxed) > 0 {
             return Err(Full);
         }
@@ -111,7 +112,7 @@ pub(super) struct Page {
 impl Page {
     pub(super) fn new() -> Self {
         let ((results, out), (reports, reported)) = (channel(4_096), channel(64));
-        let answer = Mutex::new(Some(ReportAnswer::Done));
+        let answer = Mutex::new(Some(Reported::Done));
         let book = Arc::new(Book { results, reports, full: AtomicU32::new(0), answer });
         Self { book, results: out, reports: reported }
     }
