@@ -6,7 +6,7 @@
 use std::env;
 use std::time::Duration;
 
-use carillon_client::{Client, Config, Ding, DingState, Event, MessageKind, Recipients, Roots};
+use carillon_client::{Client, Config, Ding, DingState, Event, MessageKind, Outlet, Recipients, Roots, Step};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,9 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut sent = None;
     if !users.is_empty() {
-        let mut ding = Ding::new(Recipients::Users(users), MessageKind::TEXT, "please confirm");
-        ding.expires_after = Duration::from_secs(600);
-        ding.repeat_every = Some(Duration::from_secs(30));
+        // It rings every half minute. Without steps it would follow the tenant's plan.
+        let ring = Step::after(Outlet::APP, Duration::ZERO).repeated(20, Duration::from_secs(30));
+        let ding = Ding::new(Recipients::Users(users), MessageKind::TEXT, "please confirm")
+            .expires_after(Duration::from_mins(10))
+            .step(ring);
         let created = client.ding(ding).await?;
         println!("DING {} is on its way to {}", created.ding, created.recipients);
         sent = Some(created.ding);
@@ -35,9 +37,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("DING from {}: {}", ding.sender, String::from_utf8_lossy(&ding.payload));
                 println!("confirmed at {}", client.confirm(ding.ding).await?);
             }
-            Event::DingUpdate(update) if Some(update.ding) == sent => {
-                println!("{} of {} have confirmed", update.confirmed, update.recipients);
-                if update.state != DingState::OPEN && update.confirmed == update.recipients {
+            // The sender is told how far it has come, without asking.
+            Event::DingProgress(progress) if Some(progress.ding) == sent => {
+                let (delivered, confirmed, all) = (progress.delivered, progress.confirmed, progress.recipients);
+                println!("{confirmed} of {all} have confirmed, {delivered} more have it");
+                if progress.state != DingState::SENT {
                     break;
                 }
             }

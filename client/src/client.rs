@@ -126,7 +126,8 @@ impl Client {
         self.shared().resets.begin_anew();
     }
 
-    /// Acknowledges everything in this shard up to `position`, as [`Events::ack`] does.
+    /// Acknowledges everything in this shard up to `position`, as [`Events::ack`] does. Read updates have an acknowledgement of their own,
+    /// [`Client::ack_receipts`]: who acknowledges positions alone is told at each connection what has moved since the first one.
     pub fn ack(&self, shard: ShardId, position: Position) {
         self.shared().cursors.ack(shard, position);
     }

@@ -40,6 +40,9 @@ pub struct Config {
     /// at each later one; the rest is named by [`Event::Skipped`](crate::Event::Skipped). `Some(0)`: only what comes from now on.
     /// Default: `None`, all of them.
     pub newest: Option<u32>,
+    /// Whether this device shows DINGs to a person: then the broker is told of each one that comes, and counts it as delivered. Default: true,
+    /// as long as there is an [`Events`](crate::Events); for a tool that lets events go by: false.
+    pub shows_dings: bool,
     /// When to try again.
     pub reconnect: Reconnect,
     /// Sizes of the queues.
@@ -64,6 +67,7 @@ impl Config {
             store: None,
             start: Start::FromStore,
             newest: None,
+            shows_dings: true,
             reconnect: Reconnect::default(),
             limits: Limits::default(),
             client: concat!("carillon-client ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -127,6 +131,13 @@ impl Config {
     #[must_use]
     pub fn newest(mut self, newest: u32) -> Self {
         self.newest = Some(newest);
+        self
+    }
+
+    /// Sets [`Config::shows_dings`].
+    #[must_use]
+    pub fn shows_dings(mut self, shows_dings: bool) -> Self {
+        self.shows_dings = shows_dings;
         self
     }
 

@@ -2,9 +2,10 @@
 
 use carillon_protocol::control::MembershipChanged;
 use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ding::{DingPush, DingUpdate};
+use carillon_protocol::ding::DingPush;
+use carillon_protocol::ding_status::{DingProgress, DingUpdate};
 use carillon_protocol::frame::{Body, RawFrame};
-use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, UserId};
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, ShardId, Timestamp, UserId};
 use carillon_protocol::kinds::MessageKind;
 use carillon_protocol::presence::Signalled;
 use carillon_protocol::receipt::{ReadCountsUpdate, ReadUpdate};
@@ -72,10 +73,18 @@ pub enum Event {
     /// the policy is `COUNTS`. Newer counts of a message replace older ones.
     ReadCounts(ReadCountsUpdate),
     /// A DING to confirm with [`Client::confirm`](crate::Client::confirm). Given once in the life of this client: the broker's repeats
-    /// of one that was given are suppressed, whether it was confirmed since or not, so ringing again is up to the application.
+    /// of one that was given are suppressed, whether it was confirmed since or not, so ringing again is up to the application. The broker is told that this device has it,
+    /// before the application takes it; see [`Config::shows_dings`](crate::Config::shows_dings).
     Ding(DingPush),
-    /// A DING has moved.
+    /// Somebody has confirmed a DING, or it is over: then its `user` is `u32::MAX`, and a device that shows it takes it away. Of DINGs that
+    /// this user was given, and of those it sent: confirmations of these only with up to 200 recipients.
     DingUpdate(DingUpdate),
+    /// A DING that this client was given is over for this user: confirmed on another device, expired or recalled while there was no
+    /// connection. A device that shows it takes it away.
+    DingOver(DingId),
+    /// How far a DING has come: one that this user sent, or that is watched ([`Client::watch_ding`](crate::Client::watch_ding)). Says all the counts, so the
+    /// newest is all that is needed; none older than one that was given is given.
+    DingProgress(DingProgress),
     /// Another member signals something: true for a moment, and perhaps not the last word. Nothing to acknowledge.
     Signal(Signalled),
     /// Nothing was addressed to the device up to here. Acknowledged by itself when all before it is.
@@ -130,6 +139,8 @@ impl Event {
             Self::Read(r) => Some(Acknowledgement::Receipt(r.conversation.shard(), r.through)),
             Self::Ding(_)
             | Self::DingUpdate(_)
+            | Self::DingOver(_)
+            | Self::DingProgress(_)
             | Self::Signal(_)
             | Self::Reset
             | Self::Connected(_)

@@ -48,6 +48,7 @@ mod clock;
 mod config;
 mod conversations;
 mod cursors;
+mod ding;
 mod driver;
 mod error;
 mod event;
@@ -65,14 +66,17 @@ mod store;
 
 pub use carillon_protocol as protocol;
 pub use carillon_protocol::control::{ConversationCreated, MemberEntry, Members, MembershipChanged};
-pub use carillon_protocol::ding::{DingCreated, DingPush, DingStatusReply, DingUpdate};
+pub use carillon_protocol::ding::{DingCreated, DingPush, DingStep};
+pub use carillon_protocol::ding_status::{
+    DingAttempt, DingEntry, DingProgress, DingStatusReply, DingSummary, DingUpdate, Dings, STEP_REMINDER, USER_NONE,
+};
 pub use carillon_protocol::error::ErrorCode;
 pub use carillon_protocol::ids::{
     ConversationId, DeviceId, DingId, Incarnation, Position, ProducerId, Seq, ShardId, Timestamp, UserId,
 };
 pub use carillon_protocol::kinds::{
-    Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, PostPolicy, ReadState, ReceiptPolicy,
-    Role, SignalKind, StatusList,
+    AttemptState, CancelState, Change, ConversationKind, DingState, Direction, HistoryPolicy, MessageKind, Outlet,
+    PostPolicy, QuietHours, ReadState, ReceiptPolicy, Role, SignalKind, StatusList,
 };
 pub use carillon_protocol::presence::Signalled;
 pub use carillon_protocol::publish::Published;
@@ -82,10 +86,11 @@ pub use carillon_protocol::session::{Cursor, Progress, Skipped, Truncated, Welco
 pub use client::Client;
 pub use config::{Config, Limits, Reconnect, Roots, Start, TokenSource};
 pub use conversations::{Conversation, NewConversation};
+pub use ding::{Ding, DingStates, Recipients, Starts, Step};
 pub use error::{Cause, ConnectError, Disconnect, PublishError, RequestError};
 pub use event::{Event, Events, Membership, Message};
 pub use history::Page;
 pub use publish::{PublishHandle, To};
-pub use requests::{Ding, ReadCounts, Recipients};
+pub use requests::ReadCounts;
 pub use sessions::Session;
 pub use store::{FileStore, Identity, MemoryStore, Saved, Store, Unsettled};

@@ -36,6 +36,17 @@ pub(crate) const ACK_DELAY_MS: u64 = 200;
 /// shown again if it came again.
 pub(crate) const DINGS_SHOWN_MAX: usize = 4_096;
 
+/// `DingReceived` that are to be sent: what a device with 1,000 open DINGs is pushed at once fits. Full: the newest is let go of, and the
+/// DING's next push says it again.
+pub(crate) const DINGS_RECEIVED_QUEUED_MAX: usize = 1_024;
+
+/// DINGs of which it is known how far the last progress was: those one sent and those one watches. The one known longest is
+/// forgotten; a progress of it that comes late would be told.
+pub(crate) const DINGS_FOLLOWED_MAX: usize = 4_096;
+
+/// A watch that is `BUSY` is asked for again after this.
+pub(crate) const WATCH_RETRY_MS: u64 = 100;
+
 /// From the first packet to `Welcome`.
 pub(crate) const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 

@@ -2,7 +2,8 @@
 
 use carillon_protocol::Frame;
 use carillon_protocol::control::{ConversationCreated, Conversations, Members, UserFound, UserHandles};
-use carillon_protocol::ding::{DingConfirmed, DingCreated, DingStatusReply};
+use carillon_protocol::ding::{DingConfirmed, DingCreated, DingReminded};
+use carillon_protocol::ding_status::{DingAttempts, DingStatusReply, Dings};
 use carillon_protocol::error::{Done, Error};
 use carillon_protocol::presence::{Presences, Sessions, SessionsKicked};
 use carillon_protocol::receipt::{Marked, ReadStatusReply};
@@ -62,7 +63,7 @@ macro_rules! answers {
 }
 
 answers! {
-    Done, Marked, ReadStatusReply, DingCreated, DingConfirmed, DingStatusReply,
+    Done, Marked, ReadStatusReply, DingCreated, DingConfirmed, DingReminded, DingStatusReply, DingAttempts, Dings,
     ConversationCreated, Conversations, Members, UserFound, UserHandles,
     Presences, Sessions, SessionsKicked,
 }

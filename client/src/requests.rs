@@ -1,54 +1,16 @@
-//! Requests about receipts, DINGs, users and the session.
+//! Requests about receipts, users and the session.
 
-use bytes::Bytes;
 use carillon_protocol::control::{UserFind, UserFound, UserHandles, UserLookup};
-use carillon_protocol::ding::{
-    DingConfirm, DingConfirmed, DingCreate, DingCreated, DingRecall, DingStatus, DingStatusReply,
-};
 use carillon_protocol::error::Done;
-use carillon_protocol::ids::{ConversationId, DeviceId, DingId, ProducerId, Seq, Timestamp, UserId};
-use carillon_protocol::kinds::{MessageKind, Retired, StatusList, Target};
-use carillon_protocol::limits::{DING_RECIPIENTS_MAX, HANDLE_BYTES_MAX, PAGE_ENTRIES_MAX, TOKEN_BYTES_MAX};
+use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, Seq, UserId};
+use carillon_protocol::kinds::{Retired, StatusList};
+use carillon_protocol::limits::{HANDLE_BYTES_MAX, PAGE_ENTRIES_MAX, TOKEN_BYTES_MAX};
 use carillon_protocol::receipt::{MarkRead, Marked, ReadStatus, ReadStatusReply};
 use carillon_protocol::session::{Refresh, Retire};
-use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::RequestError;
-use crate::random;
 use crate::shared::{Repeat, Shared};
-
-/// Who gets a DING.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recipients {
-    /// These users, 1 to 10,000.
-    Users(Vec<UserId>),
-    /// The members of this conversation as they are then, but the sender.
-    Conversation(ConversationId),
-}
-
-/// A DING to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ding {
-    /// Who gets it.
-    pub recipients: Recipients,
-    /// What the payload is.
-    pub kind: MessageKind,
-    /// Opaque.
-    pub payload: Bytes,
-    /// Gives up after this long.
-    pub expires_after: Duration,
-    /// Pushes again to who has not confirmed; `None`: only when they connect.
-    pub repeat_every: Option<Duration>,
-}
-
-impl Ding {
-    /// A DING that gives up after an hour and is pushed again each minute.
-    pub fn new(recipients: Recipients, kind: MessageKind, payload: impl Into<Bytes>) -> Self {
-        let (expires_after, repeat_every) = (Duration::from_hours(1), Some(Duration::from_mins(1)));
-        Self { recipients, kind, payload: payload.into(), expires_after, repeat_every }
-    }
-}
 
 /// How many have read a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +26,6 @@ pub(crate) fn check_size(what: &'static str, have: usize, max: usize) -> Result<
     if have > max { Err(RequestError::TooLarge { what, have, max }) } else { Ok(()) }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Shared {
     /// Gets a token from the source and gives it to the broker.
     pub(crate) async fn refresh(&self) -> Result<String, RequestError> {
@@ -78,8 +36,8 @@ impl Shared {
     }
 }
 
-/// Requests. All but [`Client::create_conversation`] without a name may be done twice without harm, so they are repeated over reconnects
-/// until there is an answer. `Refused` with `BUSY` means: nothing was done, try again later.
+/// Requests. All but [`Client::create_conversation`] without a name and [`Client::remind_ding`] may be done twice without harm, so
+/// they are repeated over reconnects until there is an answer. `Refused` with `BUSY` means: nothing was done, try again later.
 ///
 /// # Cancel safety
 /// All requests: cancelled, the request may be done or not; only the answer is lost.
@@ -130,76 +88,6 @@ impl Client {
     pub async fn read_counts(&self, conversation: ConversationId, seq: Seq) -> Result<ReadCounts, RequestError> {
         let reply = self.read_status(conversation, seq, StatusList::COUNTS, UserId(0), 1).await?;
         Ok(ReadCounts { read: reply.read, unread: reply.unread })
-    }
-
-    /// Sends a DING. It gets its key here, so that it is one DING however often the connection is lost.
-    ///
-    /// # Errors
-    /// `TooLarge` before anything is sent, else as [`RequestError`] says.
-    ///
-    /// # Cancel safety
-    /// As all requests; called again, it is another DING.
-    pub async fn ding(&self, ding: Ding) -> Result<DingCreated, RequestError> {
-        let Ding { recipients, kind, payload, expires_after, repeat_every } = ding;
-        let (target, target_id, recipients) = match recipients {
-            Recipients::Users(users) => (Target::USERS, 0, users),
-            Recipients::Conversation(conversation) => (Target::CONVERSATION, conversation.0, Vec::new()),
-        };
-        check_size("recipients", recipients.len(), DING_RECIPIENTS_MAX)?;
-        check_size("payload", payload.len(), self.payload_bytes_max())?;
-        let request = DingCreate {
-            request: 0,
-            key: random::nonzero_u64(),
-            target,
-            target_id,
-            expires_after_ms: milliseconds(expires_after),
-            repeat_every_ms: u32::try_from(repeat_every.map_or(0, milliseconds)).unwrap_or(u32::MAX),
-            kind,
-            recipients,
-            payload,
-        };
-        self.shared().call(&request, Repeat::Harmless).await
-    }
-
-    /// Confirms a DING; returns when this user first did.
-    ///
-    /// # Errors
-    /// `Refused` with `DING_OVER` when it had expired or was recalled before.
-    ///
-    /// # Cancel safety
-    /// As all requests.
-    pub async fn confirm(&self, ding: DingId) -> Result<Timestamp, RequestError> {
-        let confirmed: DingConfirmed = self.shared().call(&DingConfirm { request: 0, ding }, Repeat::Harmless).await?;
-        Ok(confirmed.time)
-    }
-
-    /// Where a DING stands, for its sender or an administrator: the whole and one page of its recipients, as [`Client::read_status`].
-    ///
-    /// # Errors
-    /// As [`RequestError`] says.
-    ///
-    /// # Cancel safety
-    /// As all requests.
-    pub async fn ding_status(
-        &self,
-        ding: DingId,
-        list: StatusList,
-        from: UserId,
-        limit: u16,
-    ) -> Result<DingStatusReply, RequestError> {
-        check_size("page", usize::from(limit), PAGE_ENTRIES_MAX)?;
-        self.shared().call(&DingStatus { request: 0, ding, list, from, limit }, Repeat::Harmless).await
-    }
-
-    /// Takes a DING of one's own back.
-    ///
-    /// # Errors
-    /// As [`RequestError`] says.
-    ///
-    /// # Cancel safety
-    /// As all requests.
-    pub async fn recall_ding(&self, ding: DingId) -> Result<(), RequestError> {
-        self.done(DingRecall { request: 0, ding }).await
     }
 
     /// Who has this handle.

@@ -4,12 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use carillon_protocol::frame::Body;
+use carillon_protocol::ids::Timestamp;
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use carillon_protocol::session::Welcome;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use crate::clock;
 use crate::config::Config;
 use crate::cursors::Cursors;
+use crate::ding::DingNews;
 use crate::error::{ConnectError, RequestError};
 use crate::publish::{PublishHandle, Publishes};
 use crate::reply::{Answer, Reply};
@@ -60,11 +64,13 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) resets: Arc<Resets>,
     pub(crate) signals: Signals,
+    pub(crate) ding_news: DingNews,
     pub(crate) calls: mpsc::Sender<Call>,
     left: Mutex<Left>,
     /// Held while cursors and publishes are saved, and while all are let go of; a tokio mutex, because saving waits for a thread that blocks.
     pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
-    welcome: Mutex<Option<Welcome>>,
+    /// The last session's, and when it came.
+    welcome: Mutex<Option<(Welcome, Instant)>>,
     failure: Mutex<Option<ConnectError>>,
     shutdown: watch::Sender<bool>,
     ended: watch::Sender<bool>,
@@ -85,6 +91,7 @@ impl Shared {
             cursors,
             resets,
             signals: Signals::default(),
+            ding_news: DingNews::default(),
             calls,
             left: Mutex::new(left),
             saving: Arc::default(),
@@ -103,11 +110,20 @@ impl Shared {
     /// The last session's welcome.
     pub(crate) fn welcome(&self) -> Welcome {
         let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
-        welcome.clone().expect("a client is made after its first welcome")
+        let (welcome, _) = welcome.as_ref().expect("a client is made after its first welcome");
+        welcome.clone()
+    }
+
+    /// Now, by the broker's clock as it was when the last session was opened.
+    pub(crate) fn broker_time(&self) -> Timestamp {
+        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let (welcome, came) = welcome.as_ref().expect("a client is made after its first welcome");
+        let since_ms = u64::try_from(came.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Timestamp(welcome.time.0.saturating_add(since_ms))
     }
 
     pub(crate) fn set_welcome(&self, welcome: Welcome) {
-        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = Some((welcome, clock::now()));
     }
 
     /// Sends a request that names ids and waits for its answer. It fails if they are of another history.

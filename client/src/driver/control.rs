@@ -153,19 +153,25 @@ pub(super) async fn read(
     }
 }
 
-/// Writes requests and acknowledgements until the client is asked to end.
+/// Writes requests, acknowledgements and which DINGs have come until the client is asked to end.
 pub(super) async fn write(
     mut stream: SendStream,
     pending: &Pending,
     calls: &mut mpsc::Receiver<Call>,
     shared: &Shared,
 ) -> Result<Infallible, End> {
+    // What has no reply may still be on its way when the client is asked to end.
+    let mut has_told = false;
     loop {
         // What is written is not cancelled half-way: the select waits only for what to write.
         let bytes = tokio::select! {
             biased;
             () = shared.shutting_down() => break,
             () = shared.cursors.saved.notified() => acks(shared),
+            () = shared.ding_news.due.notified() => {
+                has_told = true;
+                received(shared)
+            }
             frame = pending.next(calls, &shared.resets) => frame,
         };
         if !bytes.is_empty() {
@@ -173,9 +179,10 @@ pub(super) async fn write(
         }
     }
     keeper::flush(shared).await.map_err(End::Store)?;
-    let acks = acks(shared);
-    if !acks.is_empty() {
-        stream.write_chunk(acks).await?;
+    let mut last = BytesMut::from(acks(shared));
+    shared.ding_news.take_received(&mut last);
+    if has_told || !last.is_empty() {
+        stream.write_chunk(last.freeze()).await?;
         round_trip(stream, pending, shared).await?;
     }
     Err(End::Asked)
@@ -186,6 +193,13 @@ fn acks(shared: &Shared) -> Bytes {
     for ack in shared.cursors.unsent() {
         ack.encode(&mut frames);
     }
+    frames.freeze()
+}
+
+/// Which DINGs this device has.
+fn received(shared: &Shared) -> Bytes {
+    let mut frames = BytesMut::new();
+    shared.ding_news.take_received(&mut frames);
     frames.freeze()
 }
 

@@ -2,23 +2,25 @@
 //!
 //! Invariant: a position counts as handed out in the moment its event enters the queue, not before.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::Frame;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::{DingId, Position, ShardId};
+use carillon_protocol::ids::{DingId, Position, ShardId, UserId};
 use carillon_protocol::kinds::Lane;
+use carillon_protocol::session::Welcome;
 use tokio::sync::{Notify, mpsc};
 
 use super::control::Pending;
 use super::end::End;
 use super::reader::FrameReader;
+use super::shown::Shown;
 use crate::cursors::Cursors;
+use crate::ding::DingNews;
 use crate::event::Event;
 use crate::history::Received;
-use crate::limits::DINGS_SHOWN_MAX;
 use crate::reply::Answer;
 use crate::resets::Resets;
 use crate::shared::Shared;
@@ -31,27 +33,6 @@ pub(super) struct Outlets {
     pub(super) inbox: mpsc::Sender<Event>,
     pub(super) signals: mpsc::Sender<Event>,
     shown: Mutex<Shown>,
-}
-
-/// DINGs that were given to the application, oldest first; bounded.
-#[derive(Debug, Default)]
-struct Shown {
-    known: HashSet<DingId>,
-    order: VecDeque<DingId>,
-}
-
-impl Shown {
-    fn insert(&mut self, ding: DingId) {
-        if !self.known.insert(ding) {
-            return;
-        }
-        self.order.push_back(ding);
-        if self.order.len() > DINGS_SHOWN_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
 }
 
 impl Outlets {
@@ -83,6 +64,11 @@ pub(super) struct Lanes<'a> {
     outlets: &'a Outlets,
     cursors: &'a Cursors,
     resets: &'a Resets,
+    news: &'a DingNews,
+    shows_dings: bool,
+    user: UserId,
+    /// DINGs that have ended while there was no session, if that is all that were shown.
+    over: Mutex<Vec<DingId>>,
     pending: &'a Pending,
     opened: Mutex<HashSet<Lane>>,
     reset_said: Notify,
@@ -101,10 +87,14 @@ impl<'a> Lanes<'a> {
         outlets: &'a Outlets,
         shared: &'a Shared,
         pending: &'a Pending,
+        welcome: &Welcome,
     ) -> Self {
-        let (cursors, resets) = (&shared.cursors, &*shared.resets);
+        let (cursors, resets, news) = (&shared.cursors, &*shared.resets, &shared.ding_news);
+        let shows_dings = shared.config.shows_dings;
         let (opened, reset_said) = (Mutex::default(), Notify::new());
-        Self { connection, outlets, cursors, resets, pending, opened, reset_said }
+        let over = Mutex::new(outlets.shown().begin_pushes(welcome.dings_open));
+        let user = welcome.user;
+        Self { connection, outlets, cursors, resets, news, shows_dings, user, over, pending, opened, reset_said }
     }
 
     /// Takes one stream after the other that the broker opens, and reads it to its end. Run once a lane.
@@ -146,6 +136,23 @@ impl<'a> Lanes<'a> {
             self.reset_said.notify_one();
         }
         std::future::pending().await
+    }
+
+    /// Tells the application which DINGs have ended while there was no session, if no push has to come first.
+    pub(super) async fn say_over(&self) -> Result<Infallible, End> {
+        self.resets.told().await;
+        let over = std::mem::take(&mut *self.over.lock().unwrap_or_else(PoisonError::into_inner));
+        self.give_over(over).await;
+        std::future::pending().await
+    }
+
+    async fn give_over(&self, over: Vec<DingId>) {
+        for ding in over {
+            // Without a receiver the event is dropped.
+            if let Ok(room) = self.outlets.urgent.reserve().await {
+                room.send(Event::DingOver(ding));
+            }
+        }
     }
 
     async fn inbox(&self, mut reader: FrameReader) -> Result<(), End> {
@@ -231,9 +238,26 @@ impl<'a> Lanes<'a> {
         }
         loop {
             let (ding, event) = match reader.next().await? {
-                Frame::DingPush(push) if self.outlets.shown().known.contains(&push.ding) => continue,
-                Frame::DingPush(push) => (Some(push.ding), Event::Ding(push)),
-                Frame::DingUpdate(update) => (None, Event::DingUpdate(update)),
+                Frame::DingPush(push) => {
+                    self.receive(push.ding);
+                    let over = self.outlets.shown().push(push.ding);
+                    self.give_over(over).await;
+                    if self.outlets.shown().has(push.ding) {
+                        continue;
+                    }
+                    (Some(push.ding), Event::Ding(push))
+                }
+                Frame::DingsOpen(open) => {
+                    let over = self.outlets.shown().begin_pushes(open.count);
+                    self.give_over(over).await;
+                    continue;
+                }
+                Frame::DingUpdate(update) => {
+                    self.outlets.shown().update(&update, self.user);
+                    (None, Event::DingUpdate(update))
+                }
+                Frame::DingProgress(progress) if !self.news.is_news(&progress) => continue,
+                Frame::DingProgress(progress) => (None, Event::DingProgress(progress)),
                 other => {
                     let text = format!("{} on the urgent lane", other.name());
                     return Err(End::Broken { code: ErrorCode::UNEXPECTED_FRAME, text });
@@ -250,18 +274,11 @@ impl<'a> Lanes<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_ding_is_forgotten_when_there_are_too_many() {
-        let mut shown = Shown::default();
-        for id in 0..=DINGS_SHOWN_MAX as u64 {
-            shown.insert(DingId(id));
-            shown.insert(DingId(id));
+impl Lanes<'_> {
+    /// The broker is told that this device has a DING, repeats included: what it was told before may not have been recorded.
+    fn receive(&self, ding: DingId) {
+        if self.shows_dings && !self.outlets.urgent.is_closed() {
+            self.news.receive(ding);
         }
-        assert_eq!((shown.known.len(), shown.order.len()), (DINGS_SHOWN_MAX, DINGS_SHOWN_MAX));
-        assert!(!shown.known.contains(&DingId(0)) && shown.known.contains(&DingId(1)));
     }
 }

@@ -10,6 +10,7 @@ mod keeper;
 mod lanes;
 mod publishing;
 mod reader;
+mod shown;
 mod signals;
 mod token;
 
@@ -233,6 +234,7 @@ impl Driver {
         keeper::flush(shared).await.map_err(ConnectError::Store)?;
         // Before anybody can enqueue: a first publish gets the number after the highest.
         shared.publishes.begin_session(producer_highest);
+        shared.ding_news.begin_session();
         shared.set_welcome(link.welcome.clone());
         Ok(Ok(link))
     }
@@ -250,6 +252,7 @@ impl Driver {
         tracing::warn!("the broker's journal is another than this client is of: starting anew");
         self.shared.resets.begin();
         self.shared.signals.forget();
+        self.shared.ding_news.forget();
         self.outlets.forget_shown();
         keeper::reset(&self.shared).await.map_err(ConnectError::Store)
     }
@@ -261,7 +264,7 @@ impl Driver {
         let shared: &Shared = shared;
         tracing::info!(user = %welcome.user, head = %welcome.head, "the session is open");
         outlets.notice(Event::Connected(welcome.clone()));
-        let lanes = Lanes::new(&connection, outlets, shared, pending);
+        let lanes = Lanes::new(&connection, outlets, shared, pending, &welcome);
         let (control_send, control_recv) = control;
         let (publish_send, publish_recv) = publish.unzip();
         let ended = tokio::try_join!(
@@ -270,12 +273,14 @@ impl Driver {
             if_any(publish_recv, |reader| publishing::read(reader, shared)),
             if_any(publish_send, |stream| publishing::write(stream, shared)),
             lanes.say_reset(),
+            lanes.say_over(),
             lanes.run(),
             lanes.run(),
             lanes.run(),
             lanes.run(),
             signals::write(&connection, shared),
             signals::read(&connection, outlets, shared),
+            shared.renew_watches(),
             token::keep_fresh(shared, token, &welcome),
             close_in_time(shared),
         );

@@ -21,12 +21,14 @@ pub(super) async fn keep_fresh(shared: &Shared, mut token: String, welcome: &Wel
             // There is no other token, or it does not say when its time is over.
             _ => return std::future::pending().await,
         };
-        // By the broker's clock, which decides.
+        // By the broker's time, which is never behind the clock by which it decides.
         let passed_ms = u64::try_from(welcomed.elapsed().as_millis()).unwrap_or(u64::MAX);
         let left_ms = expires_ms.saturating_sub(welcome.time.0.saturating_add(passed_ms));
         let early_ms = (left_ms / 4).min(REFRESH_EARLY_MAX_MS);
-        // A source of tokens that are over already is not asked without pause.
-        let wait_ms = (left_ms - early_ms).max(REFRESH_RETRY_MS.min(left_ms.max(1_000)));
+        // A source of tokens that are over already is not asked without pause. One that was taken nevertheless is so because the
+        // broker's time is ahead of the clock by which it judges tokens.
+        let pause_ms = if left_ms == 0 { REFRESH_RETRY_MS } else { REFRESH_RETRY_MS.min(left_ms.max(1_000)) };
+        let wait_ms = (left_ms - early_ms).max(pause_ms);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         token = loop {
             match shared.refresh().await {

@@ -13,8 +13,8 @@ use carillon_client::protocol::limits::FRAME_BYTES_MAX;
 use carillon_client::protocol::publish::Publish;
 use carillon_client::protocol::session::{ALPN, Ack, Hello, LaneOpened};
 use carillon_client::{
-    Client, Config, ConnectError, ConversationId, ErrorCode, Event, Events, Incarnation, MessageKind, Position,
-    ProducerId, Published, Reconnect, Roots, Seq, ShardId, Timestamp, UserId, Welcome,
+    Client, Config, ConnectError, ConversationId, DingId, DingPush, ErrorCode, Event, Events, Incarnation, MessageKind,
+    Position, ProducerId, Published, Reconnect, Roots, Seq, ShardId, Timestamp, UserId, Welcome,
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -252,6 +252,19 @@ pub(crate) fn deliver(position: u64) -> Deliver {
 pub(crate) fn published(number: u64) -> Published {
     let (seq, position) = (Seq(number), Position(number + 100));
     Published { number, conversation: CONVERSATION, seq, position, time: Timestamp(1), repeated: 0 }
+}
+
+pub(crate) fn ding(id: u64) -> DingPush {
+    DingPush {
+        ding: DingId(id),
+        sender: UserId(9),
+        time: Timestamp(1),
+        expires_at: Timestamp(2),
+        kind: MessageKind::TEXT,
+        conversation: ConversationId(0),
+        seq: Seq(0),
+        payload: Bytes::new(),
+    }
 }
 
 /// The next event that is not about the session as such.

@@ -8,11 +8,11 @@ use carillon_client::protocol::error::Done;
 use carillon_client::protocol::frame::Body;
 use carillon_client::protocol::kinds::Lane;
 use carillon_client::{
-    Change, ConversationId, ConversationKind, DingId, DingPush, ErrorCode, Event, Limits, MembershipChanged,
-    MemoryStore, MessageKind, Position, Progress, ReadUpdate, Role, Seq, ShardId, Skipped, Store, Timestamp, UserId,
+    Change, ConversationId, ConversationKind, ErrorCode, Event, Limits, MembershipChanged, MemoryStore, MessageKind,
+    Position, Progress, ReadUpdate, Role, Seq, ShardId, Skipped, Store, UserId,
 };
 
-use crate::broker::{Broker, CONVERSATION, INCARNATION, deliver, next, position, soon, write};
+use crate::broker::{Broker, CONVERSATION, INCARNATION, deliver, ding, next, position, soon, write};
 
 const SHARD: ShardId = ShardId(0);
 
@@ -47,19 +47,19 @@ async fn acknowledgements_are_put_together_and_saved() {
     let mut inbox = session.deliver(1..=50).await;
     let (user, read_up_to) = (UserId(4), Seq(2));
     let update =
-        ReadUpdate { conversation: CONVERSATION, user, read_up_to, position: Position(62), through: Position(60) };
+        ReadUpdate { conversation: CONVERSATION, user, read_up_to, position: Position(162), through: Position(160) };
     write(&mut inbox, update).await;
-    write(&mut inbox, Progress { shard: SHARD, position: Position(70), receipts_through: Position(0) }).await;
+    write(&mut inbox, Progress { shard: SHARD, position: Position(170), receipts_through: Position(0) }).await;
     for expected in 1..=50 {
         assert_eq!(position(&mut events).await, expected);
     }
     assert!(matches!(next(&mut events).await, Event::Read(ReadUpdate { read_up_to: Seq(2), .. })));
-    assert!(matches!(next(&mut events).await, Event::Progress(Progress { position: Position(70), .. })));
+    assert!(matches!(next(&mut events).await, Event::Progress(Progress { position: Position(170), .. })));
     let mut acks = 0;
     let ack = loop {
         acks += 1;
         let ack = session.ack().await;
-        if ack.position == Position(70) && ack.receipts_through == Position(60) {
+        if ack.position == Position(170) && ack.receipts_through == Position(160) {
             break ack;
         }
     };
@@ -102,37 +102,6 @@ async fn a_reader_that_stops_holds_up_neither_dings_nor_replies() {
     assert_eq!(dings.len(), 2);
     assert!(dings[1] < 60, "DINGs came behind the flood: {dings:?}");
     soon(flood).await.unwrap();
-}
-
-fn ding(id: u64) -> DingPush {
-    DingPush {
-        ding: DingId(id),
-        sender: UserId(9),
-        time: Timestamp(1),
-        expires_at: Timestamp(2),
-        kind: MessageKind::TEXT,
-        payload: Bytes::new(),
-    }
-}
-
-#[tokio::test]
-async fn a_ding_is_given_once_however_often_it_comes() {
-    let broker = Broker::start();
-    let (_client, mut events, session) = broker.connect(broker.config()).await;
-    let mut urgent = session.lane(Lane::URGENT).await;
-    for id in [1, 1, 2] {
-        write(&mut urgent, ding(id)).await;
-    }
-    for expected in [1, 2] {
-        assert!(matches!(next(&mut events).await, Event::Ding(push) if push.ding == DingId(expected)));
-    }
-    session.close(ErrorCode::INTERNAL).await;
-    let session = broker.welcome().await;
-    let mut urgent = session.lane(Lane::URGENT).await;
-    for id in [1, 2, 3] {
-        write(&mut urgent, ding(id)).await;
-    }
-    assert!(matches!(next(&mut events).await, Event::Ding(push) if push.ding == DingId(3)));
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use carillon_client::protocol::error::{Done, Error};
 use carillon_client::protocol::receipt::Marked;
 use carillon_client::{
     ConversationId, ConversationKind, Ding, DingCreated, DingId, ErrorCode, HistoryPolicy, MessageKind,
-    NewConversation, PostPolicy, ReceiptPolicy, Recipients, RequestError, Role, Seq, TokenSource, UserId, Welcome,
+    NewConversation, PostPolicy, ReceiptPolicy, Recipients, RequestError, Role, Seq, Timestamp, TokenSource, UserId,
+    Welcome,
 };
 
 use crate::broker::{Broker, CONVERSATION, Session, idle, soon, welcome};
@@ -96,7 +97,8 @@ async fn what_may_be_done_twice_is_repeated_and_the_rest_is_interrupted() {
     let mut session = broker.welcome().await;
     let Frame::DingCreate(again) = session.control.frame().await else { panic!("no DING") };
     assert_eq!(first, again, "the same key, so that it is one DING");
-    let created = DingCreated { request: again.request, ding: DingId(6), recipients: 1 };
+    let (ding_id, starts_at, expires_at) = (DingId(6), Timestamp(1), Timestamp(2));
+    let created = DingCreated { request: again.request, ding: ding_id, recipients: 1, starts_at, expires_at };
     session.control.send(created.clone()).await;
     assert_eq!(soon(ding).await.unwrap().unwrap(), created);
 }

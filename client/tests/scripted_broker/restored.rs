@@ -4,15 +4,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use carillon_client::protocol::control::UserFound;
-use carillon_client::protocol::ding::DingPush;
 use carillon_client::protocol::kinds::Lane;
 use carillon_client::{
-    Client, Config, Cursor, DingId, ErrorCode, Event, Events, Incarnation, MemoryStore, MessageKind, Position,
-    ProducerId, PublishError, RequestError, Saved, ShardId, SignalKind, Start, Store, Timestamp, Unsettled, UserId,
-    Welcome,
+    Client, Config, Cursor, ErrorCode, Event, Events, Incarnation, MemoryStore, MessageKind, Position, ProducerId,
+    PublishError, RequestError, Saved, ShardId, SignalKind, Start, Store, Unsettled, UserId, Welcome,
 };
 
-use crate::broker::{Broker, CONVERSATION, INCARNATION, Session, idle, next, published, soon, welcome, write};
+use crate::broker::{Broker, CONVERSATION, INCARNATION, Session, ding, idle, next, published, soon, welcome, write};
 
 pub(crate) const RESTORED: Incarnation = Incarnation(8);
 
@@ -45,7 +43,12 @@ pub(crate) enum Tells {
 /// Accepts a client of the old history, tells it, and welcomes it as one of none.
 pub(crate) async fn accept_anew(broker: &Broker, tells: Tells) -> Session {
     let mut session = broker.accept().await;
-    assert_eq!(session.hello.cursors, [at(INCARNATION, 0)], "it says of which history it is");
+    // A process that begins from other cursors than its store's has no read updates yet, one that was welcomed has them from there on.
+    let history = session.hello.cursors.iter().map(|said| (said.shard, said.incarnation, said.position));
+    let expected = [(ShardId(0), INCARNATION, Position(0))];
+    assert_eq!(history.collect::<Vec<_>>(), expected, "it says of which history it is");
+    let receipts_through = session.hello.cursors[0].receipts_through;
+    assert!([Position(0), welcome().head].contains(&receipts_through), "{receipts_through} is of no journal");
     match tells {
         Tells::ByRefusal => session.close(ErrorCode::CURSOR_INVALID).await,
         Tells::ByWelcome => {
@@ -202,27 +205,16 @@ async fn requests_that_name_ids_fail_until_the_application_knows() {
     publishes_only(&client, &mut session, 1).await;
 }
 
-fn ding() -> DingPush {
-    DingPush {
-        ding: DingId(1),
-        sender: FRIEND,
-        time: Timestamp(1),
-        expires_at: Timestamp(2),
-        kind: MessageKind::TEXT,
-        payload: "now".into(),
-    }
-}
-
 #[tokio::test]
 async fn a_ding_of_the_new_journal_comes_after_the_reset_whatever_its_id() {
     let broker = Broker::start();
     let (_client, mut events, session) = broker.connect(broker.config()).await;
-    write(&mut session.lane(Lane::URGENT).await, ding()).await;
+    write(&mut session.lane(Lane::URGENT).await, ding(1)).await;
     assert!(matches!(next(&mut events).await, Event::Ding(_)));
     session.close(ErrorCode::INTERNAL).await;
     let session = accept_anew(&broker, Tells::ByRefusal).await;
     let mut urgent = session.lane(Lane::URGENT).await;
-    write(&mut urgent, ding()).await;
+    write(&mut urgent, ding(1)).await;
     assert!(matches!(next(&mut events).await, Event::Reset));
     assert!(matches!(next(&mut events).await, Event::Ding(_)), "another one of the same id");
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use carillon_client::{
-    Client, Config, Event, Events, FileStore, MemoryStore, MessageKind, PublishError, Saved, Start, Store,
+    Client, Config, Cursor, Event, Events, FileStore, MemoryStore, MessageKind, Position, PublishError, Saved, Start,
+    Store,
 };
 
 use crate::broker::{Broker, INCARNATION, Session, next, soon};
@@ -36,7 +37,8 @@ async fn check_untold(store: Arc<dyn Store>, tells: Tells) {
     store.save_cursor(at(RESTORED, 40)).expect("the store works");
     let config = broker.config().store(Arc::clone(&store));
     let (client, mut events, mut session) = broker.connect_as(config.clone(), restored()).await;
-    assert_eq!(session.hello.cursors, [at(RESTORED, 0)]);
+    let of_nothing = Cursor { receipts_through: Position(0), ..at(RESTORED, 0) };
+    assert_eq!(session.hello.cursors, [of_nothing], "nor of read updates");
     let early = client.enqueue(FRIEND, MessageKind::TEXT, "x").await;
     assert!(matches!(early, Err(PublishError::Reset)), "the application does not know yet");
     is_void(&client, 2).await;
