@@ -250,7 +250,7 @@ fn handle(member: u32) -> String {
     format!("member-{member}")
 }
 
-fn attach(handle: &str, authority: Authority) -> Input {
+pub(crate) fn attach(handle: &str, authority: Authority) -> Input {
     Input::Attach(Attach {
         tenant: "bench".into(),
         handle: handle.into(),

@@ -9,6 +9,7 @@ use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, 
 use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::publish::Publish;
 
+pub mod dings;
 pub mod group;
 pub mod index;
 pub mod record;

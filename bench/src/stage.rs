@@ -11,7 +11,7 @@ use carillon::index::Index;
 use carillon::journal::{Journal, JournalOptions, MemoryStorage, ReaderPool, SegmentJournal, open};
 use carillon::material::{Grant, Material, sign_token};
 use carillon::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
-use carillon::sequencer::{self, EdgeId, Mail, Sequencer, Wake, mailbox, submissions};
+use carillon::sequencer::{self, EdgeId, Mail, NoOutlets, Sequencer, Wake, mailbox, submissions};
 use carillon_core::Shard;
 use carillon_protocol::control::ConversationCreate;
 use carillon_protocol::frame::Body;
@@ -169,6 +169,7 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
         ring,
         index: index.clone(),
         peers,
+        policies: Arc::default(),
         bodies: Arc::new(ReaderPool::start(&opened.reader, 1, 1).expect("a thread")),
     });
     let sequencer = Sequencer::new(sequencer::Parts {
@@ -179,6 +180,8 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
         clock,
         queues,
         edges: vec![mailbox],
+        outlets: Box::new(NoOutlets),
+        policies: Arc::default(),
     });
     (edge, sequencer)
 }

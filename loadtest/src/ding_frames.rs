@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use carillon_protocol::Frame;
-use carillon_protocol::ding::{DingConfirm, DingCreate};
+use carillon_protocol::ding::{DingConfirm, DingCreate, DingStep};
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{DingId, UserId};
-use carillon_protocol::kinds::{MessageKind, Target};
+use carillon_protocol::ids::{ConversationId, DingId, Seq, Timestamp, UserId};
+use carillon_protocol::kinds::{MessageKind, Outlet, QuietHours, Target};
 
 /// DINGs that nobody confirms, because the run was cut short, give up after this.
 const EXPIRES_AFTER_MS: u64 = 10 * 60 * 1_000;
@@ -17,10 +17,14 @@ pub(crate) fn create(request: u32, key: u64, recipient: UserId, payload: Bytes) 
         key,
         target: Target::USERS,
         target_id: 0,
+        starts_at: Timestamp(0),
         expires_after_ms: EXPIRES_AFTER_MS,
-        repeat_every_ms: 0,
+        quiet: QuietHours::HEED,
         kind: MessageKind::TEXT,
+        conversation: ConversationId(0),
+        seq: Seq(0),
         recipients: vec![recipient],
+        steps: vec![DingStep { outlet: Outlet::APP, times: 1, after_ms: 0, repeat_every_ms: 0 }],
         payload,
     }
     .to_bytes()

@@ -21,6 +21,7 @@ impl Broker {
         let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
         let options = Options {
             edges: 2,
+            dings: std::sync::Arc::new(carillon::dings::DingPolicies::at(carillon::dings::rates::Rates::TRIAL)),
             ..Options::new(directory.path().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
         };
         Self { server: Some(Server::start(options).expect("the broker starts")), material, _directory: directory }
