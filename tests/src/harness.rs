@@ -4,9 +4,12 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::clock::{Clock, SystemClock};
+use carillon::dings::DingPolicies;
+use carillon::dings::rates::Rates;
 use carillon::edge::limits::Limits;
 use carillon::material::{Grant, Material, SERVER_NAME, sign_token};
 use carillon::server::{Options, Server};
@@ -180,8 +183,13 @@ fn server(site: &Site, listen: SocketAddr, transport: TransportConfig, limits: L
     let material = &site.material;
     let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
     let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-    let options =
-        Options { edges: EDGES, transport, limits, ..Options::new(site.data().to_owned(), listen, tls, token_keys) };
+    let options = Options {
+        edges: EDGES,
+        transport,
+        limits,
+        dings: Arc::new(DingPolicies::at(Rates::TRIAL)),
+        ..Options::new(site.data().to_owned(), listen, tls, token_keys)
+    };
     Server::start(options).expect("the broker starts")
 }
 

@@ -195,19 +195,51 @@ fn a_ding_is_sent_shown_confirmed_and_recalled() {
     desk.good(&["ding", "confirm", "--user", "bob", ding]);
     let status = desk.objects(&["ding", "status", "--user", "alice", ding]).remove(0);
     let found = (&status["state"], &status["sender"], &status["confirmed"], &status["recipients"]);
-    assert_eq!(found, (&json!("open"), &json!("alice"), &json!(1), &json!(2)));
+    assert_eq!(found, (&json!("sent"), &json!("alice"), &json!(1), &json!(2)));
+    assert_eq!((&status["plan"][0]["step"], &status["plan"][0]["outlet"]), (&json!(1), &json!("app")));
+    assert_eq!(status["plan"][0]["began_at"][0], status["sent_at"], "the first step began with it");
     let users: Vec<_> =
         status["users"].as_array().unwrap().iter().map(|user| (&user["user"], &user["state"])).collect();
-    assert_eq!(users, [(&json!("bob"), &json!("confirmed")), (&json!("carol"), &json!("open"))]);
+    assert_eq!(users, [(&json!("bob"), &json!("confirmed")), (&json!("carol"), &json!("sent"))]);
     let table = desk.good(&["ding", "status", "--user", "alice", ding]);
-    assert!(table.contains("alice: open, 1 of 2 have confirmed"), "{table}");
-    assert!(table.contains("\nUSER   STATE      SINCE\nbob    confirmed  "), "{table}");
+    assert!(table.contains("alice: sent, 1 of 2 have confirmed\n"), "{table}");
+    assert!(
+        table.contains("\nUSER   STATE      HAS IT SINCE  CONFIRMED AT  VIA  OTHER ATTEMPTS\nbob    confirmed  -"),
+        "{table}"
+    );
     let counts = desk.objects(&["ding", "status", "--user", "alice", ding, "--count"]).remove(0);
     assert_eq!((&counts["confirmed"], counts.get("users")), (&json!(1), None));
     check(&desk.run(&["ding", "status", "--user", "carol", ding]), 1, "asking about DING");
+    let open = desk.objects(&["ding", "status", "--user", "alice", ding, "--state", "sent,delivered"]).remove(0);
+    let open: Vec<_> = open["users"].as_array().unwrap().iter().map(|user| &user["user"]).collect();
+    assert_eq!(open, [&json!("carol")]);
+    let reminded = desk.objects(&["ding", "remind", "--user", "alice", ding]).remove(0);
+    assert_eq!((&reminded["recipients"], &reminded["by"]), (&json!(1), &json!("app")));
+    let tried = desk.objects(&["ding", "status", "--user", "alice", ding, "--attempts", "carol"]).remove(0);
+    let steps: Vec<_> = tried["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["step"]).collect();
+    assert_eq!(steps, [&json!(1), &Value::Null], "the plan's first step, and the reminder");
     desk.good(&["ding", "recall", "--user", "alice", ding]);
     let over = desk.run(&["ding", "status", "--user", "alice", ding, "--wait"]);
     check(&over, 1, "the DING is recalled: 1 of 2 had confirmed");
+    check(&desk.run(&["ding", "remind", "--user", "alice", ding]), 1, "reminding of DING");
+    let listed = desk.objects(&["ding", "status", "--user", "alice"]);
+    assert_eq!((&listed[0]["ding"], &listed[0]["state"]), (&json!(ding), &json!("recalled")));
+}
+
+#[test]
+fn a_ding_is_scheduled_with_a_plan_and_refused_without_the_app() {
+    let desk = Desk::new(&["bob"]);
+    let later = ["ding", "send", "--user", "alice", "--to", "bob", "drill", "--in", "1h", "--step", "app:0:1mx3"];
+    let sent = desk.objects(&later).remove(0);
+    let ding = sent["ding"].as_str().unwrap();
+    let status = desk.objects(&["ding", "status", "--user", "alice", ding]).remove(0);
+    let found = (&status["state"], &status["sent_at"], &status["starts_at"], &status["next_step_at"]);
+    assert_eq!(found, (&json!("scheduled"), &Value::Null, &sent["starts_at"], &sent["starts_at"]));
+    let table = desk.good(&["ding", "status", "--user", "alice", ding]);
+    assert!(table.contains("at once, 3 times, every 1m  -\n"), "{table}");
+    check(&desk.run(&["ding", "confirm", "--user", "bob", ding]), 1, "confirming DING");
+    let wrong = ["ding", "send", "--user", "alice", "--to", "bob", "drill", "--step", "sms:1m"];
+    check(&desk.run(&wrong), 2, "add --step app:0");
 }
 
 #[test]
@@ -219,7 +251,8 @@ fn who_waits_for_a_ding_is_told_each_confirmation() {
     let mut told = || serde_json::from_str::<Value>(&told.next().unwrap().unwrap()).unwrap();
     let created = told();
     desk.good(&["ding", "confirm", "--user", "bob", created["ding"].as_str().unwrap()]);
-    let update = told();
+    // How it stands is told as well: at once, and when it has moved.
+    let update = std::iter::repeat_with(&mut told).find(|object| object["event"] != "ding_progress").unwrap();
     let found = (&update["event"], &update["user"], &update["confirmed"]);
     assert_eq!(found, (&json!("ding_update"), &json!("bob"), &json!(1)));
     assert!(child.wait().unwrap().success());

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_client::protocol::Frame;
-use carillon_client::protocol::ding::USER_NONE;
 use carillon_client::protocol::kinds::Lane;
 use carillon_client::{
-    Client, Ding, DingId, DingPush, DingState, DingStatusReply, DingUpdate, ErrorCode, Event, Events, Limits,
-    MessageKind, Recipients, Role, StatusList, UserId,
+    Client, Ding, DingId, DingPush, DingState, DingStates, DingStatusReply, DingUpdate, ErrorCode, Event, Events,
+    Limits, MessageKind, Outlet, Recipients, Reconnect, Role, Step, USER_NONE, UserId,
 };
 use carillon_tests::ahead::{AheadClock, serve_by};
 use carillon_tests::harness::{
@@ -19,6 +18,21 @@ use carillon_tests::raw::{Dial, Session, hello};
 
 fn to(users: &[UserId]) -> Ding {
     Ding::new(Recipients::Users(users.to_vec()), MessageKind::TEXT, "the house is on fire")
+}
+
+/// It is pushed once, and with each connection.
+fn once(ding: Ding) -> Ding {
+    ding.step(Step::after(Outlet::APP, Duration::ZERO))
+}
+
+/// It is pushed each second.
+fn each_second(ding: Ding) -> Ding {
+    ding.step(Step::after(Outlet::APP, Duration::ZERO).repeated(50, Duration::from_secs(1)))
+}
+
+/// Those who have confirmed.
+fn done() -> DingStates {
+    DingStates::from([DingState::CONFIRMED])
 }
 
 async fn send(client: &Client, ding: Ding) -> DingId {
@@ -41,11 +55,11 @@ async fn next_update(events: &mut Events) -> DingUpdate {
     .await
 }
 
-/// The whole, and who is on one of the two lists, in pages of 6.
-async fn status(client: &Client, ding: DingId, list: StatusList) -> (DingStatusReply, Vec<UserId>) {
+/// The whole, and who is in one of these states, in pages of 6.
+async fn status(client: &Client, ding: DingId, states: DingStates) -> (DingStatusReply, Vec<UserId>) {
     let (mut users, mut from) = (Vec::new(), UserId(0));
     loop {
-        let page = patiently(client.ding_status(ding, list, from, 6)).await.expect("the sender may ask");
+        let page = patiently(client.ding_status(ding, states, from, 6)).await.expect("the sender may ask");
         assert!(page.entries.len() <= 6);
         users.extend(page.entries.iter().map(|entry| entry.user));
         if page.next == UserId(u32::MAX) {
@@ -82,11 +96,11 @@ async fn a_ding_to_twenty_of_whom_five_are_away_is_confirmed_by_all_in_the_end()
         assert_eq!(update, expected);
         assert_eq!(next_update(events).await, expected, "the recipient's devices know it too");
     }
-    let (whole, open) = status(&alice, ding, StatusList::OPEN).await;
-    assert_eq!((whole.state, whole.recipients, whole.confirmed), (DingState::OPEN, 20, 15));
+    let (whole, open) = status(&alice, ding, DingStates::UNCONFIRMED).await;
+    assert_eq!((whole.state, whole.recipients, whole.confirmed), (DingState::SENT, 20, 15));
     assert_eq!(open, users[15..]);
-    let (_, done) = status(&alice, ding, StatusList::DONE).await;
-    assert_eq!(done, users[..15]);
+    let (_, confirmed) = status(&alice, ding, done()).await;
+    assert_eq!(confirmed, users[..15]);
 
     for nth in 15..20 {
         let (client, mut events) = broker.client(&format!("user-{nth}")).await;
@@ -96,10 +110,10 @@ async fn a_ding_to_twenty_of_whom_five_are_away_is_confirmed_by_all_in_the_end()
         let update = next_update(&mut alice_events).await;
         assert_eq!((update.user, update.confirmed), (client.user(), nth + 1));
     }
-    let (whole, done) = status(&alice, ding, StatusList::DONE).await;
+    let (whole, confirmed) = status(&alice, ding, done()).await;
     assert_eq!((whole.state, whole.confirmed), (DingState::CONFIRMED, 20));
-    assert_eq!(done, users);
-    assert_eq!(status(&alice, ding, StatusList::OPEN).await.1, []);
+    assert_eq!(confirmed, users);
+    assert_eq!(status(&alice, ding, DingStates::UNCONFIRMED).await.1, []);
     for nth in 0..20 {
         let (client, _events) = broker.client(&format!("user-{nth}")).await;
         assert_eq!(client.welcome().dings_open, 0, "nothing is left to confirm");
@@ -164,10 +178,10 @@ async fn a_ding_is_repeated_until_it_is_confirmed_and_not_afterwards() {
     let dial = Dial::new(&broker.site, broker.address);
     let mut device = dial.attach(&hello(&broker.site, "bob", 4_711)).unwrap();
     let mut carols = dial.attach(&hello(&broker.site, "carol", 4_711)).unwrap();
-    let repeated = || Ding { repeat_every: Some(Duration::from_secs(1)), ..to(&[bob.user()]) };
+    let repeated = || each_second(to(&[bob.user()]));
     // Carol never confirms: the first DING stays open, and is repeated for her alone.
     let carol = patiently(alice.find_user("carol")).await.unwrap();
-    let first = send(&alice, Ding { repeat_every: Some(Duration::from_secs(1)), ..to(&[bob.user(), carol]) }).await;
+    let first = send(&alice, each_second(to(&[bob.user(), carol]))).await;
     for nth in 0..3 {
         let Frame::DingPush(push) = urgent(&mut device) else { panic!("something else than push {nth}") };
         assert_eq!(push.ding, first);
@@ -192,7 +206,7 @@ async fn a_ding_is_repeated_until_it_is_confirmed_and_not_afterwards() {
     }
     // Without repeats it comes once, and with the next connection.
     patiently(bob.confirm(second)).await.unwrap();
-    let third = send(&alice, Ding { repeat_every: None, ..to(&[bob.user()]) }).await;
+    let third = send(&alice, once(to(&[bob.user()]))).await;
     let fourth = send(&alice, repeated()).await;
     let mut pushes = Vec::new();
     while pushes.iter().filter(|ding| **ding == fourth).count() < 3 {
@@ -218,7 +232,7 @@ async fn an_unconfirmed_ding_comes_with_every_connection_of_every_device() {
     let (alice, _alice_events) = broker.client("alice").await;
     let (bob, mut bob_events) = broker.client("bob").await;
     let (_phone, mut phone_events) = broker.client("bob").await;
-    let ding = send(&alice, Ding { repeat_every: None, ..to(&[bob.user()]) }).await;
+    let ding = send(&alice, once(to(&[bob.user()]))).await;
     for events in [&mut bob_events, &mut phone_events] {
         assert_eq!(next_ding(events).await.ding, ding);
     }
@@ -238,7 +252,7 @@ async fn an_unconfirmed_ding_comes_with_every_connection_of_every_device() {
     // Again, from anywhere: it is confirmed, and was then.
     assert_eq!(patiently(client.confirm(ding)).await.unwrap(), time);
     assert_eq!(patiently(bob.confirm(ding)).await.unwrap(), time);
-    assert_eq!(status(&alice, ding, StatusList::COUNTS).await.0.confirmed, 1);
+    assert_eq!(status(&alice, ding, DingStates::NONE).await.0.confirmed, 1);
     patiently(client.close()).await;
     let (client, _events) = connect(tablet).await;
     assert_eq!(client.welcome().dings_open, 0);
@@ -271,7 +285,7 @@ async fn a_recalled_ding_is_gone() {
     assert_eq!(patiently(carol.confirm(ding)).await.unwrap(), confirmed_at, "what was confirmed stays so");
     let (dan, _dan_events) = broker.client("dan").await;
     assert_eq!(dan.welcome().dings_open, 0);
-    let (whole, open) = status(&alice, ding, StatusList::OPEN).await;
+    let (whole, open) = status(&alice, ding, DingStates::UNCONFIRMED).await;
     assert_eq!((whole.state, whole.confirmed), (DingState::RECALLED, 1));
     assert_eq!(open, [bob.user(), dan.user()]);
 }
@@ -284,7 +298,7 @@ async fn a_ding_gives_up_when_its_time_is_over() {
     let (alice, mut alice_events) = connect(config("alice")).await;
     let (bob, mut bob_events) = connect(config("bob")).await;
     let (carol, mut carol_events) = connect(config("carol")).await;
-    let short = Ding { expires_after: Duration::from_mins(10), ..to(&[bob.user(), carol.user()]) };
+    let short = to(&[bob.user(), carol.user()]).expires_after(Duration::from_mins(10));
     let ding = send(&alice, short).await;
     let push = next_ding(&mut bob_events).await;
     assert_eq!(push.expires_at.0, push.time.0 + 600_000);
@@ -292,7 +306,7 @@ async fn a_ding_gives_up_when_its_time_is_over() {
     patiently(carol.confirm(ding)).await.unwrap();
     assert_eq!(next_update(&mut alice_events).await.user, carol.user());
     clock.advance_ms(600_001);
-    assert_eq!(status(&alice, ding, StatusList::OPEN).await.0.state, DingState::EXPIRED);
+    assert_eq!(status(&alice, ding, DingStates::UNCONFIRMED).await.0.state, DingState::EXPIRED);
     for events in [&mut alice_events, &mut bob_events] {
         let update = next_update(events).await;
         assert_eq!((update.user, update.state, update.confirmed), (USER_NONE, DingState::EXPIRED, 1));
@@ -324,7 +338,7 @@ async fn a_ding_to_a_conversation_goes_to_its_members_as_they_are_then() {
         patiently(client.confirm(created.ding)).await.unwrap();
         assert_eq!(next_update(&mut bob_events).await.user, client.user());
     }
-    assert_eq!(status(&bob, created.ding, StatusList::COUNTS).await.0.state, DingState::CONFIRMED);
+    assert_eq!(status(&bob, created.ding, DingStates::NONE).await.0.state, DingState::CONFIRMED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +380,7 @@ async fn confirmations_and_what_is_open_survive_sigkill() {
     let (alice, mut alice_events) = connect(alice_config).await;
     let (bob, mut bob_events) = connect(bob_config.clone()).await;
     let (carol, mut carol_events) = connect(carol_config.clone()).await;
-    let ding = send(&alice, Ding { repeat_every: None, ..to(&[bob.user(), carol.user()]) }).await;
+    let ding = send(&alice, once(to(&[bob.user(), carol.user()]))).await;
     assert_eq!(next_ding(&mut bob_events).await.ding, ding);
     let push = next_ding(&mut carol_events).await;
     let confirmed_at = patiently(bob.confirm(ding)).await.unwrap();
@@ -381,8 +395,8 @@ async fn confirmations_and_what_is_open_survive_sigkill() {
         patiently(carol.close()).await;
         assert_eq!(patiently(bob.confirm(ding)).await.unwrap(), confirmed_at);
         assert_eq!(bob.welcome().dings_open, 0);
-        let (whole, open) = status(&alice, ding, StatusList::OPEN).await;
-        assert_eq!((whole.state, whole.confirmed, whole.time), (DingState::OPEN, 1, push.time));
+        let (whole, open) = status(&alice, ding, DingStates::UNCONFIRMED).await;
+        assert_eq!((whole.state, whole.confirmed, whole.time), (DingState::SENT, 1, push.time));
         assert_eq!(open, [carol.user()]);
     }
     let (carol, _carol_events) = connect(carol_config.clone()).await;
@@ -391,7 +405,7 @@ async fn confirmations_and_what_is_open_survive_sigkill() {
     assert_eq!((update.user, update.confirmed, update.recipients), (carol.user(), 2, 2));
     broker.kill();
     broker.start_again();
-    assert_eq!(status(&alice, ding, StatusList::COUNTS).await.0.state, DingState::CONFIRMED);
+    assert_eq!(status(&alice, ding, DingStates::NONE).await.0.state, DingState::CONFIRMED);
     let (carol, _carol_events) = connect(carol_config).await;
     assert_eq!(carol.welcome().dings_open, 0);
 }
@@ -401,9 +415,8 @@ async fn timers_survive_sigkill() {
     let mut broker = Process::start();
     let (alice, _alice_events) = connect(broker.site.config(broker.address, "alice")).await;
     let (bob, _bob_events) = connect(broker.site.config(broker.address, "bob")).await;
-    let second = Duration::from_secs(1);
-    let repeated = send(&alice, Ding { repeat_every: Some(second), ..to(&[bob.user()]) }).await;
-    let over = send(&alice, Ding { expires_after: second, ..to(&[bob.user()]) }).await;
+    let repeated = send(&alice, each_second(to(&[bob.user()]))).await;
+    let over = send(&alice, to(&[bob.user()]).expires_after(Duration::from_secs(1))).await;
     broker.kill();
     broker.start_again();
     let dial = Dial::new(&broker.site, broker.address);
@@ -421,7 +434,40 @@ async fn timers_survive_sigkill() {
         }
     }
     // Two repeats are two seconds: the other's time is over, whether the broker was there when it ran out or not.
-    assert_eq!(status(&alice, over, StatusList::COUNTS).await.0.state, DingState::EXPIRED);
+    assert_eq!(status(&alice, over, DingStates::NONE).await.0.state, DingState::EXPIRED);
     assert_eq!(refusal(patiently(bob.confirm(over)).await), ErrorCode::DING_OVER);
     say(&alice, bob.user(), "messages go on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_away_learns_which_dings_are_over() {
+    let mut broker = Broker::start();
+    let (alice, _alice_events) = broker.client("alice").await;
+    // It takes its time to come back.
+    let late = Reconnect { first_ms: 3_000, max_ms: 3_000, jitter: 0.0, attempts_max: None };
+    let (phone, mut phone_events) = connect(broker.site.config(broker.address, "bob").reconnect(late)).await;
+    let (tablet, _tablet_events) = broker.client("bob").await;
+    let recalled = send(&alice, to(&[phone.user()])).await;
+    let confirmed = send(&alice, to(&[phone.user()])).await;
+    let open = send(&alice, to(&[phone.user()])).await;
+    for ding in [recalled, confirmed, open] {
+        assert_eq!(next_ding(&mut phone_events).await.ding, ding);
+    }
+    broker.stop().await;
+    broker.start_again();
+    patiently(alice.recall_ding(recalled)).await.unwrap();
+    patiently(tablet.confirm(confirmed)).await.unwrap();
+    let mut over = BTreeSet::new();
+    while over.len() < 2 {
+        let next = next_that(&mut phone_events, |event| match event {
+            // Should it have been back before, it is told live.
+            Event::DingOver(ding) => Some(*ding),
+            Event::DingUpdate(update) => Some(update.ding),
+            Event::Ding(push) => panic!("{push:?} was shown before"),
+            _ => None,
+        });
+        over.insert(next.await);
+    }
+    assert_eq!(over, BTreeSet::from([recalled, confirmed]));
+    patiently(phone.confirm(open)).await.unwrap();
 }

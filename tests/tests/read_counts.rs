@@ -172,3 +172,72 @@ async fn before_the_interval_is_over_nothing_is_told() {
     .await;
     assert_eq!(patiently(alice.read_counts(group, Seq(20))).await.unwrap().read, 1, "asked, it is known");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_an_author_is_told_of_a_message_that_has_left_memory() {
+    let mut broker = Broker::start();
+    let (alice, alice_events) = broker.client("alice").await;
+    let (bob, bob_events) = broker.client("bob").await;
+    let (carol, carol_events) = broker.client("carol").await;
+    let new = NewConversation::group([bob.user(), carol.user()]).with_receipts(ReceiptPolicy::COUNTS);
+    let group = patiently(alice.create_conversation(new)).await.unwrap().conversation;
+    say(&alice, group, "read this").await;
+    say(&bob, group, "and this").await;
+    for (client, events) in [(alice, alice_events), (bob, bob_events), (carol, carol_events)] {
+        drop(events);
+        patiently(client.close()).await;
+    }
+    // What a start replays is on disk when it serves, and not in memory.
+    broker.stop().await;
+    broker.start_again();
+    let (alice, mut alice_events) = broker.client("alice").await;
+    let (bob, mut bob_events) = broker.client("bob").await;
+    let (carol, _carol_events) = broker.client("carol").await;
+    patiently(carol.mark_read(group, Seq(2))).await.unwrap();
+    counted(&alice, &mut alice_events, group, &[(1, 1, 1)]).await;
+    counted(&bob, &mut bob_events, group, &[(2, 1, 1)]).await;
+    // A new one is in memory, those before it are not, and each is told once.
+    say(&alice, group, "and that").await;
+    patiently(bob.mark_read(group, Seq(3))).await.unwrap();
+    counted(&alice, &mut alice_events, group, &[(3, 1, 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_too_many_conversations_are_due_what_has_moved_is_told_otherwise() {
+    let counts_every_ms = Duration::from_secs(3_600).as_millis().try_into().unwrap();
+    let limits = Limits { counts_every_ms, counts_due_max: 1, ..Limits::default() };
+    let broker = Broker::start_within(TransportConfig::server(), limits);
+    let (alice, mut events) = broker.client("alice").await;
+    let (bob, _bob_events) = broker.client("bob").await;
+    let mut groups = Vec::new();
+    for text in ["one", "two"] {
+        let new = NewConversation::group([bob.user()]).with_receipts(ReceiptPolicy::COUNTS);
+        let group = patiently(alice.create_conversation(new)).await.unwrap().conversation;
+        say(&alice, group, text).await;
+        patiently(bob.mark_read(group, Seq(1))).await.unwrap();
+        groups.push(group);
+    }
+    for group in groups {
+        counted(&alice, &mut events, group, &[(1, 1, 0)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authors_own_mark_is_no_news_of_how_many_have_read() {
+    let broker = Broker::start();
+    let (alice, mut events) = broker.client("alice").await;
+    let (bob, _bob_events) = broker.client("bob").await;
+    let mut groups = Vec::new();
+    for text in ["one", "two"] {
+        let new = NewConversation::group([bob.user()]).with_receipts(ReceiptPolicy::COUNTS);
+        let group = patiently(alice.create_conversation(new)).await.unwrap().conversation;
+        say(&alice, group, text).await;
+        groups.push(group);
+    }
+    patiently(alice.mark_read(groups[0], Seq(1))).await.unwrap();
+    patiently(bob.mark_read(groups[1], Seq(1))).await.unwrap();
+    // What was marked first would be told first, and `counted` takes no update of another conversation.
+    assert_eq!(counted(&alice, &mut events, groups[1], &[(1, 1, 0)]).await, 1);
+    patiently(bob.mark_read(groups[0], Seq(1))).await.unwrap();
+    counted(&alice, &mut events, groups[0], &[(1, 1, 0)]).await;
+}

@@ -21,12 +21,39 @@ async fn device(broker: &Broker, handle: &str, store: &Arc<MemoryStore>) -> (Cli
 /// Who has read, and how far.
 type Named = Vec<(UserId, u64)>;
 
-/// A device that is back, and to which the broker has written what moved meanwhile: the shard answers in the order of questions, and the
-/// first was what has moved.
-async fn back(broker: &Broker, handle: &str, store: &Arc<MemoryStore>) -> (Client, Events) {
-    let (client, events) = device(broker, handle, store).await;
-    patiently(client.conversations()).await.expect("one's own conversations");
-    (client, events)
+/// A conversation in which a user's other device marks, so that the device under test has had all that moved before it.
+struct Sentinel {
+    marker: Client,
+    conversation: ConversationId,
+    marked: u64,
+}
+
+impl Sentinel {
+    async fn of(marker: &Client, author: &Client) -> Self {
+        let conversation = group_of(author, &[marker.user()]).await;
+        for nth in 0..4 {
+            say(author, conversation, nth.to_string()).await;
+        }
+        Self { marker: marker.clone(), conversation, marked: 0 }
+    }
+
+    /// The read updates up to a mark that is made now, which comes behind everything, whoever tells it.
+    async fn told_before(&mut self, events: &mut Events) -> Named {
+        self.marked += 1;
+        let marked = patiently(self.marker.mark_read(self.conversation, Seq(self.marked))).await;
+        marked.expect("a member may mark");
+        let mut named = Named::new();
+        next_that(events, |event| {
+            let Event::Read(read) = event else { return None };
+            if read.conversation == self.conversation {
+                return (read.read_up_to == Seq(self.marked)).then_some(());
+            }
+            named.push((read.user, read.read_up_to.0));
+            None
+        })
+        .await;
+        named
+    }
 }
 
 /// The read updates up to the message with this text, which is the last of all that was sent.
@@ -64,6 +91,7 @@ async fn who_comes_back_is_told_its_own_marks_and_who_has_read_what_it_wrote() {
     let (carol, _carol_events) = broker.client("carol").await;
     let (phone, _phone_events) = broker.client("alice").await;
     let (alice, mut events) = device(&broker, "alice", &store).await;
+    let mut sentinel = Sentinel::of(&phone, &bob).await;
     let group = group_of(&alice, &[bob.user(), carol.user()]).await;
     for text in ["one", "two", "three"] {
         say(&alice, group, text).await;
@@ -84,16 +112,14 @@ async fn who_comes_back_is_told_its_own_marks_and_who_has_read_what_it_wrote() {
             broker.start_again();
         }
     }
-    let (alice, mut events) = back(&broker, "alice", &store).await;
-    say(&bob, group, "back").await;
+    let (alice, mut events) = device(&broker, "alice", &store).await;
     let newest = [(carol.user(), 1), (alice.user(), 4), (bob.user(), 3)];
-    assert_eq!(told_before(&mut events, "back").await, newest, "of each the newest, in the order of marks");
+    assert_eq!(sentinel.told_before(&mut events).await, newest, "of each the newest, in the order of marks");
     close(alice, events, &bob, group).await;
 
     // And now nothing has moved.
-    let (_alice, mut events) = back(&broker, "alice", &store).await;
-    say(&bob, group, "once more").await;
-    assert_eq!(told_before(&mut events, "once more").await, Named::new());
+    let (_alice, mut events) = device(&broker, "alice", &store).await;
+    assert_eq!(sentinel.told_before(&mut events).await, Named::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,10 +175,11 @@ async fn a_device_that_comes_for_the_first_time_is_told_nothing_of_the_past() {
     say(&alice, group, "read this").await;
     patiently(bob.mark_read(group, Seq(1))).await.unwrap();
     patiently(alice.mark_read(group, Seq(1))).await.unwrap();
+    let mut sentinel = Sentinel::of(&alice, &bob).await;
+    say(&bob, group, "hello").await;
     let store = Arc::new(MemoryStore::new());
     let (tablet, mut events) = device(&broker, "alice", &store).await;
-    say(&bob, group, "hello").await;
-    assert_eq!(told_before(&mut events, "hello").await, Named::new());
+    assert_eq!(sentinel.told_before(&mut events).await, Named::new());
     let listed = patiently(tablet.conversations()).await.unwrap();
     let entry = listed.iter().find(|one| one.entry.conversation == group).unwrap().entry;
     assert_eq!((entry.read_up_to, entry.unread), (Seq(1), 1), "it asks");
@@ -160,9 +187,8 @@ async fn a_device_that_comes_for_the_first_time_is_told_nothing_of_the_past() {
 
     // From then on it is told, though it has never had a read update.
     patiently(alice.mark_read(group, Seq(2))).await.unwrap();
-    let (_tablet, mut events) = back(&broker, "alice", &store).await;
-    say(&bob, group, "back").await;
-    assert_eq!(told_before(&mut events, "back").await, [(alice.user(), 2)]);
+    let (_tablet, mut events) = device(&broker, "alice", &store).await;
+    assert_eq!(sentinel.told_before(&mut events).await, [(alice.user(), 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,6 +284,7 @@ async fn a_mark_that_counts_held_back_is_not_told_again_after_progress_said_the_
     let (bob, _bob_events) = broker.client("bob").await;
     let (phone, _phone_events) = broker.client("alice").await;
     let (alice, mut events) = device(&broker, "alice", &store).await;
+    let mut sentinel = Sentinel::of(&phone, &bob).await;
     let group = group_of(&bob, &[alice.user()]).await;
     say(&bob, group, "read this").await;
     patiently(phone.mark_read(group, Seq(1))).await.unwrap();
@@ -272,7 +299,6 @@ async fn a_mark_that_counts_held_back_is_not_told_again_after_progress_said_the_
     })
     .await;
     close(alice, events, &bob, group).await;
-    let (_alice, mut events) = back(&broker, "alice", &store).await;
-    say(&bob, group, "back").await;
-    assert_eq!(told_before(&mut events, "back").await, Named::new());
+    let (_alice, mut events) = device(&broker, "alice", &store).await;
+    assert_eq!(sentinel.told_before(&mut events).await, Named::new());
 }

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use carillon_client::{
-    Client, ConversationId, Ding, DingId, ErrorCode, Events, MessageKind, NewConversation, PublishError, Published,
-    Recipients, RequestError, Role, Seq, StatusList, UserId,
+    Client, ConversationId, Ding, DingId, DingStates, ErrorCode, Events, MessageKind, NewConversation, Outlet,
+    PublishError, Published, Recipients, RequestError, Role, Seq, StatusList, UserId,
 };
 use carillon_tests::harness::{
     Broker, connect, group_of, next_membership, next_message, patiently, publish_refusal, refusal, say,
@@ -128,11 +128,14 @@ async fn a_handle_of_another_tenant_is_another_user() {
     }
 }
 
-async fn try_ding(client: &Client, ding: DingId) -> [(ErrorCode, String); 3] {
+async fn try_ding(client: &Client, ding: DingId) -> [(ErrorCode, String); 6] {
     let told = [
         words(patiently(client.confirm(ding)).await),
         words(patiently(client.recall_ding(ding)).await),
-        words(patiently(client.ding_status(ding, StatusList::COUNTS, UserId(0), 1)).await),
+        words(patiently(client.ding_status(ding, DingStates::NONE, UserId(0), 1)).await),
+        words(patiently(client.ding_attempts(ding, client.user())).await),
+        words(patiently(client.remind_ding(ding, Outlet::APP)).await),
+        words(patiently(client.watch_ding(ding)).await),
     ];
     assert!(told.iter().all(|(code, _)| *code == ErrorCode::NOT_FOUND), "{told:?}");
     told
@@ -290,10 +293,10 @@ async fn a_ding_is_its_senders_and_its_recipients() {
     assert_eq!(try_ding(&carol, ding).await, try_ding(&carol, DingId(ding.0 + 1)).await, "hidden and absent alike");
     // A recipient confirms, and does not look over the sender's shoulder.
     assert_eq!(refusal(patiently(bob.recall_ding(ding)).await), ErrorCode::NOT_FOUND);
-    let status = patiently(bob.ding_status(ding, StatusList::COUNTS, UserId(0), 1)).await;
+    let status = patiently(bob.ding_status(ding, DingStates::NONE, UserId(0), 1)).await;
     assert_eq!(refusal(status), ErrorCode::NOT_FOUND);
     assert_eq!(refusal(patiently(alice.confirm(ding)).await), ErrorCode::NOT_FOUND, "the sender is no recipient");
-    let status = patiently(crm.ding_status(ding, StatusList::COUNTS, UserId(0), 1)).await.unwrap();
+    let status = patiently(crm.ding_status(ding, DingStates::NONE, UserId(0), 1)).await.unwrap();
     assert_eq!((status.recipients, status.confirmed, status.sender), (1, 0, alice.user()));
     patiently(bob.confirm(ding)).await.unwrap();
 

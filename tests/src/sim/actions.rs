@@ -75,6 +75,7 @@ impl World {
                 let ms = self.rng.pick(&[1, 1, 10, 100, 700, 1_100, 3_000, 11_000]);
                 self.clock.advance(ms);
             }
+            Action::SetBack => self.clock.set_back(self.rng.pick(&[500, 60_000, 3_600_000])),
             Action::Truncate => self.truncate(),
             Action::Rest => self.rest()?,
             _ => self.ask_any(action),
@@ -164,6 +165,7 @@ impl World {
             self.note_welcome(id);
             self.publish_again(id);
         }
+        self.say_received(id);
         Ok(count)
     }
 
@@ -199,7 +201,7 @@ impl World {
         let station = &mut self.stations[nth];
         let link = station.links.connect(window);
         station.links.open(link, CONTROL);
-        let (falls, seen) = (station.edge.stats().fell_off_ring, station.edge.seen());
+        let seen = station.edge.seen();
         let id = self.note_hello(device_at);
         let mut session = Session::new(id, nth, link, device_at, &self.devices[device_at]);
         session.last = cursor.map_or(Position(0), |cursor| cursor.position);
@@ -213,7 +215,7 @@ impl World {
         session.hello_at = self.now;
         session.misbehaved = misbehaved;
         session.newest = newest;
-        (session.falls, session.seen) = (falls, seen);
+        session.seen = seen;
         let (start, handle) = (session.last, PEOPLE[person]);
         self.note(|| {
             format!(

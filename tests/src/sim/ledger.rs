@@ -6,9 +6,10 @@ use bytes::Bytes;
 use carillon::journal::Batch;
 use carillon_core::record::Record;
 use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ding::{DingPush, USER_NONE};
-use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, UserId};
-use carillon_protocol::kinds::ConversationKind;
+use carillon_protocol::ding::DingPush;
+use carillon_protocol::ding_status::USER_NONE;
+use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, Timestamp, UserId};
+use carillon_protocol::kinds::{ConversationKind, DingState};
 use carillon_protocol::receipt::ReadUpdate;
 
 use super::told::Marked;
@@ -58,13 +59,32 @@ pub(super) struct Ding {
     pub(super) push: DingPush,
     pub(super) recipients: BTreeSet<UserId>,
     pub(super) confirmed: BTreeSet<UserId>,
+    /// Who has it, or had it before they confirmed.
+    pub(super) delivered: BTreeSet<UserId>,
+    /// As a whole.
+    pub(super) state: DingState,
+    /// Where it moved last; 0 before it begins.
+    pub(super) moved_at: Position,
+    /// Its first step has begun: before that nobody is shown it.
+    pub(super) started: bool,
     pub(super) ended: bool,
 }
 
 impl Ding {
+    /// Its counts as they are told: who has it and has not confirmed, who has confirmed, whom nothing has reached.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let delivered = self.delivered.difference(&self.confirmed).count();
+        let missed = self.recipients.len() - delivered - self.confirmed.len();
+        [delivered, self.confirmed.len(), if self.state == DingState::EXPIRED { missed } else { 0 }]
+    }
+
     /// Whether it still waits for the user.
     pub(super) fn waits_for(&self, who: Who) -> bool {
-        !self.ended && self.tenant == who.0 && self.recipients.contains(&who.1) && !self.confirmed.contains(&who.1)
+        self.started
+            && !self.ended
+            && self.tenant == who.0
+            && self.recipients.contains(&who.1)
+            && !self.confirmed.contains(&who.1)
     }
 }
 
@@ -72,6 +92,8 @@ impl Ding {
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) head: Position,
+    /// The time of each record.
+    times: Vec<Timestamp>,
     tenants: Vec<String>,
     users: BTreeMap<Who, String>,
     pub(super) rooms: BTreeMap<ConversationId, Room>,
@@ -104,6 +126,7 @@ impl Ledger {
             self.head = entry.position;
             self.frame_bytes_max = self.frame_bytes_max.max(entry.frame.len());
             let record = Record::decode(entry.private, entry.frame.clone()).map_err(|error| error.to_string())?;
+            self.times.push(record.time());
             self.apply(entry.position, record, entry.frame)?;
         }
         Ok(())
@@ -140,23 +163,14 @@ impl Ledger {
                 let update = ReadUpdate { conversation, user, read_up_to, position, through: Position(0) };
                 self.marks.insert(position, (tenant, update));
             }
-            Record::DingAdded(added) => {
-                let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
-                let push = DingPush { ding, sender, time, expires_at: added.expires_at, kind, payload: added.payload };
-                let recipients = added.recipients.into_iter().collect();
-                let (tenant, confirmed, ended) = (added.tenant, BTreeSet::new(), false);
-                self.dings.insert(ding, Ding { tenant, sender, push, recipients, confirmed, ended });
-            }
-            Record::DingConfirmed(confirmed) => {
-                let ding = self.dings.get_mut(&confirmed.ding).ok_or("an unknown DING is confirmed")?;
-                ding.confirmed.insert(confirmed.user);
-                ding.ended = ding.confirmed == ding.recipients;
-            }
-            Record::DingEnded(ended) => {
-                self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?.ended = true;
-            }
+            Record::DingAdded(_)
+            | Record::DingAttempted(_)
+            | Record::DingsDelivered(_)
+            | Record::DingConfirmed(_)
+            | Record::DingEnded(_) => self.apply_ding(position, record)?,
             Record::DingForgotten(_)
-            | Record::DingRepeated(_)
+            | Record::DingDeferred(_)
+            | Record::DingOutcomes(_)
             | Record::CursorsMoved(_)
             | Record::CatchUpBounded(_) => {}
             Record::DeviceRetired(gone) => {
@@ -166,6 +180,54 @@ impl Ledger {
                 self.retired.insert(((gone.tenant, gone.user), gone.producer.0), position);
             }
             Record::DeviceAdded(_) | Record::ProducerAdded(_) => {}
+        }
+        Ok(())
+    }
+
+    fn apply_ding(&mut self, position: Position, record: Record) -> Result<(), String> {
+        match record {
+            Record::DingAdded(added) => {
+                let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
+                let (expires_at, conversation, seq) = (added.expires_at, added.conversation, added.seq);
+                let payload = added.payload;
+                let push = DingPush { ding, sender, time, expires_at, kind, conversation, seq, payload };
+                let recipients = added.recipients.into_iter().collect();
+                let (tenant, confirmed, delivered) = (added.tenant, BTreeSet::new(), BTreeSet::new());
+                let (started, ended, state, moved_at) = (false, false, DingState::SCHEDULED, Position(0));
+                let made =
+                    Ding { tenant, sender, push, recipients, confirmed, delivered, state, moved_at, started, ended };
+                self.dings.insert(ding, made);
+            }
+            Record::DingAttempted(begun) => {
+                let ding = self.dings.get_mut(&begun.ding).ok_or("an unknown DING begins")?;
+                if ding.ended {
+                    return Err(format!("a step of DING {} begins after its end", begun.ding));
+                }
+                if !std::mem::replace(&mut ding.started, true) {
+                    (ding.state, ding.moved_at) = (DingState::SENT, position);
+                }
+            }
+            Record::DingsDelivered(delivered) => {
+                for entry in &delivered.entries {
+                    let shown = self.dings.get_mut(&entry.ding).filter(|ding| ding.started && !ding.ended);
+                    let ding = shown.ok_or("a DING that is not shown was delivered")?;
+                    ding.delivered.insert(entry.user);
+                    ding.moved_at = position;
+                }
+            }
+            Record::DingConfirmed(confirmed) => {
+                let ding = self.dings.get_mut(&confirmed.ding).ok_or("an unknown DING is confirmed")?;
+                ding.confirmed.insert(confirmed.user);
+                ding.moved_at = position;
+                if ding.confirmed == ding.recipients {
+                    (ding.ended, ding.state) = (true, DingState::CONFIRMED);
+                }
+            }
+            Record::DingEnded(ended) => {
+                let ding = self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?;
+                (ding.ended, ding.state, ding.moved_at) = (true, ended.state, position);
+            }
+            other => return Err(format!("{other:?} is not of a DING")),
         }
         Ok(())
     }
@@ -204,6 +266,12 @@ impl Ledger {
         let stints = self.stints.entry((room.tenant, user)).or_default();
         let open = stints.iter_mut().find(|stint| stint.conversation == conversation && stint.left.is_none());
         open.expect("who leaves is a member").left = Some(position);
+    }
+
+    /// The time of the record at this position.
+    pub(super) fn time(&self, position: Position) -> Option<Timestamp> {
+        let nth = usize::try_from(position.0.checked_sub(1)?).ok()?;
+        self.times.get(nth).copied()
     }
 
     pub(super) fn message(&self, position: Position) -> Option<&Message> {

@@ -32,11 +32,19 @@ pub(super) const PEOPLE: [(&str, &str, &str); 8] = [
 pub(super) struct SimClock {
     start: Instant,
     passed_ms: AtomicU64,
+    /// By how much the wall's clock was set back.
+    set_back_ms: AtomicU64,
 }
 
 impl SimClock {
     pub(super) fn new() -> Self {
-        Self { start: carillon_transport::Clock::now(&SystemClock), passed_ms: AtomicU64::new(0) }
+        let start = carillon_transport::Clock::now(&SystemClock);
+        Self { start, passed_ms: AtomicU64::new(0), set_back_ms: AtomicU64::new(0) }
+    }
+
+    /// The wall's clock shows what it showed so long ago.
+    pub(super) fn set_back(&self, ms: u64) {
+        self.set_back_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     pub(super) fn advance(&self, ms: u64) {
@@ -56,7 +64,7 @@ impl carillon_transport::Clock for SimClock {
 
 impl Clock for SimClock {
     fn wall(&self) -> Timestamp {
-        Timestamp(START_MS + self.passed_ms())
+        Timestamp(START_MS + self.passed_ms() - self.set_back_ms.load(Ordering::Relaxed))
     }
 }
 

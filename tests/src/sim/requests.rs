@@ -1,14 +1,17 @@
 //! What clients ask for: publishes, requests and acknowledgements, at random.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use carillon::clock::Clock;
 use carillon_protocol::control::{ConversationCreate, Leave, MembersAdd, MembersRemove};
 use carillon_protocol::deliver::History;
-use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
+use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall, DingReceived, DingStep};
+use carillon_protocol::ding_status::DingWatch;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, UserId};
+use carillon_protocol::ids::{ConversationId, DingId, Position, ProducerId, Seq, Timestamp, UserId};
 use carillon_protocol::kinds::{
-    ConversationKind, Direction, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Retired, Role, Target,
+    ConversationKind, Direction, HistoryPolicy, MessageKind, Outlet, PostPolicy, QuietHours, ReceiptPolicy, Retired,
+    Role, Target,
 };
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
@@ -130,6 +133,14 @@ impl World {
                     self.ask(id, "recall", |request| DingRecall { request, ding });
                 }
             }
+            Action::Watch => self.watch(id, who),
+            Action::Unwatch => {
+                let watched: Vec<DingId> = self.sessions[&id].watches.keys().copied().collect();
+                if !watched.is_empty() {
+                    let ding = self.rng.pick(&watched);
+                    self.unwatch(id, ding);
+                }
+            }
             Action::Mark => {
                 if let Some(conversation) = self.any_room(who) {
                     let last = usize::try_from(self.ledger.rooms[&conversation].last_seq().0).expect("few");
@@ -213,12 +224,63 @@ impl World {
         });
     }
 
+    /// A DING of one's own, or of anybody: services may.
+    fn watch(&mut self, id: usize, who: Who) {
+        let manages = PEOPLE[self.sessions[&id].person].2 == "service";
+        let open = self.rng.percent(80);
+        let such = |ding: &Ding| ding.tenant == who.0 && (manages || ding.sender == who.1) && !(open && ding.ended);
+        let Some(ding) = self.any_ding(such) else { return };
+        let session = self.session(id);
+        session.watched.insert(ding);
+        let request = session.next_request;
+        if session.watches.contains_key(&ding) {
+            return;
+        }
+        session.watches.insert(ding, request);
+        self.ask(id, "watch", |request| DingWatch { request, ding, on: 1 });
+        // Changed one's mind, before there is an answer.
+        if self.rng.percent(10) && self.sessions.contains_key(&id) {
+            self.unwatch(id, ding);
+        }
+    }
+
+    fn unwatch(&mut self, id: usize, ding: DingId) {
+        let session = self.session(id);
+        session.watches.remove(&ding);
+        let request = session.next_request;
+        session.unwatches.insert(request, ding);
+        self.ask(id, "unwatch", |request| DingWatch { request, ding, on: 0 });
+    }
+
+    /// The broker is told of the DINGs that have come; of some never, as a device that is lost says nothing.
+    pub(super) fn say_received(&mut self, id: usize) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        for ding in std::mem::take(&mut session.arrived) {
+            if self.rng.percent(70) {
+                self.session(id).said.insert(ding);
+                self.send(id, CONTROL, &DingReceived { ding });
+            }
+        }
+    }
+
     fn ding(&mut self, id: usize, who: Who) {
         let (key, payload_bytes) = (self.next_stamp, self.rng.between(0, 200));
         self.next_stamp += 1;
         let recipients = self.any_users(who);
         let expires_after_ms = self.rng.pick(&[0, 2_000, 60_000]);
         let repeat_every_ms = self.rng.pick(&[0, 1_000, 5_000]);
+        let ring = DingStep { outlet: Outlet::APP, times: 10, after_ms: 0, repeat_every_ms };
+        // Without a plan of its own it has the tenant's.
+        let again =
+            DingStep { outlet: Outlet::APP, times: 1, after_ms: self.rng.pick(&[0, 300, 4_000]), repeat_every_ms: 0 };
+        let steps = match self.rng.below(3) {
+            _ if repeat_every_ms == 0 => Vec::new(),
+            0 => vec![ring, again],
+            1 => vec![again, ring, again],
+            _ => vec![ring],
+        };
+        let later_ms = self.rng.pick(&[0, 0, 0, 500, 3_000]);
+        let starts_at = Timestamp(if later_ms == 0 { 0 } else { self.clock.wall().0 + later_ms });
         let room = self.any_room(who).filter(|_| self.rng.percent(40));
         let (target, target_id, recipients) = match room {
             Some(room) => (Target::CONVERSATION, room.0, Vec::new()),
@@ -232,9 +294,13 @@ impl World {
             target,
             target_id,
             expires_after_ms,
-            repeat_every_ms,
+            starts_at,
+            quiet: QuietHours::HEED,
             kind,
+            conversation: ConversationId(0),
+            seq: Seq(0),
             recipients,
+            steps,
             payload,
         });
     }

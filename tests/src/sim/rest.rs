@@ -20,7 +20,9 @@ impl World {
     pub(super) fn rest(&mut self) -> Outcome {
         self.settle()?;
         self.judge()?;
+        self.judge_dings()?;
         self.judge_progress()?;
+        self.tell_behind()?;
         self.judge_told()?;
         self.judge_live()?;
         for station in &mut self.stations {
@@ -165,13 +167,40 @@ impl World {
             if ding.waits_for(who) && !pushed {
                 return Err(format!("DING {id} was not pushed"));
             }
-            // An edge that fell off the ring has missed what it was to tell.
-            let falls = self.stations[session.edge].edge.stats().fell_off_ring;
-            if pushed && !ding.waits_for(who) && !session.updated.contains(id) && falls == session.falls {
+            if ding.waits_for(who) && session.said.contains(id) && !ding.delivered.contains(&who.1) {
+                return Err(format!("DING {id} has come, and the shard does not know"));
+            }
+            if pushed && !ding.waits_for(who) && !session.updated.contains(id) {
                 return Err(format!("DING {id} is shown still"));
             }
         }
         Ok(())
+    }
+
+    /// Once what is coalesced was told, everybody knows how the DINGs stand. The shard takes no part, so that none moves meanwhile.
+    fn judge_dings(&mut self) -> Outcome {
+        self.clock.advance(TICK_MS);
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for nth in 0..self.stations.len() {
+                self.turn(nth, usize::MAX)?;
+            }
+            for id in self.ids() {
+                let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
+                for stream in self.stations[edge].links.streams(link) {
+                    busy |= self.read(id, stream, usize::MAX)? > 0;
+                }
+            }
+        }
+        for session in self.sessions.values() {
+            let who = session.who.ok_or("a session at rest was welcomed")?;
+            let judged = session.judge_dings_told(who, &self.ledger);
+            judged.map_err(|why| format!("at rest, session {}: {why}", session.id))?;
+        }
+        self.sessions.values_mut().for_each(Session::forget_unwatched);
+        self.settle()?;
+        self.judge()
     }
 
     /// At rest everybody is live: what is published now is read from the journal by nobody.
@@ -182,6 +211,21 @@ impl World {
         self.settle()?;
         self.judge()?;
         if caught_up(self) == before { Ok(()) } else { Err("at rest, a session was not live".into()) }
+    }
+
+    /// Those who were not told what has moved have their turns, of which each takes an interval.
+    fn tell_behind(&mut self) -> Outcome {
+        for _ in 0..ROUNDS_MAX {
+            if self.stations.iter().all(|station| station.edge.behind() == 0) {
+                return Ok(());
+            }
+            self.clock.advance(self.limits().counts_every_ms);
+            for nth in 0..self.stations.len() {
+                self.turn(nth, usize::MAX)?;
+            }
+            self.settle()?;
+        }
+        Err("sessions are not told what has moved".into())
     }
 
     /// Everybody knows of all marks that concern it.

@@ -8,7 +8,8 @@ use carillon::edge::limits::COUNTS_A_FRAME_MAX;
 use carillon_protocol::Frame;
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ding::{DingPush, DingUpdate, USER_NONE};
+use carillon_protocol::ding::DingPush;
+use carillon_protocol::ding_status::{DingProgress, DingUpdate, DingsOpen, USER_NONE};
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::RawFrame;
 use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId};
@@ -94,14 +95,28 @@ pub(super) struct Session {
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
+    /// The newest progress of each DING.
+    progress: BTreeMap<DingId, DingProgress>,
+    /// What it watches, by the request that asked for it.
+    pub(super) watches: BTreeMap<DingId, u32>,
+    /// What it may be told of: what it has asked to watch since it was at rest, and what it watches.
+    pub(super) watched: BTreeSet<DingId>,
+    /// Requests to watch no longer that are not done.
+    pub(super) unwatches: BTreeMap<u32, DingId>,
+    /// DINGs that were pushed, and of which the broker is to be told that they are here.
+    pub(super) arrived: Vec<DingId>,
+    /// Those of which it was told.
+    pub(super) said: BTreeSet<DingId>,
+    /// Pushes of all that is open that have not come yet, and those that have.
+    awaited: u32,
+    come: BTreeSet<DingId>,
     /// The broker is about to end.
     pub(super) told_goodbye: bool,
     /// What the broker is to close it with.
     pub(super) misbehaved: Option<ErrorCode>,
     /// Reads nothing before this step.
     pub(super) deaf_until: usize,
-    /// Falls of its edge off the ring when it connected, and how far the edge was.
-    pub(super) falls: u64,
+    /// How far its edge was when it connected.
     pub(super) seen: Position,
     /// As its `Hello` said.
     pub(super) newest: u32,
@@ -130,13 +145,20 @@ impl Session {
             told: Told::default(),
             welcome: None,
             pending: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            unwatches: BTreeMap::new(),
+            arrived: Vec::new(),
+            said: BTreeSet::new(),
+            awaited: 0,
+            come: BTreeSet::new(),
             next_request: 1,
             pushed: BTreeSet::new(),
             updated: BTreeSet::new(),
             told_goodbye: false,
             misbehaved: None,
             deaf_until: 0,
-            falls: 0,
             seen: Position(0),
             newest: NEWEST_ALL,
             named: Named::default(),
@@ -203,7 +225,9 @@ impl Session {
             (_, Some(Lane::INBOX), Frame::ReadUpdate(update)) => self.judge_read(&update, ledger)?,
             (_, Some(Lane::INBOX), Frame::ReadCountsUpdate(update)) => self.judge_read_counts(&update, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingPush(push)) => self.judge_push(&push, ledger)?,
+            (_, Some(Lane::URGENT), Frame::DingsOpen(open)) => self.judge_open(&open, ledger)?,
             (_, Some(Lane::URGENT), Frame::DingUpdate(update)) => self.judge_update(&update, ledger)?,
+            (_, Some(Lane::URGENT), Frame::DingProgress(progress)) => self.judge_ding_progress(&progress, ledger)?,
             (_, _, other) => return Err(format!("{} on {stream} ({lane:?})", other.name())),
         }
         Ok(News::None)
@@ -215,6 +239,10 @@ impl Session {
         if self.welcome.is_some() || welcome.user != who.1 || welcome.head > ledger.head {
             return Err(format!("{welcome:?} for {who:?} at {}", ledger.head));
         }
+        // Else what is to start in five minutes would start at once, when the wall's clock was set back.
+        if ledger.time(welcome.head).is_some_and(|recorded| welcome.time < recorded) {
+            return Err(format!("{welcome:?} is earlier than its head's record"));
+        }
         self.who = Some(who);
         self.told.welcomed(welcome.head);
         self.welcome = Some(welcome);
@@ -223,8 +251,14 @@ impl Session {
 
     fn judge_reply(&mut self, frame: &Frame) -> Result<(), String> {
         let request = match frame {
-            Frame::Done(reply) => reply.request,
-            Frame::Error(reply) => reply.request,
+            Frame::Done(reply) => {
+                self.unwatches.remove(&reply.request);
+                reply.request
+            }
+            Frame::Error(reply) => {
+                self.watches.retain(|_, request| *request != reply.request);
+                reply.request
+            }
             Frame::Marked(reply) => reply.request,
             Frame::ConversationCreated(reply) => reply.request,
             Frame::DingCreated(reply) => reply.request,
@@ -236,7 +270,7 @@ impl Session {
         };
         let asked = self.pending.remove(&request).ok_or(format!("a reply to {request}, which waits for none"))?;
         let fits = match frame {
-            Frame::Done(_) => matches!(asked, "members" | "recall" | "retire"),
+            Frame::Done(_) => matches!(asked, "members" | "recall" | "retire" | "watch" | "unwatch"),
             Frame::Marked(_) => asked == "mark",
             Frame::ConversationCreated(_) => asked == "conversation",
             Frame::DingCreated(_) => asked == "ding",
@@ -324,6 +358,31 @@ impl Session {
             return Err(format!("{push:?} was pushed to {who:?}"));
         }
         self.pushed.insert(push.ding);
+        self.arrived.push(push.ding);
+        if self.awaited > 0 {
+            self.awaited -= 1;
+            self.come.insert(push.ding);
+            if self.awaited == 0 {
+                return self.take_off(who, ledger);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_open(&mut self, open: &DingsOpen, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        self.awaited = open.count;
+        self.come.clear();
+        if open.count == 0 { self.take_off(who, ledger) } else { Ok(()) }
+    }
+
+    /// What it shows and what is not among the pushes of all that is open is over.
+    fn take_off(&mut self, who: Who, ledger: &Ledger) -> Result<(), String> {
+        let over: Vec<DingId> = self.pushed.difference(&self.come).copied().collect();
+        if let Some(open) = over.iter().find(|ding| ledger.dings[*ding].waits_for(who)) {
+            return Err(format!("DING {open} is taken off and waits"));
+        }
+        self.updated.extend(over);
         Ok(())
     }
 
@@ -337,6 +396,54 @@ impl Session {
         }
         if update.user == who.1 || update.user == USER_NONE {
             self.updated.insert(update.ding);
+        }
+        Ok(())
+    }
+
+    /// The sender is told, and who watches; one that is newer says no less than those before, and nothing that is not durable.
+    fn judge_ding_progress(&mut self, progress: &DingProgress, ledger: &Ledger) -> Result<(), String> {
+        let who = self.who_of(ledger)?;
+        let ding = ledger.dings.get(&progress.ding).ok_or(format!("{progress:?} is not durable"))?;
+        let counted = progress.delivered + progress.confirmed + progress.failed;
+        let fits = usize::try_from(progress.recipients) == Ok(ding.recipients.len())
+            && usize::try_from(progress.confirmed).is_ok_and(|confirmed| confirmed <= ding.confirmed.len())
+            && counted <= progress.recipients;
+        let told = (ding.tenant, ding.sender) == who || ding.tenant == who.0 && self.watched.contains(&progress.ding);
+        if !told || progress.position > ledger.head || !fits {
+            return Err(format!("{progress:?} was told to {who:?}"));
+        }
+        let last = self.progress.get(&progress.ding);
+        // One that comes late is dropped.
+        if last.is_some_and(|last| last.position > progress.position) {
+            return Ok(());
+        }
+        if last.is_some_and(|last| last.confirmed > progress.confirmed) {
+            return Err(format!("{progress:?} after {last:?}"));
+        }
+        self.progress.insert(progress.ding, progress.clone());
+        Ok(())
+    }
+
+    /// At rest it is told of nothing more that it does not watch.
+    pub(super) fn forget_unwatched(&mut self) {
+        self.watched = self.watches.keys().chain(self.unwatches.values()).copied().collect();
+    }
+
+    /// At rest it knows how the DINGs stand that it watches, and those of its user that moved since it is here.
+    pub(super) fn judge_dings_told(&self, who: Who, ledger: &Ledger) -> Result<(), String> {
+        let since = self.welcome.as_ref().map_or(Position(0), |welcome| welcome.head);
+        for (id, ding) in &ledger.dings {
+            let sent = (ding.tenant, ding.sender) == who && ding.moved_at > since;
+            if !sent && !self.watches.contains_key(id) {
+                continue;
+            }
+            let told = self.progress.get(id);
+            let counts =
+                |told: &DingProgress| [told.delivered, told.confirmed, told.failed].map(|count| count as usize);
+            if told.is_none_or(|told| (told.state, counts(told)) != (ding.state, ding.counts())) {
+                let (state, counts) = (ding.state, ding.counts());
+                return Err(format!("DING {id} is {state:?} with {counts:?}, {told:?} was told to {who:?}"));
+            }
         }
         Ok(())
     }

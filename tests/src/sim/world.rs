@@ -6,12 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use carillon::clock::Clock;
+use carillon::dings::DingPolicies;
+use carillon::dings::rates::Rates;
 use carillon::edge::limits::{Limits, URGENT_BYTES_MAX};
 use carillon::edge::{self, Edge, Left, Stats};
 use carillon::index::Index;
 use carillon::journal::{Identity, Journal, JournalOptions, MemoryStorage, Opened, SegmentJournal, open};
-use carillon::sequencer::ring::{Found, Ring, ring};
-use carillon::sequencer::{self, EdgeId, Mail, Sequencer, mailbox, submissions_with_room};
+use carillon::sequencer::ring::{Found, Ring, RingWriter, ring};
+use carillon::sequencer::{
+    self, EdgeId, Mail, Mailbox, NoOutlets, Sequencer, Submitted, mailbox, submissions_with_room,
+};
 use carillon_core::Shard;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
@@ -92,17 +96,14 @@ impl World {
         let mut rng = Rng::new(seed);
         let shape = Shape::random(&mut rng);
         let incarnation = Incarnation(7);
-        let mut options = JournalOptions::new(SHARD);
-        options.segment_bytes = shape.segment_bytes;
-        options.identity = Some(Identity { incarnation, salt: 99 });
-        let opened = open(Arc::new(MemoryStorage::new()), options, Position(0), &mut |_| Ok(())).expect("a journal");
-        let Opened { journal, reader, .. } = opened;
+        let Opened { journal, reader, .. } = journal(&shape, incarnation);
         let start = journal.head();
         let clock = Arc::new(SimClock::new());
         let bodies = Arc::new(LateReader::new(reader, shape.reader_room));
         let (writer, ring) = ring(shape.ring_batches, shape.ring_bytes);
         let (submit, queues) = submissions_with_room(shape.publishes_queued, shape.controls_queued);
         let index = Arc::new(Index::new());
+        let policies = Arc::new(DingPolicies::at(Rates::TRIAL));
         let (mut mailboxes, mut stations) = (Vec::new(), Vec::new());
         let wakes = [(); 2].map(|()| Arc::new(SimWake::default()));
         let peers = edge::Peers::of(wakes.iter().map(|wake| wake.clone() as Arc<dyn sequencer::Wake>));
@@ -127,15 +128,14 @@ impl World {
                 index: index.clone(),
                 bodies: bodies.clone(),
                 peers,
+                policies: policies.clone(),
             };
             let edge = Edge::with_limits(parts, shape.limits);
             let links = SimLinks::new(rng.fork(), shape.stingy);
             stations.push(Station { edge, links, wake, left: Left::Nothing, stalled_until: 0 });
         }
         let clock_of = clock.clone() as Arc<dyn Clock>;
-        let shard = Shard::new(SHARD);
-        let index_of = index.clone();
-        let parts = sequencer::Parts { shard, journal, ring: writer, index, clock: clock_of, queues, edges: mailboxes };
+        let parts = sequencer_parts((journal, writer, index.clone()), clock_of, (queues, mailboxes), policies);
         let devices = devices(shape.devices_a_person);
         Self {
             rng,
@@ -145,7 +145,7 @@ impl World {
             ring,
             ring_next: 0,
             bodies,
-            index: index_of,
+            index,
             incarnation,
             stations,
             ledger: Ledger::default(),
@@ -280,6 +280,24 @@ impl World {
         }
         session
     }
+}
+
+fn sequencer_parts(
+    (journal, ring, index): (SegmentJournal, RingWriter, Arc<Index>),
+    clock: Arc<dyn Clock>,
+    (queues, edges): (Submitted, Vec<Mailbox>),
+    policies: Arc<DingPolicies>,
+) -> sequencer::Parts<SegmentJournal> {
+    let (shard, outlets) = (Shard::new(SHARD), Box::new(NoOutlets));
+    sequencer::Parts { shard, journal, ring, index, clock, queues, edges, outlets, policies }
+}
+
+/// A fresh journal in memory.
+fn journal(shape: &Shape, incarnation: Incarnation) -> Opened {
+    let mut options = JournalOptions::new(SHARD);
+    options.segment_bytes = shape.segment_bytes;
+    options.identity = Some(Identity { incarnation, salt: 99 });
+    open(Arc::new(MemoryStorage::new()), options, Position(0), &mut |_| Ok(())).expect("a journal")
 }
 
 /// Everybody's devices.
