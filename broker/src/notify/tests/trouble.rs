@@ -167,7 +167,13 @@ async fn room_is_reserved_for_starts_and_cancels_apart_and_is_free_when_they_are
 #[tokio::test]
 async fn a_broker_that_stops_breaks_off_what_is_under_way_and_decides_nothing() {
     let mut gateway = Gateway::start([Answer::Never, Answer::status(500)]).await;
-    let patient = OutletOptions { concurrency: 1, backoff_first: LONG, backoff_max: LONG, ..sms(&gateway.url) };
+    let patient = OutletOptions {
+        concurrency: 1,
+        backoff_first: LONG,
+        backoff_max: LONG,
+        tries_for: 4 * LONG,
+        ..sms(&gateway.url)
+    };
     let world = World::new(vec![patient]);
     for user in 0..10 {
         world.send(start(user));
