@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use carillon::clock::{Clock, SystemClock};
 use carillon::edge::auth::Authenticator;
-use carillon::edge::limits::{FENCES_QUEUED_MAX, REPLY_QUEUE_MAX};
+use carillon::edge::limits::{FENCES_QUEUED_MAX, MARKS_UNDER_WAY_MAX, REPLY_QUEUE_MAX};
 use carillon::edge::{self, Edge, Left};
 use carillon::index::Index;
 use carillon::journal::{Journal, JournalOptions, MemoryStorage, ReaderPool, SegmentJournal, open};
@@ -151,7 +151,8 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
     let (submit, queues) = submissions();
     let index = Arc::new(Index::new());
     let waker: Arc<dyn Wake> = Arc::new(Awake);
-    let (mailbox, Mail { replies, replies_in, fences }) = mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
+    let room = [REPLY_QUEUE_MAX, MARKS_UNDER_WAY_MAX, FENCES_QUEUED_MAX];
+    let (mailbox, Mail { replies, replies_in, marked, fences }) = mailbox(waker.clone(), room);
     let peers = edge::Peers::of([waker.clone()]).remove(0);
     let edge = Edge::new(edge::Parts {
         id: EdgeId(0),
@@ -164,6 +165,7 @@ fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJ
         submit,
         replies,
         replies_in,
+        marked,
         fences,
         waker,
         ring,

@@ -35,7 +35,7 @@ impl Edge {
 
     /// Whether everything that was submitted is answered: nothing more is committed because of this edge.
     pub fn is_settled(&self) -> bool {
-        self.reserved == 0 && self.outbox.is_empty() && self.stalled.is_none()
+        self.reserved == 0 && self.outbox.is_empty() && self.stalled.is_none() && !self.marks.are_open()
     }
 
     /// Begins to end the sessions: no further slice of catch-up, which they read on from their cursors elsewhere.

@@ -304,6 +304,7 @@ impl Edge {
         session.requests_pending += 1;
         self.meter.requests.add(1);
         match request {
+            Asked::MarkRead(mark) => self.submit_mark(key, who, mark),
             Asked::Shard(request) => self.submit_request(key, who, request),
             Asked::DingCreate(create) => self.submit_ding(key, who, create),
             Asked::DingRemind(remind) => self.submit_reminder(key, who, remind),

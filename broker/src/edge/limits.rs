@@ -57,6 +57,13 @@ pub const REPLY_BYTES_PAUSE: usize = 64 * 1024;
 /// when it comes back.
 pub const URGENT_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
+/// Read marks of one edge that are with the sequencer, or answered and not taken; the others wait. Sixteen turns' worth of answers.
+pub const MARKS_UNDER_WAY_MAX: usize = 2_048;
+
+/// Read marks that are answered in one turn, and sessions that are told of their own; the others in later ones. At some 20 µs
+/// each 2.5 ms, in which nobody's DING waits for it: as long as a poll of the endpoint takes in packets.
+pub const MARKS_A_TURN: usize = 128;
+
 /// Read updates that wait behind a cut frame or a full stream, and those of one answer of the shard to what has moved. Above it the
 /// session is told no more, which is counted, and once it has read these the shard is asked what has moved since.
 pub const RECEIPTS_WAITING_MAX: usize = 256;
@@ -240,6 +247,10 @@ pub struct Limits {
     pub reads_in_flight_max: usize,
     /// [`REPLY_BYTES_PAUSE`]
     pub reply_bytes_pause: usize,
+    /// [`MARKS_UNDER_WAY_MAX`]
+    pub marks_under_way_max: usize,
+    /// [`MARKS_A_TURN`]
+    pub marks_a_turn: usize,
     /// [`RECEIPTS_WAITING_MAX`]
     pub receipts_waiting_max: usize,
     /// [`RECEIPTS_LIVE_MEMBERS_MAX`]
@@ -287,6 +298,8 @@ impl Default for Limits {
             replies_reserved_max: REPLIES_RESERVED_MAX,
             reads_in_flight_max: READS_IN_FLIGHT_MAX,
             reply_bytes_pause: REPLY_BYTES_PAUSE,
+            marks_under_way_max: MARKS_UNDER_WAY_MAX,
+            marks_a_turn: MARKS_A_TURN,
             receipts_waiting_max: RECEIPTS_WAITING_MAX,
             receipts_live_members_max: RECEIPTS_LIVE_MEMBERS_MAX,
             counts_every_ms: COUNTS_EVERY_MS,

@@ -25,6 +25,7 @@ mod lanes;
 pub mod limits;
 mod links;
 pub mod lookups;
+mod marks;
 mod meters;
 mod online;
 mod peers;
@@ -68,6 +69,7 @@ use fanout::Round;
 use interest::Interest;
 use limits::Limits;
 pub use links::Links;
+use marks::Marks;
 pub use peers::Peers;
 use pinned::Pinned;
 use quiet::Quiet;
@@ -123,6 +125,8 @@ pub struct Parts {
     pub replies: Receiver<ToEdge>,
     /// The other end of `replies`, for reads.
     pub replies_in: Sender<ToEdge>,
+    /// From the sequencer: answers to read marks.
+    pub marked: Receiver<(LinkKey, Reply)>,
     /// From the sequencer: sessions that were taken over.
     pub fences: Receiver<LinkKey>,
     /// Wakes this edge.
@@ -184,6 +188,7 @@ pub struct Edge {
     attaching_again: VecDeque<LinkKey>,
     /// Sessions that are to be told what has moved.
     behind: Behind,
+    marks: Marks,
     next_ordinal: u64,
     /// The last position processed: whoever is live has been offered everything up to here, or stands in a round.
     seen: Position,
@@ -233,6 +238,7 @@ impl Edge {
             page_reads: VecDeque::new(),
             attaching_again: VecDeque::new(),
             behind: Behind::default(),
+            marks: Marks::default(),
             next_ordinal: 0,
             seen,
             rounds: VecDeque::new(),
@@ -284,6 +290,7 @@ impl Edge {
         self.tick(links);
         self.tell_quiet(links);
         self.tell_gone(links);
+        self.answer_marks(links);
         self.publish_stats();
         self.left()
     }
@@ -295,6 +302,7 @@ impl Edge {
         let peers = &self.parts.peers;
         if !self.quiet.is_empty()
             || !self.catching_up.is_empty()
+            || self.has_marks_to_answer()
             || !peers.kicks.is_empty()
             || !peers.signals.is_empty()
         {
@@ -303,7 +311,8 @@ impl Edge {
         let waits = self.stalled.is_some() || !self.outbox.is_empty() || !self.catching_up_later.is_empty();
         let waits = waits || !self.attaching_again.is_empty() || !self.questions.is_empty() || self.behind.is_due();
         let waits = waits || !self.lookups.is_empty() || !self.page_reads.is_empty() || !self.history_later.is_empty();
-        if waits || !self.resuming.is_empty() { Left::Retry } else { Left::Nothing }
+        let waits = waits || !self.resuming.is_empty() || self.has_marks_to_hand_over();
+        if waits { Left::Retry } else { Left::Nothing }
     }
 
     /// How many sessions there are.

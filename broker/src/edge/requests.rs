@@ -5,12 +5,14 @@ use carillon_protocol::Frame;
 use carillon_protocol::deliver::History;
 use carillon_protocol::ding::{DingCreate, DingRemind};
 use carillon_protocol::ding_status::DingWatch;
-use carillon_protocol::receipt::ReadStatus;
+use carillon_protocol::receipt::{MarkRead, ReadStatus};
 
 /// What a client asks for, by who answers it.
 pub(super) enum Asked {
     /// The shard.
     Shard(Request),
+    /// The shard, when there is time.
+    MarkRead(MarkRead),
     /// The shard, once the index has said who wrote the message.
     ReadStatus(ReadStatus),
     /// The shard, once the tenant's policy has said what a DING comes to.
@@ -29,6 +31,7 @@ pub(super) fn parse(frame: Frame) -> Result<(u32, Asked), Box<Frame>> {
         ($($name:ident),*; $other:ident => $otherwise:expr) => {
             match frame {
                 $(Frame::$name(frame) => Ok((frame.request, Asked::Shard(Request::$name(frame)))),)*
+                Frame::MarkRead(frame) => Ok((frame.request, Asked::MarkRead(frame))),
                 Frame::ReadStatus(frame) => Ok((frame.request, Asked::ReadStatus(frame))),
                 Frame::DingCreate(frame) => Ok((frame.request, Asked::DingCreate(frame))),
                 Frame::DingRemind(frame) => Ok((frame.request, Asked::DingRemind(frame))),
@@ -39,7 +42,7 @@ pub(super) fn parse(frame: Frame) -> Result<(u32, Asked), Box<Frame>> {
         };
     }
     request!(
-        MarkRead, DingConfirm, DingStatus, DingRecall, DingAttemptList, DingList, ConversationCreate,
+        DingConfirm, DingStatus, DingRecall, DingAttemptList, DingList, ConversationCreate,
         ConversationFind, ConversationList, MembersAdd, MembersRemove, Leave, MemberList, UserFind, UserLookup, Retire;
         other => Err(Box::new(other))
     )

@@ -180,6 +180,8 @@ pub(super) struct Inbox {
     pub(super) sent: Position,
     /// The most that `receipts_through` may say.
     pub(super) receipts_sent: Position,
+    /// Its updates are written in a later turn.
+    pub(super) untold: bool,
     /// Where it stands with read updates.
     pub(super) told: Told,
     /// Stands in the list of sessions to be told what has moved.
@@ -191,6 +193,12 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
+    /// An update waits to be written.
+    pub(super) fn keep_receipt(&mut self, through: Position, update: Bytes) {
+        self.receipts.push_back(update);
+        self.receipts_sent = self.receipts_sent.max(through);
+    }
+
     /// An update was told that speaks for less than itself, or for all up to itself.
     pub(super) fn note_told(&mut self, position: Position, through: Position) {
         if through < position {

@@ -101,14 +101,14 @@ impl Edge {
             return self.fall_behind_receipts(key, since);
         }
         session.inbox.note_told(position, through);
-        self.queue_receipt(links, key, through, update);
+        session.inbox.keep_receipt(through, update);
+        self.tell_paced(links, key);
     }
 
     /// Writes an update on the inbox, or keeps it until there is room.
     pub(super) fn queue_receipt<L: Links>(&mut self, links: &mut L, key: LinkKey, through: Position, update: Bytes) {
         let Some(session) = self.sessions.at_key(key) else { return };
-        session.inbox.receipts.push_back(update);
-        session.inbox.receipts_sent = session.inbox.receipts_sent.max(through);
+        session.inbox.keep_receipt(through, update);
         if !session.inbox.blocked {
             self.flush_inbox(links, key);
         }

@@ -291,11 +291,9 @@ fn sequencer(meter: &SequencerMeter, writer: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn queues(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
-    let (publishes, controls, questions) = running.submit.queued();
-    let replies: usize = running.mailboxes.iter().map(|mailbox| mailbox.replies.len()).sum();
+    let replies: usize = running.mailboxes.iter().map(|mailbox| mailbox.replies.len() + mailbox.marked.len()).sum();
     let reads = running.bodies.upgrade().map_or(0, |bodies| bodies.queued());
-    let submitted = [("publish", publishes), ("control", controls), ("question", questions)];
-    let queues = submitted.into_iter().chain([("reply", replies), ("reader", reads)]);
+    let queues = running.submit.queued().into_iter().chain([("reply", replies), ("reader", reads)]);
     let depths = queues.map(|(queue, depth)| (vec![("queue", queue.to_owned())], float(depth as u64)));
     writer.write(("carillon_queue_depth", "What waits in a queue between threads", MetricType::Gauge), depths)
 }

@@ -17,6 +17,9 @@ use crate::journal::{Entry, ReadError};
 /// Four batches' worth of 64-byte messages.
 pub const PUBLISHES_QUEUED_MAX: usize = 4_096;
 
+/// Read marks on their way to the sequencer. Full: the edge keeps the mark and tries again next turn.
+pub(super) const MARKS_QUEUED_MAX: usize = 4_096;
+
 /// Everything else on its way to the sequencer. Full: the edge keeps the submission and tries again next turn; it holds
 /// at most the pending requests of its sessions.
 pub const CONTROLS_QUEUED_MAX: usize = 4_096;
@@ -198,6 +201,7 @@ impl Wake for Waker {
 pub struct Submit {
     publishes: Sender<Submission>,
     controls: Sender<Submission>,
+    marks: Sender<Submission>,
     questions: Sender<Question>,
 }
 
@@ -208,6 +212,14 @@ impl Submit {
     /// Gives it back when the queue is full.
     pub fn publish(&self, submission: Submission) -> Result<(), Box<Submission>> {
         give_back(self.publishes.try_send(submission))
+    }
+
+    /// Hands over a read mark: less urgent than anything else.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn mark(&self, submission: Submission) -> Result<(), Box<Submission>> {
+        give_back(self.marks.try_send(submission))
     }
 
     /// Hands over anything else.
@@ -226,9 +238,15 @@ impl Submit {
         give_back(self.questions.try_send(question))
     }
 
-    /// What waits: publishes, everything else that may change something, and questions.
-    pub fn queued(&self) -> (usize, usize, usize) {
-        (self.publishes.len(), self.controls.len(), self.questions.len())
+    /// What waits, by queue.
+    pub fn queued(&self) -> [(&'static str, usize); 4] {
+        let Self { publishes, controls, marks, questions } = self;
+        [
+            ("publish", publishes.len()),
+            ("control", controls.len()),
+            ("mark", marks.len()),
+            ("question", questions.len()),
+        ]
     }
 
     /// Asks the sequencer to finish what is queued and stop; waits for room.
@@ -251,6 +269,7 @@ fn give_back<T>(sent: Result<(), TrySendError<T>>) -> Result<(), Box<T>> {
 pub struct Submitted {
     pub(super) publishes: Receiver<Submission>,
     pub(super) controls: Receiver<Submission>,
+    pub(super) marks: Receiver<Submission>,
     pub(super) questions: Receiver<Question>,
 }
 
@@ -263,9 +282,10 @@ pub fn submissions() -> (Submit, Submitted) {
 pub fn submissions_with_room(publishes_max: usize, controls_max: usize) -> (Submit, Submitted) {
     let (publishes_in, publishes) = bounded(publishes_max);
     let (controls_in, controls) = bounded(controls_max);
+    let (marks_in, marks) = bounded(MARKS_QUEUED_MAX.min(controls_max));
     let (questions_in, questions) = bounded(QUESTIONS_QUEUED_MAX.min(controls_max));
-    let submit = Submit { publishes: publishes_in, controls: controls_in, questions: questions_in };
-    (submit, Submitted { publishes, controls, questions })
+    let submit = Submit { publishes: publishes_in, controls: controls_in, marks: marks_in, questions: questions_in };
+    (submit, Submitted { publishes, controls, marks, questions })
 }
 
 /// How to reach an edge.
@@ -273,6 +293,8 @@ pub fn submissions_with_room(publishes_max: usize, controls_max: usize) -> (Subm
 pub struct Mailbox {
     /// The edge reserves room here with every request it makes.
     pub replies: Sender<ToEdge>,
+    /// Answers to read marks; the edge has few of these under way.
+    pub marked: Sender<(LinkKey, Reply)>,
     /// Sessions whose device or producer another session took over. Full: the sequencer keeps the rest until there is room.
     pub fences: Sender<LinkKey>,
     /// Wakes it.
@@ -285,14 +307,17 @@ pub struct Mail {
     pub replies: Receiver<ToEdge>,
     /// The other end of `replies`, for reads.
     pub replies_in: Sender<ToEdge>,
+    /// Answers to read marks.
+    pub marked: Receiver<(LinkKey, Reply)>,
     /// Sessions that were taken over.
     pub fences: Receiver<LinkKey>,
 }
 
-/// A mailbox with room for so many replies and so many fences, and its edge's side.
-pub fn mailbox(waker: Arc<dyn Wake>, replies_max: usize, fences_max: usize) -> (Mailbox, Mail) {
+/// A mailbox with room for so many replies, answers to read marks, and fences, and its edge's side.
+pub fn mailbox(waker: Arc<dyn Wake>, [replies_max, marked_max, fences_max]: [usize; 3]) -> (Mailbox, Mail) {
     let (replies_in, replies) = bounded(replies_max);
+    let (marked_in, marked) = bounded(marked_max);
     let (fences_in, fences) = bounded(fences_max);
-    let mailbox = Mailbox { replies: replies_in.clone(), fences: fences_in, waker };
-    (mailbox, Mail { replies, replies_in, fences })
+    let mailbox = Mailbox { replies: replies_in.clone(), marked: marked_in, fences: fences_in, waker };
+    (mailbox, Mail { replies, replies_in, marked, fences })
 }

@@ -12,7 +12,7 @@ use super::{Failure, SHARD, spawn};
 use crate::clock::Clock;
 use crate::dings::DingPolicies;
 use crate::edge::auth::Authenticator;
-use crate::edge::limits::{FENCES_QUEUED_MAX, Limits, REPLY_QUEUE_MAX};
+use crate::edge::limits::{FENCES_QUEUED_MAX, Limits, MARKS_UNDER_WAY_MAX, REPLY_QUEUE_MAX};
 use crate::edge::{self, Control, Edge, Peers, ReadBodies};
 use crate::index::Index;
 use crate::journal::ReaderPool;
@@ -42,8 +42,8 @@ impl Shared {
         let peers = Peers::of(endpoints.iter().map(|endpoint| Arc::new(endpoint.waker()) as Arc<dyn sequencer::Wake>));
         let edge = |((nth, endpoint), peers): ((usize, Endpoint), Peers)| {
             let waker: Arc<dyn sequencer::Wake> = Arc::new(endpoint.waker());
-            let (mailbox, mail) = mailbox(waker.clone(), REPLY_QUEUE_MAX, FENCES_QUEUED_MAX);
-            let Mail { replies, replies_in, fences } = mail;
+            let (mailbox, mail) = mailbox(waker.clone(), [REPLY_QUEUE_MAX, MARKS_UNDER_WAY_MAX, FENCES_QUEUED_MAX]);
+            let Mail { replies, replies_in, marked, fences } = mail;
             let parts = edge::Parts {
                 id: EdgeId(nth),
                 shard: SHARD,
@@ -55,6 +55,7 @@ impl Shared {
                 submit: self.submit.clone(),
                 replies,
                 replies_in,
+                marked,
                 fences,
                 waker,
                 ring: self.ring.clone(),

@@ -41,7 +41,7 @@ pub(crate) struct ReceiptsArgs {
     #[arg(long, value_name = "N", value_parser = range(1, SESSIONS_MAX))]
     sessions: Option<u32>,
     /// Seconds over which the marks are due
-    #[arg(long, value_name = "S", default_value = "5", value_parser = range(1, 600))]
+    #[arg(long, value_name = "S", default_value = "10", value_parser = range(1, 600))]
     seconds: u32,
     /// Authors who are online
     #[arg(long, value_name = "N", default_value = "5", value_parser = range(1, AUTHORS_MAX))]

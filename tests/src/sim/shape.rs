@@ -148,6 +148,8 @@ fn limits(rng: &mut Rng) -> Limits {
         replies_reserved_max: rng.pick(&[2, 8, real.replies_reserved_max, real.replies_reserved_max]),
         reads_in_flight_max: rng.pick(&[1, 2, real.reads_in_flight_max]),
         reply_bytes_pause: rng.pick(&[1, 60, real.reply_bytes_pause]),
+        marks_under_way_max: rng.pick(&[1, 3, real.marks_under_way_max]),
+        marks_a_turn: rng.pick(&[1, 2, real.marks_a_turn]),
         receipts_waiting_max: rng.pick(&[2, 3, real.receipts_waiting_max]),
         receipts_live_members_max: rng.pick(&[0, 1, 3, real.receipts_live_members_max]),
         counts_every_ms: rng.pick(&[1, 50, real.counts_every_ms]),

@@ -109,7 +109,8 @@ impl World {
         let peers = edge::Peers::of(wakes.iter().map(|wake| wake.clone() as Arc<dyn sequencer::Wake>));
         for ((nth, wake), peers) in wakes.into_iter().enumerate().zip(peers) {
             let room = shape.limits.replies_reserved_max + shape.limits.reads_in_flight_max;
-            let (mailbox, Mail { replies, replies_in, fences }) = mailbox(wake.clone(), room, shape.fences_queued);
+            let room = [room, shape.limits.marks_under_way_max, shape.fences_queued];
+            let (mailbox, Mail { replies, replies_in, marked, fences }) = mailbox(wake.clone(), room);
             mailboxes.push(mailbox);
             let parts = edge::Parts {
                 id: EdgeId(nth),
@@ -122,6 +123,7 @@ impl World {
                 submit: submit.clone(),
                 replies,
                 replies_in,
+                marked,
                 fences,
                 waker: wake.clone(),
                 ring: ring.clone(),

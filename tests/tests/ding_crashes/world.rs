@@ -291,7 +291,7 @@ fn start(storage: &MemoryStorage, gateway: &SharedGateway, clock: &Arc<StillCloc
     let Store { shard, opened, .. } = store::open(Arc::new(storage.clone()), &options, &mut &*index).ok()?;
     let (ring, _) = ring(64, 1 << 20);
     let (submit, queues) = submissions();
-    let (mailbox, mail) = mailbox(Arc::new(Unheard), 64, 64);
+    let (mailbox, mail) = mailbox(Arc::new(Unheard), [64; 3]);
     let parts = sequencer::Parts {
         shard,
         journal: opened.journal,

@@ -35,6 +35,7 @@ impl Edge {
 
     /// Tells a session that nothing more was addressed to it up to `seen`. Only when no round is unfinished.
     pub(in crate::edge) fn tell_progress<L: Links>(&mut self, links: &mut L, key: LinkKey) {
+        self.tell_untold(links, key);
         let position = self.seen;
         let (shard, through) = (self.parts.shard, self.told_through(position));
         let Some(session) = self.sessions.at_key(key) else { return };
