@@ -7,11 +7,13 @@ use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, UserId};
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
+use carillon_protocol::session::Cursor;
 
 use crate::failure::Failure;
 use crate::fleet::SessionIndex;
 use crate::requests::{Reply, ask, ask_all};
-use crate::rig::Rig;
+use crate::rig::{Guest, Rig, cursor_at_head};
+use crate::token;
 
 /// The users of these handles.
 pub(crate) fn find_users(rig: &mut Rig<'_>, service: SessionIndex, handles: &[String]) -> Result<Vec<UserId>, Failure> {
@@ -24,6 +26,27 @@ pub(crate) fn find_users(rig: &mut Rig<'_>, service: SessionIndex, handles: &[St
         other => Err(unexpected(rig, &other)),
     });
     found.collect()
+}
+
+/// A group for each of these handles, its user the only member: the groups' names are this with a slash and a number.
+pub(crate) fn enlist_each(
+    rig: &mut Rig<'_>,
+    service: SessionIndex,
+    name: &str,
+    handles: &[String],
+) -> Result<(Vec<ConversationId>, Vec<UserId>), Failure> {
+    let users = find_users(rig, service, handles)?;
+    let groups =
+        users.iter().zip(0..).map(|(user, nth): (_, u32)| enlist(rig, service, &format!("{name}/{nth}"), &[*user]));
+    Ok((groups.collect::<Result<_, _>>()?, users))
+}
+
+/// Where the journal is now, by one session more, which misses nothing but what comes after this.
+pub(crate) fn head(rig: &mut Rig<'_>, prefix: &str) -> Result<Cursor, Failure> {
+    let onlooker =
+        Guest { handle: &format!("{prefix}-onlooker"), role: token::Role::Service, publishes: false, cursor: None };
+    let (_, welcome) = rig.connect_one(&onlooker)?;
+    Ok(cursor_at_head(&welcome))
 }
 
 /// The group of this name, with these users among its members; the service is none, so that it gets no delivery.

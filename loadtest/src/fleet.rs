@@ -61,6 +61,8 @@ pub(crate) struct Fleet {
     events: Vec<Event>,
     /// Sessions whose end is to be told: at most each of them, once.
     ended: Vec<(SessionIndex, Ended)>,
+    /// Sessions that read on: at most each of them, once.
+    resumed: Vec<SessionIndex>,
 }
 
 impl Fleet {
@@ -86,6 +88,7 @@ impl Fleet {
             sleeps_on: 0,
             events: Vec::new(),
             ended: Vec::new(),
+            resumed: Vec::new(),
         })
     }
 
@@ -133,6 +136,12 @@ impl Fleet {
             }
             self.events = events;
         }
+        let now = self.clock.now();
+        for session in std::mem::take(&mut self.resumed) {
+            for stream in self.sessions[session].streams() {
+                self.with(session, |of, link| of.read(link, stream, &mut |news| tell(session, now, news)));
+            }
+        }
         self.sweep();
         let now = self.clock.now();
         for (session, why) in self.ended.drain(..) {
@@ -152,6 +161,18 @@ impl Fleet {
     /// Whether all that a session sent on a stream was taken.
     pub(crate) fn is_clear(&self, session: SessionIndex, to: Purpose) -> bool {
         self.sessions[session].is_clear(to)
+    }
+
+    /// Reads nothing more of what a session gets: its windows fill, and the broker cannot send on.
+    pub(crate) fn stop_reading(&mut self, session: SessionIndex) {
+        self.sessions[session].stop_reading();
+    }
+
+    /// Reads on what has come meanwhile, from the next turn on.
+    pub(crate) fn read_on(&mut self, session: SessionIndex) {
+        if self.sessions[session].read_on() {
+            self.resumed.push(session);
+        }
     }
 
     /// Ends a session in good order; nothing more is told of it.

@@ -30,6 +30,7 @@ mod rig;
 pub mod samples;
 mod schedule;
 mod session;
+pub mod strain;
 pub mod target;
 mod tls;
 mod token;

@@ -66,6 +66,30 @@ pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
 /// latencies: little beside a commit.
 pub(crate) const PROBE_NAP: Duration = Duration::from_micros(50);
 
+/// How often the broker's resident memory is looked at.
+pub(crate) const RESIDENT_EVERY: Duration = Duration::from_secs(1);
+
+/// How soon after an overload everything must be as before.
+pub(crate) const BACK_TO_NORMAL: Duration = Duration::from_secs(30);
+
+/// "As before" is nine of ten within so many times what 99 of 100 took before.
+pub(crate) const NORMAL_FACTOR: f64 = 2.0;
+
+/// What a flood of handshakes may do to the p99 of others.
+pub(crate) const FLOOD_P99_FACTOR: f64 = 2.0;
+
+/// First packets that are made and sent again and again: at 20,000 a second each comes once in 0.2 s.
+pub(crate) const FIRST_PACKETS: usize = 4_096;
+
+/// Those made by one client endpoint: what a socket's receive buffer of 212 kB surely holds.
+pub(crate) const FIRST_PACKETS_AT_ONCE: usize = 64;
+
+/// Sockets that a flood comes from.
+pub(crate) const FLOOD_SOCKETS: usize = 16;
+
+/// How long the thread of a flood sleeps between what is due.
+pub(crate) const FLOOD_TICK: Duration = Duration::from_millis(1);
+
 /// How often a phase that takes long says how far it is.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 

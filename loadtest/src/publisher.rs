@@ -69,6 +69,11 @@ impl Publisher {
         self.what.messages = messages.max(self.sent);
     }
 
+    /// Publishes nothing that was not sent yet.
+    pub(crate) fn stop(&mut self) {
+        self.what.messages = self.sent;
+    }
+
     /// When the next message is to be sent; `None` if all were, or an answer must come first.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if self.next >= self.what.messages || u64::from(self.next - self.low) >= WINDOW {

@@ -65,6 +65,8 @@ pub(crate) struct Session {
     received: Position,
     acked: Position,
     unacked: u32,
+    /// It does not read.
+    is_deaf: bool,
 }
 
 impl Session {
@@ -83,6 +85,7 @@ impl Session {
             received: start,
             acked: start,
             unacked: 0,
+            is_deaf: false,
         }
     }
 
@@ -153,7 +156,22 @@ impl Session {
         std::mem::replace(&mut self.phase, Phase::Ended) != Phase::Ended
     }
 
-    /// Reads a stream until there is nothing more.
+    /// Reads nothing until it reads on.
+    pub(crate) fn stop_reading(&mut self) {
+        self.is_deaf = true;
+    }
+
+    /// Reads again; answers whether it had stopped. What has come meanwhile is read when each of its streams is.
+    pub(crate) fn read_on(&mut self) -> bool {
+        std::mem::take(&mut self.is_deaf)
+    }
+
+    /// Its streams, as far as they are open.
+    pub(crate) fn streams(&self) -> Vec<StreamId> {
+        self.channels.iter().map(|channel| channel.stream).collect()
+    }
+
+    /// Reads a stream until there is nothing more, unless it does not read.
     pub(crate) fn read(
         &mut self,
         link: &mut impl Link,
@@ -161,7 +179,7 @@ impl Session {
         tell: &mut impl FnMut(News),
     ) -> Result<(), Broken> {
         let Some(at) = self.channels.iter().position(|channel| channel.stream == stream) else { return Ok(()) };
-        loop {
+        while !self.is_deaf {
             match link.read(stream, READ_BYTES) {
                 Ok(Read::Data(_)) if self.channels[at].purpose == Purpose::Unread => {}
                 Ok(Read::Data(bytes)) => {
@@ -173,6 +191,7 @@ impl Session {
                 Err(error) => return Err(Broken(format!("{stream}: {error}"))),
             }
         }
+        Ok(())
     }
 
     fn take_frames(&mut self, link: &mut impl Link, at: usize, tell: &mut impl FnMut(News)) -> Result<(), Broken> {

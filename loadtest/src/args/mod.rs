@@ -3,6 +3,7 @@
 mod ding;
 mod fanout;
 mod receipts;
+mod strain;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::out;
 use ding::DingArgs;
 use fanout::FanoutArgs;
 use receipts::ReceiptsArgs;
+use strain::{DeafArgs, FloodArgs, OverloadArgs};
 
 const ABOUT: &str = "\
 Start a broker in one terminal, then run against it; give its process id to learn what a delivery costs it:
@@ -47,6 +49,9 @@ pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     Receipts(ReceiptsArgs),
     Ding(DingArgs),
+    Overload(OverloadArgs),
+    Deaf(DeafArgs),
+    Flood(FloodArgs),
 }
 
 impl Scenario {
@@ -56,6 +61,9 @@ impl Scenario {
             Self::Fanout(args) => args.run(),
             Self::Receipts(args) => args.run(),
             Self::Ding(args) => args.run(),
+            Self::Overload(args) => args.run(),
+            Self::Deaf(args) => args.run(),
+            Self::Flood(args) => args.run(),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Run<'_> {
     /// The three phases, and then calm until everything has arrived.
     fn measure(&mut self, probe: &Probe, run: u64) -> Result<(), Failure> {
         let plan = self.plan;
-        let head = self.find_head()?;
+        let head = crew::head(&mut self.rig, &plan.prefix)?;
         self.devices.connect_all(&mut self.rig, head)?;
         self.settle("connecting the devices")?;
 
@@ -174,14 +174,6 @@ impl Run<'_> {
         probe.tell(Command::StopDings(self.rig.clock.now()));
         probe.tell(Command::Finish);
         Ok(())
-    }
-
-    /// Where the journal is now: the devices are to miss nothing but what comes after this.
-    fn find_head(&mut self) -> Result<Cursor, Failure> {
-        let handle = format!("{}-onlooker", self.plan.prefix);
-        let onlooker = Guest { handle: &handle, role: Role::Service, publishes: false, cursor: None };
-        let (_, welcome) = self.rig.connect_one(&onlooker)?;
-        Ok(cursor_at_head(&welcome))
     }
 
     /// Waits until all devices have caught up and confirmed.

@@ -9,6 +9,7 @@ use crate::channel::Purpose;
 use crate::dinger::{Dinger, Dinging};
 use crate::fleet::{Fleet, SessionIndex};
 use crate::limits::MESSAGES_MAX;
+use crate::phases::{Mark, Row, seconds};
 use crate::publisher::{Publisher, Publishing, index_in};
 use crate::pushes::{Confirming, Pushes};
 use crate::samples::Samples;
@@ -72,6 +73,19 @@ impl Probed {
             all.push(("DING: due to confirmed, known", dinged.count, &dinged.known));
         }
         all
+    }
+
+    /// The figures by phase: each lies between two marks.
+    pub(crate) fn rows(&self, phases: &[&'static str], marks: &[Mark]) -> Vec<Row> {
+        let phases: Vec<_> = phases.iter().zip(marks.windows(2)).collect();
+        let measures = self.measures();
+        let rows = measures.iter().flat_map(|(measure, count, samples)| {
+            phases.iter().map(move |(phase, ends)| {
+                let belongs = |_, due| (ends[0].at..ends[1].at).contains(&due);
+                Row { measure, phase, figures: samples.figures(*count, seconds(&ends[0], &ends[1]), belongs) }
+            })
+        });
+        rows.collect()
     }
 
     /// What was not as it must be, beside what is missing.

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::latency::Latency;
 use crate::limits::{COUNTS_EVERY, IDLE_WAIT, NAMED_MEMBERS_MAX};
-use crate::phases::{Cost, Mark, Row, seconds};
+use crate::phases::{Cost, Mark};
 use crate::probe::{Command, Probe, ProbePlan, Probed};
 use crate::publisher::{Publisher, Publishing};
 use crate::requests::ask;
@@ -76,7 +76,9 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     rig.note(format!("making {} users and their group", plan.members));
     let group = enlist(&mut rig, plan)?;
     let run_number = rig.run_number();
-    let (conversations, recipients) = enlist_listeners(&mut rig, plan)?;
+    let listeners: Vec<_> = plan.listener_handles().collect();
+    let (conversations, recipients) =
+        crew::enlist_each(&mut rig, SERVICE, &format!("{}/listener", plan.prefix), &listeners)?;
     let cursor = cursor_at_head(&welcome);
     let probe = Probe::start(ProbePlan {
         target: target.clone(),
@@ -89,7 +91,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
         ding_rate: plan.ding_rate,
         recipients,
         senders: plan.senders,
-        listeners: plan.listener_handles().collect(),
+        listeners,
         cursor,
     })?;
     if plan.sessions < plan.members {
@@ -114,20 +116,6 @@ fn enlist(rig: &mut Rig<'_>, plan: &Plan) -> Result<ConversationId, Failure> {
     let handles: Vec<_> = plan.member_handles().chain(plan.author_handles()).collect();
     let users = crew::find_users(rig, SERVICE, &handles)?;
     crew::enlist(rig, SERVICE, &format!("{}/storm/{}+{}", plan.prefix, plan.members, plan.authors), &users)
-}
-
-/// The other groups, and who listens in each.
-fn enlist_listeners(rig: &mut Rig<'_>, plan: &Plan) -> Result<(Vec<ConversationId>, Vec<UserId>), Failure> {
-    let handles: Vec<_> = plan.listener_handles().collect();
-    let users = crew::find_users(rig, SERVICE, &handles)?;
-    let groups = users
-        .iter()
-        .zip(0..)
-        .map(|(user, listener): (_, u32)| {
-            crew::enlist(rig, SERVICE, &format!("{}/listener/{listener}", plan.prefix), &[*user])
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((groups, users))
 }
 
 impl Run<'_> {
@@ -321,7 +309,7 @@ impl Run<'_> {
             marks: self.marks(),
             updates: self.updates(members),
             status,
-            rows: rows(probed, marks),
+            rows: probed.rows(&PHASES, marks),
             costs: costs.collect(),
             probe_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),
             sessions_lost: self.sessions_lost,
@@ -363,17 +351,4 @@ impl Run<'_> {
             told_min: self.audience.told_min(),
         }
     }
-}
-
-/// The probe's figures by phase.
-fn rows(probed: &Probed, marks: &[Mark]) -> Vec<Row> {
-    let measures = probed.measures();
-    let phases: Vec<_> = PHASES.iter().zip(marks.windows(2)).collect();
-    let rows = measures.iter().flat_map(|(measure, count, samples)| {
-        phases.iter().map(move |(phase, ends)| {
-            let belongs = |_, due| (ends[0].at..ends[1].at).contains(&due);
-            Row { measure, phase, figures: samples.figures(*count, seconds(&ends[0], &ends[1]), belongs) }
-        })
-    });
-    rows.collect()
 }
