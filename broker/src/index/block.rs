@@ -167,8 +167,11 @@ impl Block {
         if checksum(&key(conversation, seq), &value[4..]) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err(BlockFault::Checksum);
         }
+        // No seq comes near the end of what can be counted, but a key may say so.
+        let first = aligned(seq).0.checked_add(u64::from(offset)).ok_or(BlockFault::Content)?;
+        first.checked_add(u64::from(count)).ok_or(BlockFault::Content)?;
         let block = Self {
-            first: Seq(aligned(seq).0 + u64::from(offset)),
+            first: Seq(first),
             before: Position(u64::from_le_bytes(before)),
             count: u32::from(count),
             bytes: bytes.to_vec(),
@@ -314,6 +317,19 @@ mod tests {
             let (front, _) = block(1, 5, &steps[..cut]);
             prop_assert_eq!(front.joined(&back), whole.clone());
             prop_assert_eq!(whole.clone().joined(&back), whole);
+        }
+    }
+
+    #[test]
+    fn a_block_beyond_the_last_seq_is_refused() {
+        let last = Seq(u64::MAX);
+        for (count, offset) in [(1, 127), (1, 126), (2, 126)] {
+            let mut value = vec![0, 0, 0, 0, count, offset, 0, 0, 0, 0, 0, 0, 0, 0];
+            value.extend([1, 0].repeat(count.into()));
+            let crc = checksum(&key(CONVERSATION, last), &value[4..]);
+            value[..4].copy_from_slice(&crc.to_le_bytes());
+            let fault = Block::decode(CONVERSATION, last, &value).unwrap_err();
+            assert_eq!(fault, BlockFault::Content, "{count} from {offset}");
         }
     }
 
