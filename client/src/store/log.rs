@@ -64,7 +64,7 @@ impl Publishes {
     }
 
     pub(super) fn insert(&mut self, publish: Unsettled) {
-        self.next = self.next.max(publish.number + 1);
+        self.next = self.next.max(publish.number.saturating_add(1));
         self.unsettled.insert(publish.number, publish);
     }
 
@@ -161,6 +161,13 @@ mod tests {
             let publishes = Publishes { next: 12, unsettled: unsettled.clone(), reset_due };
             assert_eq!(Publishes::replay(publishes.records().freeze()), publishes);
         }
+    }
+
+    #[test]
+    fn the_last_number_there_is_is_read() {
+        let mut log = BytesMut::new();
+        put_unsettled(&mut log, &publish(u64::MAX));
+        assert_eq!(Publishes::replay(log.freeze()).next, u64::MAX);
     }
 
     #[test]
