@@ -54,6 +54,8 @@ mod error;
 mod event;
 mod history;
 mod limits;
+#[cfg(feature = "probe")]
+pub mod probe;
 mod publish;
 mod random;
 mod reply;

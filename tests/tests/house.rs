@@ -55,7 +55,8 @@ fn crates_know_only_whom_they_may() {
 fn each_library_is_named_in_its_room_alone() {
     let rooms: &[(&str, &[&str])] =
         &[("quinn-proto", &["broker/transport"]), ("quinn-udp", &["broker/transport"]), ("quinn", &["client"])];
-    let crates = ["protocol", "broker/core", "broker/transport", "broker", "client", "bench", "loadtest", "tests"];
+    let crates =
+        ["protocol", "broker/core", "broker/transport", "broker", "client", "bench", "loadtest", "tests", "tests/fuzz"];
     for (library, may) in rooms {
         for krate in crates {
             let depends = dependencies(krate).iter().any(|name| name == library);

@@ -348,7 +348,11 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    /// Validates what a file of this path holds.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let fault = |at: usize, what: &str| {
             let before = &text[..text.floor_char_boundary(at)];
             let line = before.matches('\n').count() + 1;

@@ -10,7 +10,8 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -108,7 +109,11 @@ async fn serve(
     }
 }
 
-async fn converse(stream: TcpStream, routes: Router, bounds: Bounds) {
+/// Serves one connection to its end.
+pub(crate) async fn converse<S>(stream: S, routes: Router, bounds: Bounds)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(bounds.head_within).max_buf_size(bounds.buffer_bytes);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await {

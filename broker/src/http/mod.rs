@@ -4,6 +4,7 @@
 //! else of theirs. Whoever is slow, rude or many here disturbs nobody: connections, their time and their bytes are bounded.
 
 mod listening;
+pub mod probe;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use crate::metrics::{Metrics, Phase};
-pub(crate) use listening::{Bounds, Listening};
+pub(crate) use listening::{Bounds, Listening, converse};
 
 /// Connections at once: some monitors that scrape, and one that hangs. Further ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 32;
@@ -51,18 +52,21 @@ impl Http {
     /// # Errors
     /// The address cannot be bound, or no thread be started.
     pub fn start(listen: SocketAddr, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let routes = Router::new()
-            .route("/healthz", get(health))
-            .route("/readyz", get(readiness))
-            .route("/metrics", get(page))
-            .with_state(metrics);
-        Listening::start("http", listen, routes, BOUNDS).map(Self)
+        Listening::start("http", listen, routes(metrics), BOUNDS).map(Self)
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
+}
+
+fn routes(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(page))
+        .with_state(metrics)
 }
 
 /// Whether the process and each of its threads is alive: if not, it should be restarted.

@@ -32,6 +32,7 @@ mod limits;
 mod lookup;
 mod marks;
 mod open;
+pub mod probe;
 mod rebuild;
 mod store;
 mod table;

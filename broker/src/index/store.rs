@@ -286,7 +286,7 @@ fn caught<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Doubt> {
 }
 
 impl Mark {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut value = vec![0; 4];
         value.push(VERSION);
         value.extend_from_slice(&self.shard.0.to_le_bytes());
@@ -296,7 +296,7 @@ impl Mark {
         sealed(MARK, value)
     }
 
-    fn decode(value: &[u8]) -> Result<Self, Doubt> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Doubt> {
         let rest = unsealed(MARK, value).ok_or(Doubt::Unmarked)?;
         let (version, rest) = rest.split_first().ok_or(Doubt::Unmarked)?;
         if *version != VERSION {
@@ -314,7 +314,7 @@ impl Mark {
 }
 
 impl Row {
-    fn encode(&self, conversation: ConversationId) -> Vec<u8> {
+    pub(super) fn encode(&self, conversation: ConversationId) -> Vec<u8> {
         let mut value = vec![0; 4];
         for number in [self.last.0.0, self.last.1.0, self.floor.0.0, self.floor.1.0] {
             value.extend_from_slice(&number.to_le_bytes());
@@ -322,7 +322,7 @@ impl Row {
         sealed(&conversation.0.to_be_bytes(), value)
     }
 
-    fn decode(conversation: ConversationId, value: &[u8]) -> Option<Self> {
+    pub(super) fn decode(conversation: ConversationId, value: &[u8]) -> Option<Self> {
         let [last, last_position, floor, floor_position] = numbers(unsealed(&conversation.0.to_be_bytes(), value)?)?;
         let row = Self { last: (Seq(last), Position(last_position)), floor: (Seq(floor), Position(floor_position)) };
         (row.floor.0 <= row.last.0).then_some(row)

@@ -33,7 +33,7 @@ use crate::http::{Bounds, Listening};
 use crate::metrics::meter::Counter;
 use crate::metrics::outlets::CallbackMeter;
 
-const BOUNDS: Bounds = Bounds {
+pub(super) const BOUNDS: Bounds = Bounds {
     connections_max: CALLBACK_CONNECTIONS_MAX,
     connection_lasts: CALLBACK_CONNECTION_LASTS,
     head_within: Duration::from_secs(5),
@@ -66,20 +66,28 @@ impl Callbacks {
         clock: Arc<dyn Clock>,
         meter: Arc<CallbackMeter>,
     ) -> io::Result<Self> {
-        let of = |outlet: &OutletOptions| (outlet.name.clone(), (outlet.id, outlet.secrets.clone()));
-        let desk = Desk { outlets: outlets.iter().map(of).collect(), ledger, clock, meter };
-        let routes = Router::new()
-            .route("/v1/callbacks/{outlet}", post(callback).fallback(not_a_post))
-            .fallback(not_here)
-            .layer(DefaultBodyLimit::max(CALLBACK_BYTES_MAX))
-            .with_state(Arc::new(desk));
-        Listening::start("callbacks", listen, routes, BOUNDS).map(Self)
+        Listening::start("callbacks", listen, routes(outlets, ledger, clock, meter), BOUNDS).map(Self)
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
+}
+
+pub(super) fn routes(
+    outlets: &[OutletOptions],
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    meter: Arc<CallbackMeter>,
+) -> Router {
+    let of = |outlet: &OutletOptions| (outlet.name.clone(), (outlet.id, outlet.secrets.clone()));
+    let desk = Desk { outlets: outlets.iter().map(of).collect(), ledger, clock, meter };
+    Router::new()
+        .route("/v1/callbacks/{outlet}", post(callback).fallback(not_a_post))
+        .fallback(not_here)
+        .layer(DefaultBodyLimit::max(CALLBACK_BYTES_MAX))
+        .with_state(Arc::new(desk))
 }
 
 /// Why a callback is not taken: a text for who sent it.

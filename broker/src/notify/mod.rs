@@ -23,6 +23,7 @@ pub mod limits;
 mod outlet;
 mod pace;
 mod post;
+pub mod probe;
 pub mod signature;
 mod target;
 

@@ -71,7 +71,7 @@ impl TryError {
 }
 
 /// TCP, or TLS over it.
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
@@ -105,25 +105,7 @@ impl Gateway {
         let addresses = self.judged().await?;
         let connect = timeout(self.options.connect_timeout, self.connect(&addresses));
         let stream = connect.await.map_err(|_| TryError::Connect(io::ErrorKind::TimedOut.into()))??;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(ANSWER_HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(TryError::Broken)?;
-        let exchange = async {
-            let request = self.request(call);
-            handed.store(true, Ordering::Relaxed);
-            read(sender.send_request(request).await.map_err(TryError::Broken)?).await
-        };
-        // The connection ends before, beside or after the answer; what it means for the answer, the exchange finds out.
-        let drive = async {
-            connection.await.ok();
-            std::future::pending().await
-        };
-        tokio::select! {
-            end = exchange => end,
-            end = drive => end,
-        }
+        exchange(stream, || self.request(call), handed).await
     }
 
     /// The addresses that the name has now and that may be called.
@@ -196,6 +178,33 @@ impl Gateway {
         headers.insert(TIMESTAMP, HeaderValue::from(now_s));
         headers.insert(SIGNATURE, value(&signature));
         request
+    }
+}
+
+/// The request, as late as can be, and what the answer means.
+pub(super) async fn exchange(
+    stream: Box<dyn Io>,
+    request: impl FnOnce() -> Request<Full<Bytes>>,
+    handed: &AtomicBool,
+) -> Result<End, TryError> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(ANSWER_HEAD_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(TryError::Broken)?;
+    let exchange = async {
+        let request = request();
+        handed.store(true, Ordering::Relaxed);
+        read(sender.send_request(request).await.map_err(TryError::Broken)?).await
+    };
+    // The connection ends before, beside or after the answer; what it means for the answer, the exchange finds out.
+    let drive = async {
+        connection.await.ok();
+        std::future::pending().await
+    };
+    tokio::select! {
+        end = exchange => end,
+        end = drive => end,
     }
 }
 

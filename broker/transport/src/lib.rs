@@ -43,6 +43,7 @@ pub use event::{CloseReason, Event};
 pub use link::{DatagramRefused, Direction, Link, LinkKey, Read, Room, StreamClosed, StreamId, Unacknowledged};
 pub use socket::SocketBuffers;
 pub use stats::Stats;
+pub use steer::owner_of;
 pub use waker::{Clock, Waker};
 
 #[cfg(test)]

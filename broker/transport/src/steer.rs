@@ -25,7 +25,10 @@ pub(crate) const LONG_ID_OFFSET: u8 = 6;
 
 /// The endpoint of a group of `threads` that owns the packet's connection. `None` for what is too short to
 /// be a packet or has no connection id: whoever got it may judge it.
-pub(crate) fn owner_of(packet: &[u8], threads: usize) -> Option<usize> {
+///
+/// # Panics
+/// If there are no threads.
+pub fn owner_of(packet: &[u8], threads: usize) -> Option<usize> {
     let first = *packet.first()?;
     let id_offset = if first & LONG_HEADER_BIT == 0 {
         SHORT_ID_OFFSET

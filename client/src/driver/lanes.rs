@@ -75,10 +75,21 @@ pub(super) struct Lanes<'a> {
 }
 
 /// What an inbox frame means for the cursor when its event is handed out.
-enum Step {
+pub(super) enum Step {
     Addressed(ShardId, Position),
     Progress(ShardId, Position, Position),
     Receipt,
+}
+
+impl Step {
+    /// The event is in the queue.
+    pub(super) fn take(self, cursors: &Cursors) {
+        match self {
+            Self::Addressed(shard, position) => cursors.hand_out(shard, position),
+            Self::Progress(shard, position, receipts) => cursors.progress(shard, position, receipts),
+            Self::Receipt => {}
+        }
+    }
 }
 
 impl<'a> Lanes<'a> {
@@ -161,55 +172,14 @@ impl<'a> Lanes<'a> {
         }
         loop {
             let frame = reader.next().await?;
-            let Some((step, event)) = self.step(frame)? else { continue };
+            let Some((step, event)) = step(self.cursors, frame)? else { continue };
             // Without a receiver the event is dropped; it counts as handed out, and is never acknowledged.
             let room = self.outlets.inbox.reserve().await.ok();
-            match step {
-                Step::Addressed(shard, position) => self.cursors.hand_out(shard, position),
-                Step::Progress(shard, position, receipts) => self.cursors.progress(shard, position, receipts),
-                Step::Receipt => {}
-            }
+            step.take(self.cursors);
             if let Some(room) = room {
                 room.send(event);
             }
         }
-    }
-
-    /// The event of an inbox frame, unless the application had it before.
-    fn step(&self, frame: Frame) -> Result<Option<(Step, Event)>, End> {
-        let cursors = self.cursors;
-        let (new, step, event) = match frame {
-            Frame::Deliver(deliver) => {
-                let (shard, position) = (deliver.conversation.shard(), deliver.position);
-                let new = cursors.receive(shard, position);
-                (new, Step::Addressed(shard, position), Event::from_deliver(deliver))
-            }
-            Frame::Progress(progress) => {
-                let carillon_protocol::session::Progress { shard, position, receipts_through } = progress;
-                let new = cursors.receive_progress(shard, position, receipts_through);
-                (new, Step::Progress(shard, position, receipts_through), Event::Progress(progress))
-            }
-            Frame::Truncated(truncated) => {
-                let (shard, position) = (truncated.conversation.shard(), truncated.position);
-                cursors.receive_notice(shard, position);
-                (true, Step::Addressed(shard, position), Event::Truncated(truncated))
-            }
-            Frame::Skipped(skipped) => {
-                let (shard, position) = (skipped.conversation.shard(), skipped.position);
-                cursors.receive_notice(shard, position);
-                (true, Step::Addressed(shard, position), Event::Skipped(skipped))
-            }
-            Frame::ReadUpdate(update) => {
-                cursors.receive_receipt(update.conversation.shard(), update.through);
-                (true, Step::Receipt, Event::Read(update))
-            }
-            Frame::ReadCountsUpdate(update) => {
-                cursors.receive_receipt(update.conversation.shard(), update.through);
-                (true, Step::Receipt, Event::ReadCounts(update))
-            }
-            other => return Err(End::unexpected(other.name(), "inbox")),
-        };
-        Ok(new.then_some((step, event)))
     }
 
     /// Pages of history: a header, and as many messages as it counts.
@@ -272,6 +242,42 @@ impl<'a> Lanes<'a> {
             }
         }
     }
+}
+
+/// The event of an inbox frame, unless the application had it before.
+pub(super) fn step(cursors: &Cursors, frame: Frame) -> Result<Option<(Step, Event)>, End> {
+    let (new, step, event) = match frame {
+        Frame::Deliver(deliver) => {
+            let (shard, position) = (deliver.conversation.shard(), deliver.position);
+            let new = cursors.receive(shard, position);
+            (new, Step::Addressed(shard, position), Event::from_deliver(deliver))
+        }
+        Frame::Progress(progress) => {
+            let carillon_protocol::session::Progress { shard, position, receipts_through } = progress;
+            let new = cursors.receive_progress(shard, position, receipts_through);
+            (new, Step::Progress(shard, position, receipts_through), Event::Progress(progress))
+        }
+        Frame::Truncated(truncated) => {
+            let (shard, position) = (truncated.conversation.shard(), truncated.position);
+            cursors.receive_notice(shard, position);
+            (true, Step::Addressed(shard, position), Event::Truncated(truncated))
+        }
+        Frame::Skipped(skipped) => {
+            let (shard, position) = (skipped.conversation.shard(), skipped.position);
+            cursors.receive_notice(shard, position);
+            (true, Step::Addressed(shard, position), Event::Skipped(skipped))
+        }
+        Frame::ReadUpdate(update) => {
+            cursors.receive_receipt(update.conversation.shard(), update.through);
+            (true, Step::Receipt, Event::Read(update))
+        }
+        Frame::ReadCountsUpdate(update) => {
+            cursors.receive_receipt(update.conversation.shard(), update.through);
+            (true, Step::Receipt, Event::ReadCounts(update))
+        }
+        other => return Err(End::unexpected(other.name(), "inbox")),
+    };
+    Ok(new.then_some((step, event)))
 }
 
 impl Lanes<'_> {

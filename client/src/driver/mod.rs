@@ -8,6 +8,8 @@ mod dial;
 mod end;
 mod keeper;
 mod lanes;
+#[cfg(feature = "probe")]
+pub(crate) mod probe;
 mod publishing;
 mod reader;
 mod shown;

@@ -17,6 +17,8 @@
 mod file;
 mod log;
 mod memory;
+#[cfg(feature = "probe")]
+pub(crate) mod probe;
 
 use std::io;
 

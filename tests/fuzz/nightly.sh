@@ -1,0 +1,19 @@
+# Sourced by run.sh and asan.sh: nightly Rust, which alone has sanitizers.
+# shellcheck shell=bash
+
+# The nightly that these scripts were last seen to work with is no older than the workspace's rust-version; any later one does.
+nightly=${CARILLON_NIGHTLY:-nightly}
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+if ! rustc "+$nightly" --version >/dev/null 2>&1; then
+    echo "installing Rust $nightly" >&2
+    rustup toolchain install "$nightly" --profile minimal
+fi
+if ! command -v c++ >/dev/null; then
+    echo "a C++ compiler is needed, for libFuzzer: install g++ or clang" >&2
+    exit 1
+fi
+
+# No incremental state, and a directory of its own: other flags would build everything anew each time.
+export CARGO_INCREMENTAL=0
+export CARGO_TARGET_DIR=${CARILLON_FUZZ_TARGET:-$root/target/fuzz}
