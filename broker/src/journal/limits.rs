@@ -21,6 +21,14 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// time it is full.
 pub(crate) const START_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The reserve: 16 MiB, on which the journal lives when its disk is full. 160,000 confirmations or receipts, or a dozen of the
+/// largest batches; beside it there is what is left of the last segment. Small, because every start may have to make it.
+pub const RESERVE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Free room below which nothing is taken that makes the journal grow, unless configured: 256 MiB. The index and the keeper
+/// work with it on the same disk: a flush of a million messages and a snapshot of a million users take some hundred megabytes.
+pub const FREE_BYTES_MIN_DEFAULT: u64 = 256 * 1024 * 1024;
+
 /// The smallest segment that is accepted: its header and one smallest batch. Useful in tests only.
 pub const SEGMENT_BYTES_MIN: u64 = (SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + 16) as u64;
 
@@ -43,4 +51,6 @@ pub const READER_THREADS_DEFAULT: usize = 2;
 pub const READER_QUEUE_DEFAULT: usize = 1024;
 
 const _: () = assert!(SCAN_BYTES > BATCH_BYTES_HARD_MAX, "a scan's window holds any batch");
+const _: () =
+    assert!(RESERVE_BYTES_DEFAULT / 2 > 2 * BATCH_BYTES_HARD_MAX as u64, "half of the reserve takes any batch");
 const _: () = assert!(BATCH_BYTES_HARD_MAX < u32::MAX as usize, "lengths inside a batch are u32");

@@ -41,6 +41,8 @@ struct State {
     crash_at: Option<u64>,
     fail_at: Option<(u64, io::ErrorKind)>,
     crashed: bool,
+    /// Bytes that all files together may have.
+    capacity: Option<u64>,
     /// Counts restarts: what was opened before is dead.
     life: u64,
 }
@@ -108,6 +110,21 @@ impl State {
 
     fn file(&mut self, id: u64) -> &mut Contents {
         self.files.get_mut(&id).expect("a file lives as long as the simulation")
+    }
+
+    /// Bytes of all files that have a name.
+    fn used_bytes(&self) -> u64 {
+        self.directory.values().map(|id| self.files[id].current.len() as u64).sum()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.capacity.map(|capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
+    /// The end that a file may grow to, which today has `length` bytes and is to have `end`.
+    fn end_within(&self, length: usize, end: usize) -> usize {
+        let free = self.free_bytes().and_then(|free| usize::try_from(free).ok()).unwrap_or(usize::MAX);
+        end.min(length.saturating_add(free)).max(length.min(end))
     }
 
     fn change_directory(&mut self, change: DirectoryChange) {
@@ -208,6 +225,16 @@ impl MemoryStorage {
     /// Calls so far, of all lives.
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// Lets all files together have so many bytes: what goes beyond fails with `StorageFull`. `None`: as many as come.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files. Does not count as a call.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     /// Lets the machine crash in the call of this number, counted from the first call ever: it and all later calls
@@ -336,10 +363,15 @@ impl Storage for MemoryStorage {
                 id
             }
         };
-        let file = state.file(id);
-        for change in [Change::Length(0), Change::Length(length)] {
+        for length in [0, length] {
+            let end = state.end_within(state.files[&id].current.len(), length);
+            let (change, file) = (Change::Length(end), state.file(id));
             change.apply(&mut file.current);
             file.pending.push(change);
+        }
+        // As on a real disk, what there was room for is left behind.
+        if state.files[&id].current.len() < length {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(self.handle(id, state.life))
     }
@@ -376,6 +408,10 @@ impl Storage for MemoryStorage {
         state.synced_directory.clone_from(&state.directory);
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.state().free_bytes())
+    }
 }
 
 /// An open file of a [`MemoryStorage`].
@@ -411,11 +447,20 @@ impl StorageFile for MemoryFile {
     }
 
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let mut bytes = parts.concat();
+        let end = {
+            let state = self.storage.state();
+            state.end_within(state.files[&self.id].current.len(), offset + bytes.len())
+        };
         self.with(|file, outcome| {
-            let offset = usize::try_from(offset).map_err(io::Error::other)?;
-            let mut bytes = parts.concat();
+            let fits = end.saturating_sub(offset).min(bytes.len());
+            let outcome = match outcome {
+                Outcome::Done if fits < bytes.len() => Outcome::Fail(io::ErrorKind::StorageFull.into()),
+                outcome => outcome,
+            };
             if matches!(outcome, Outcome::Fail(_)) {
-                bytes.truncate(bytes.len() / 2);
+                bytes.truncate(fits.min(bytes.len() / 2));
             }
             let change = Change::Write { offset, bytes };
             change.apply(&mut file.current);

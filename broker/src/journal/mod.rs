@@ -9,6 +9,8 @@
 //! - Positions are dense from 1. A batch is one contiguous run of them.
 //! - [`Journal::commit`] returns only after its batch is durable, and batch n + 1 is written only after batch n is. So
 //!   at most one batch, the last, is ever in doubt.
+//! - A disk that is about to be full is met before a write can fail on it: batches go into files that are there already, and
+//!   when no further one can be prepared, [`Journal::room`] says so while a reserve is left.
 //! - A failed write or sync is final: the journal is poisoned, and no call is tried again.
 //! - Readers see durable positions only.
 //! - Recovery deletes nothing that may have been acknowledged. What it cannot explain as the tail of an interrupted
@@ -23,7 +25,7 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `spare` the next segment, made in advance · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
+//! roll · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
 //! through everything · `walk` batches for tools.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
@@ -37,6 +39,7 @@ mod reader;
 mod recovery;
 mod replay;
 mod report;
+mod room;
 mod scan;
 mod segment;
 mod spare;
@@ -52,8 +55,8 @@ mod writer;
 pub use batch::{Batch, Draft, Entry};
 pub use format::{FormatError, Identity};
 pub use limits::{
-    BATCH_BYTES_HARD_MAX, BATCH_BYTES_MAX, INDEX_STRIDE_BYTES, INPUT_BYTES_MAX, READER_QUEUE_DEFAULT,
-    READER_THREADS_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
+    BATCH_BYTES_HARD_MAX, BATCH_BYTES_MAX, FREE_BYTES_MIN_DEFAULT, INDEX_STRIDE_BYTES, INPUT_BYTES_MAX,
+    READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
 };
 pub use memory::{Loss, MemoryStorage};
 pub(crate) use pool::EndOnPanic;
@@ -61,6 +64,7 @@ pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
 pub use recovery::{JournalOptions, Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
+pub use room::{Room, is_no_room};
 pub use segment::{parse_segment_name as segment_file_position, segment_name as segment_file_name};
 pub use spare::{Preparer, Preparing};
 pub use storage::{FileStorage, ObservedStorage, Storage, StorageError, StorageFile};
@@ -80,6 +84,16 @@ pub trait Journal: Send {
 
     /// The last durable position; 0 if there is none.
     fn head(&self) -> Position;
+
+    /// Whether what makes the journal grow may be taken. One that cannot tell has enough.
+    fn room(&self) -> Room {
+        Room::Enough
+    }
+
+    /// Bytes that can be committed without any room being asked of the disk; 0 if that is not known.
+    fn prepared_bytes(&self) -> u64 {
+        0
+    }
 
     /// Writes the draft and makes it durable before it returns.
     ///

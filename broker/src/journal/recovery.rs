@@ -7,27 +7,32 @@
 //! of its first position and makes the directory durable; only then does it cut the old segment in front of the batch.
 //! Whenever that is interrupted, the next open finds a temporary file (removed), or a segment that repeats the last
 //! batch of the one before it, byte for byte (accepted). If the last segment holds only that batch, or none, the fresh one takes its name and place, so
-//! that restarts do not pile up files. A spare segment that was prepared and not used becomes the fresh one.
+//! that restarts do not pile up files. A spare segment that was prepared and not used becomes the fresh one; on a
+//! full disk the reserve does.
 //!
 //! # Cost
 //!
 //! One header read a segment, a full scan from the segment that holds `from + 1`, and the creation of
 //! one segment. Older segments are scanned when they are first read.
 
+use std::io;
 use std::sync::Arc;
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
 
 use super::batch::Batch;
 use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::limits::{SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, START_BYTES};
+use super::limits::{
+    FREE_BYTES_MIN_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, START_BYTES,
+};
 use super::reader::Reader;
 use super::report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError, corruption, io_error, scan_error};
+use super::room::is_no_room;
 use super::scan::{End, ScanError, Scanner, Step, Window};
 use super::segment::{
-    Index, Mark, Segment, Segments, aside_name, create_segment, is_temporary, parse_segment_name, segment_name,
+    Index, Mark, Segment, Segments, aside_name, create_segment, is_temporary, make, parse_segment_name, segment_name,
 };
-use super::spare::{self, Preparer, READY, Spare};
+use super::spare::{self, Preparer, READY, RESERVE, Shelf, Sizes, Spare};
 use super::storage::{Storage, StorageFile};
 use super::upkeep::Upkeep;
 use super::writer::{Active, SegmentJournal};
@@ -41,6 +46,10 @@ pub struct JournalOptions {
     pub epoch: Epoch,
     /// Size of new segments; at least [`SEGMENT_BYTES_MIN`] is used. A batch that fits none gets a larger one.
     pub segment_bytes: u64,
+    /// Size of the reserve. A batch that does not fit it cannot be taken when the disk is full.
+    pub reserve_bytes: u64,
+    /// Free room of the file system below which nothing is taken that makes the journal grow.
+    pub free_bytes_min: u64,
     /// What a new journal is given; random if `None`. An existing one keeps its own.
     pub identity: Option<Identity>,
 }
@@ -48,7 +57,19 @@ pub struct JournalOptions {
 impl JournalOptions {
     /// The defaults, for a single machine.
     pub fn new(shard: ShardId) -> Self {
-        Self { shard, epoch: Epoch(1), segment_bytes: SEGMENT_BYTES_DEFAULT, identity: None }
+        Self {
+            shard,
+            epoch: Epoch(1),
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
+            identity: None,
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        let Self { segment_bytes, reserve_bytes, free_bytes_min, .. } = *self;
+        Sizes { segment_bytes: segment_bytes.max(SEGMENT_BYTES_MIN), reserve_bytes, free_bytes_min }
     }
 }
 
@@ -165,16 +186,15 @@ impl Survey {
         }
         let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
         segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
-        let spare = match directory.spare {
-            true => spare::left_over(&*storage, segment_bytes(&options)).map_err(io_error("reuse", READY))?,
-            false => None,
-        };
-        let active = prove_tail(&*storage, &options, identity, (last, spare), &mut segments, &mut report)?;
-        let segments = Segments::new(storage, identity, segments, report.head);
+        let sizes = options.sizes();
+        let mut prepared = Prepared::left_over(&*storage, &directory, sizes)?;
+        let proof = (last, &mut prepared);
+        let active = prove_tail(&*storage, &options, identity, proof, &mut segments, &mut report)?;
+        let segments = Segments::new(storage, identity, segments, report.head, Shelf::new(prepared.reserve));
         let reader = Reader::new(Arc::clone(&segments));
         let upkeep = Upkeep::new(Arc::clone(&segments));
-        let preparer = Preparer::new(Arc::clone(&segments), segment_bytes(&options));
-        let journal = SegmentJournal::new(segments, options.shard, options.epoch, segment_bytes(&options), active);
+        let preparer = Preparer::new(Arc::clone(&segments), sizes);
+        let journal = SegmentJournal::new(segments, options.shard, options.epoch, sizes, active);
         Ok(Opened { journal, reader, upkeep, preparer, report })
     }
 
@@ -184,7 +204,8 @@ impl Survey {
         let header =
             SegmentHeader { shard: options.shard, identity: *identity, epoch: options.epoch, first: Position(1) };
         // Of the header alone: `prove_tail` puts the one that is written to in its place.
-        create_segment(&**storage, &header, SEGMENT_HEADER_BYTES as u64, &[], None)
+        make(&**storage, header.first, SEGMENT_HEADER_BYTES as u64)
+            .and_then(|made| create_segment(&**storage, &header, &[], made))
             .map_err(io_error("create", &segment_name(header.first)))?;
         self.directory.segments.push(header.first);
         self.report.created = true;
@@ -207,10 +228,6 @@ pub fn open(
     Survey::of(storage, options)?.open(Replay { from, at_least: from }, replay)
 }
 
-fn segment_bytes(options: &JournalOptions) -> u64 {
-    options.segment_bytes.max(SEGMENT_BYTES_MIN)
-}
-
 /// The segments of a directory, their headers checked against each other.
 struct Directory {
     /// In position order.
@@ -219,24 +236,28 @@ struct Directory {
     identity: Option<Identity>,
     /// A spare segment was left.
     spare: bool,
+    /// A reserve was left.
+    reserve: bool,
 }
 
 impl Directory {
     fn read(storage: &dyn Storage, shard: ShardId, report: &mut RecoveryReport) -> Result<Self, OpenError> {
         let mut segments = Vec::new();
-        let mut spare = false;
+        let (mut spare, mut reserve) = (false, false);
         for name in storage.list().map_err(io_error("list", "the directory"))? {
             if is_temporary(&name) {
                 storage.remove(&name).map_err(io_error("remove", &name))?;
                 report.removed.push(name);
             } else if name == READY {
                 spare = true;
+            } else if name == RESERVE {
+                reserve = true;
             } else if let Some(first) = parse_segment_name(&name) {
                 segments.push(first);
             }
         }
         segments.sort_unstable();
-        let mut directory = Self { segments, identity: None, spare };
+        let mut directory = Self { segments, identity: None, spare, reserve };
         for index in 0..directory.segments.len() {
             let first = directory.segments[index];
             match read_segment_header(storage, first)? {
@@ -394,12 +415,50 @@ fn cut(segment: String, end: End, position: Position) -> Option<Cut> {
     Some(Cut { segment, offset: end.offset, bytes: end.torn_bytes, why, position })
 }
 
+/// What an earlier process prepared.
+struct Prepared {
+    spare: Option<Spare>,
+    reserve: Option<Spare>,
+}
+
+impl Prepared {
+    fn left_over(storage: &dyn Storage, directory: &Directory, sizes: Sizes) -> Result<Self, OpenError> {
+        let file = |is_there: bool, name, bytes| {
+            let found = is_there.then(|| spare::left_over(storage, name, bytes).map_err(io_error("reuse", name)));
+            found.transpose().map(Option::flatten)
+        };
+        let reserve = file(directory.reserve, RESERVE, sizes.reserve_bytes)?;
+        Ok(Self { spare: file(directory.spare, READY, sizes.segment_bytes)?, reserve })
+    }
+
+    /// The spare; or a file that is made now, of so many bytes, or as small as can be; or, if the disk has no room even for that,
+    /// the reserve.
+    fn take(
+        &mut self,
+        storage: &dyn Storage,
+        first: Position,
+        (bytes_min, bytes_max): (u64, u64),
+    ) -> io::Result<Spare> {
+        if let Some(spare) = self.spare.take_if(|spare| spare.bytes >= bytes_min) {
+            return Ok(spare);
+        }
+        for bytes in [bytes_max.max(bytes_min), bytes_min] {
+            match make(storage, first, bytes) {
+                Err(error) if is_no_room(&error) => {}
+                made => return made,
+            }
+        }
+        let reserve = self.reserve.take_if(|reserve| reserve.bytes >= bytes_min);
+        reserve.ok_or_else(|| io::ErrorKind::StorageFull.into())
+    }
+}
+
 /// Makes the last batch durable in a fresh segment, which is written to from now on.
 fn prove_tail(
     storage: &dyn Storage,
     options: &JournalOptions,
     identity: Identity,
-    (last, spare): (Option<Last>, Option<Spare>),
+    (last, prepared): (Option<Last>, &mut Prepared),
     segments: &mut Vec<Arc<Segment>>,
     report: &mut RecoveryReport,
 ) -> Result<Active, OpenError> {
@@ -411,10 +470,12 @@ fn prove_tail(
     let content: &[&[u8]] = parts.as_ref().map_or(&[], |parts| parts);
     let content_bytes: usize = content.iter().map(|part| part.len()).sum();
     let offset = (SEGMENT_HEADER_BYTES + content_bytes) as u64;
-    let bytes = spare.as_ref().map_or(segment_bytes(options).min(START_BYTES), |spare| spare.bytes).max(offset);
+    let bytes = (offset, options.sizes().segment_bytes.min(START_BYTES));
     let header = SegmentHeader { shard: options.shard, identity, epoch: options.epoch, first };
     let name = segment_name(first);
-    let made = create_segment(storage, &header, bytes, content, spare).map_err(io_error("create", &name))?;
+    let prepared = prepared.take(storage, first, bytes);
+    let made = prepared.and_then(|file| create_segment(storage, &header, content, file));
+    let made = made.map_err(io_error("create", &name))?;
     let mut index = Index::default();
     if let Some(last) = &last {
         index.note(Mark { first, offset: SEGMENT_HEADER_BYTES as u64 });

@@ -8,7 +8,7 @@ use carillon_protocol::ids::Position;
 
 use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::INDEX_STRIDE_BYTES;
-use super::spare::{READY, Shelf, Spare};
+use super::spare::{Shelf, Spare};
 use super::storage::{Storage, StorageFile};
 
 /// A segment is `<first position, 20 digits>.journal`.
@@ -41,29 +41,35 @@ pub(crate) fn aside_name(first: Position) -> String {
     format!("{:020}{ASIDE_SUFFIX}", first.0)
 }
 
-/// Creates a segment that holds `content`, or atomically replaces the one of the same first position, and makes file
-/// and directory durable. A crash in between leaves a temporary file, a spare that is not empty, or a complete segment.
+/// Makes a file of `bytes` zeroes for a segment, under a temporary name. What could not be made whole is removed, as far as that
+/// can be.
+pub(crate) fn make(storage: &dyn Storage, first: Position, bytes: u64) -> io::Result<Spare> {
+    let name = format!("{:020}{TEMPORARY_SUFFIX}", first.0);
+    match storage.create(&name, bytes) {
+        Ok(file) => Ok(Spare { name, file, bytes }),
+        Err(error) => {
+            storage.remove(&name).ok();
+            Err(error)
+        }
+    }
+}
+
+/// Makes a segment that holds `content` of a prepared file, or atomically replaces the one of the same first position, and makes
+/// file and directory durable. A crash in between leaves a temporary file, a prepared one that is not empty, or a complete
+/// segment.
 pub(crate) fn create_segment(
     storage: &dyn Storage,
     header: &SegmentHeader,
-    bytes: u64,
     content: &[&[u8]],
-    spare: Option<Spare>,
+    prepared: Spare,
 ) -> io::Result<Made> {
-    let (temporary, file, bytes) = match spare.filter(|spare| spare.bytes >= bytes) {
-        Some(spare) => (READY.to_owned(), spare.file, spare.bytes),
-        None => {
-            let temporary = format!("{:020}{TEMPORARY_SUFFIX}", header.first.0);
-            let file = storage.create(&temporary, bytes)?;
-            (temporary, file, bytes)
-        }
-    };
+    let Spare { name, file, bytes } = prepared;
     file.write_at(&[&header.encode()], 0)?;
     if !content.is_empty() {
         file.write_at(content, SEGMENT_HEADER_BYTES as u64)?;
     }
     file.sync_data()?;
-    storage.rename(&temporary, &segment_name(header.first))?;
+    storage.rename(&name, &segment_name(header.first))?;
     storage.sync_directory()?;
     Ok(Made { file, bytes })
 }
@@ -149,6 +155,7 @@ impl Segments {
         identity: Identity,
         list: Vec<Arc<Segment>>,
         head: Position,
+        shelf: Shelf,
     ) -> Arc<Self> {
         assert!(!list.is_empty(), "a journal has a segment to write to");
         Arc::new(Self {
@@ -157,7 +164,7 @@ impl Segments {
             list: RwLock::new(list),
             head: AtomicU64::new(head.0),
             committed_bytes: AtomicU64::new(0),
-            shelf: Shelf::new(),
+            shelf,
         })
     }
 

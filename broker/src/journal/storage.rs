@@ -53,6 +53,15 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// The system's. Final: what is durable is unknown.
     fn sync_directory(&self) -> io::Result<()>;
+
+    /// Free room where the files lie, for this process; `None` if it is not known.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// One file of a [`Storage`].
@@ -241,6 +250,12 @@ impl Storage for FileStorage {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.directory.sync_all()
+    }
+
+    /// A quota is not seen here; it is met when a file is prepared.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let found = rustix::fs::fstatvfs(&self.directory)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use carillon_core::effect::Reply;
 use carillon_core::input::{Attach, Authority, Input, Principal};
-use carillon_protocol::ids::{ConversationId, DeviceId, Epoch, ProducerId, ShardId, TenantId, Timestamp, UserId};
+use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, ShardId, TenantId, Timestamp, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::publish::Publish;
 
@@ -20,8 +20,12 @@ pub(crate) const SEGMENT_BYTES: u64 = 4096 + 900;
 
 pub(crate) fn options() -> StoreOptions {
     let identity = Identity { incarnation: Incarnation(0x77), salt: 0x99 };
-    let journal =
-        JournalOptions { shard: SHARD, epoch: Epoch(1), segment_bytes: SEGMENT_BYTES, identity: Some(identity) };
+    let journal = JournalOptions {
+        segment_bytes: SEGMENT_BYTES,
+        identity: Some(identity),
+        reserve_bytes: SEGMENT_BYTES,
+        ..JournalOptions::new(SHARD)
+    };
     StoreOptions { journal, clock: Arc::new(SystemClock), progress: None }
 }
 

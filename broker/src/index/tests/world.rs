@@ -11,7 +11,7 @@ use carillon_core::input::{Attach, Authority, Input, Principal, Request};
 use carillon_core::record::Record;
 use carillon_protocol::control::ConversationCreate;
 use carillon_protocol::ids::{
-    ConversationId, DeviceId, Epoch, Incarnation, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
+    ConversationId, DeviceId, Incarnation, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, MessageKind, PostPolicy, ReceiptPolicy, Target};
 use carillon_protocol::publish::Publish;
@@ -300,7 +300,8 @@ fn open(
     shard: &Shard,
 ) -> (SegmentJournal, Upkeep, Reader, Arc<Index>) {
     let identity = Some(Identity { incarnation, salt: 0x99 });
-    let options = JournalOptions { shard: SHARD, epoch: Epoch(1), segment_bytes: 16 * 1024, identity };
+    let options =
+        JournalOptions { segment_bytes: 16 * 1024, identity, reserve_bytes: 16 * 1024, ..JournalOptions::new(SHARD) };
     let index = Index::open(IndexOptions { directory: Some(directory), shard: SHARD, memory_bytes_max: 0 });
     let survey = Survey::of(Arc::new(storage.clone()), options).unwrap();
     let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };

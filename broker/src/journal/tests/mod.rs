@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod files;
 mod reading;
+mod room;
 mod spare;
 mod walking;
 
@@ -19,8 +20,18 @@ const IDENTITY: Identity = Identity { incarnation: Incarnation(0x1111), salt: 0x
 /// Small enough that a few batches of [`Expected::commit`] fill a segment.
 const SEGMENT_BYTES: u64 = format::SEGMENT_HEADER_BYTES as u64 + 900;
 
+/// Takes each of those batches.
+const RESERVE_BYTES: u64 = SEGMENT_BYTES;
+
 fn options() -> JournalOptions {
-    JournalOptions { shard: ShardId(3), epoch: Epoch(1), segment_bytes: SEGMENT_BYTES, identity: Some(IDENTITY) }
+    JournalOptions {
+        epoch: Epoch(1),
+        segment_bytes: SEGMENT_BYTES,
+        reserve_bytes: RESERVE_BYTES,
+        free_bytes_min: 0,
+        identity: Some(IDENTITY),
+        ..JournalOptions::new(ShardId(3))
+    }
 }
 
 /// What a journal should hold.
