@@ -165,7 +165,7 @@ impl Index {
     }
 
     /// Says once when memory goes over its budget, and once when it is back.
-    fn note_budget(&self, work: &mut Work) {
+    pub(super) fn note_budget(&self, work: &mut Work) {
         let (bytes, room) = (self.held(), self.room());
         let over = bytes > room;
         if over && !work.over {

@@ -9,7 +9,8 @@
 //! Invariants: seqs of a conversation are without a gap above its floor; where a conversation ends and its floor are always
 //! in memory; whatever is not in memory and above the floor is on disk, or is being rebuilt from the journal. Any doubt about
 //! what is on disk (an error or a panic of sled, a checksum, a gap, another journal's mark, another end than the shard's) makes
-//! the index set its directory aside and read the journal again. Sled may lose or damage everything, at any time.
+//! the index set its directory aside and read the journal again. A disk that takes nothing more is no doubt about what lies on
+//! it: the same files are opened again. Sled may lose or damage everything, at any time.
 //!
 //! # The map
 //!
@@ -99,6 +100,8 @@ pub struct Index {
     /// `None` while it is rebuilt, and for an index in memory alone.
     store: ArcSwapOption<Store>,
     rebuilding: AtomicBool,
+    /// The store was given up for want of room or rights alone: what lies on disk is as good as before, and is opened again.
+    suspended: AtomicBool,
     /// Messages and marks since the last flush began.
     unflushed: AtomicU64,
     /// The writer has no store to bring anything to: it is not woken for more.
@@ -134,6 +137,7 @@ impl Index {
             floors_version: AtomicU64::new(0),
             store: ArcSwapOption::empty(),
             rebuilding: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             unflushed: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
             asleep: AtomicBool::new(true),
@@ -317,8 +321,13 @@ impl Index {
         }
         self.rebuilding.store(true, Ordering::Release);
         if is_it(&self.store.compare_and_swap(store, None)) {
-            store.abandon();
-            tracing::error!(%doubt, "the index on disk is damaged; it is built anew from the journal");
+            if doubt.is_of_disk() {
+                self.suspended.store(true, Ordering::Relaxed);
+                tracing::error!(%doubt, "the disk takes nothing from the index; it is opened again, and older messages wait");
+            } else {
+                store.abandon();
+                tracing::error!(%doubt, "the index on disk is damaged; it is built anew from the journal");
+            }
             self.wake();
         }
     }

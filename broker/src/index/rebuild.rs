@@ -69,6 +69,63 @@ impl Index {
         Ok(())
     }
 
+    /// Opens the files again that were given up because the disk took nothing more, and joins memory to what lies there. What was
+    /// being written then is written again by the next flush.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; it can be tried again. Unless it is of the disk again, the next try is a [`rebuild`](Self::rebuild).
+    pub(super) fn reopen(&self, work: &mut Work) -> Result<(), RebuildError> {
+        let Some(directory) = &self.options.directory else { return Ok(()) };
+        let joined = Store::open(directory).and_then(|(store, mark)| {
+            let mark = mark.ok_or(Doubt::Unmarked)?;
+            if mark.shard != self.options.shard || mark.incarnation != work.incarnation {
+                return Err(Doubt::Foreign { shard: mark.shard, incarnation: mark.incarnation });
+            }
+            if mark.flushed_through < work.kept_after {
+                return Err(Doubt::Behind { through: mark.flushed_through, first: work.kept_after.next() });
+            }
+            self.join(&store)?;
+            Ok((store, mark.flushed_through))
+        });
+        let (store, through) = joined.inspect_err(|doubt| {
+            self.suspended.store(doubt.is_of_disk(), Ordering::Relaxed);
+        })?;
+        work.flushed_through = through;
+        self.store.store(Some(Arc::new(store)));
+        self.suspended.store(false, Ordering::Relaxed);
+        self.rebuilding.store(false, Ordering::Release);
+        tracing::info!(%through, "the index is open again");
+        Ok(())
+    }
+
+    /// Where each conversation goes on in the files, as they are.
+    fn join(&self, store: &Store) -> Result<(), Doubt> {
+        for chunk in self.table.chunks() {
+            let mut conversations = Vec::new();
+            chunk.for_each(|conversation, entry| {
+                if entry.last.0 > Seq(0) {
+                    conversations.push(conversation);
+                }
+            });
+            for conversation in conversations {
+                let row = store.row(conversation)?;
+                let floor = self.table.update(conversation, |entry| {
+                    let known = row.map_or(entry.floor, |row| row.last).max(entry.floor);
+                    if entry.has_more_on_disk() && known.0.next() < entry.first_kept() {
+                        let ((last_seq, last), (seq, position)) = (known, entry.last);
+                        return Err(Doubt::OutOfStep { conversation, seq, position, last_seq, last });
+                    }
+                    entry.reset_flushed(known.0);
+                    Ok(entry.floor)
+                })?;
+                if let Some(row) = row.filter(|row| row.floor.0 < floor.0) {
+                    store.put_row(conversation, &Row { last: row.last.max(floor), floor })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Joins what is in memory to what was built: where each conversation goes on, and the floors, which memory knows best.
     fn take_over(&self, built: &Table, store: &Store) -> Result<(), Doubt> {
         for chunk in self.table.chunks() {

@@ -72,13 +72,22 @@ impl Index {
     pub(super) fn maintain(&self, reader: &Reader) {
         let mut work = self.lock();
         if self.is_rebuilding() {
-            match self.rebuild(&mut work, reader) {
+            let restored = match self.suspended.load(Ordering::Relaxed) {
+                true => self.reopen(&mut work),
+                false => self.rebuild(&mut work, reader),
+            };
+            match restored {
                 Ok(()) => {}
                 Err(RebuildError::Interrupted) => return,
                 Err(error) => {
                     tracing::error!(%error, again_in_s = FLUSH_EVERY_S, "the index could not be built anew");
                 }
             }
+        }
+        if !reader.has_room() {
+            // What comes on a full disk is bounded by the journal's reserve, and can wait in memory.
+            self.stuck.store(true, Ordering::Relaxed);
+            return self.note_budget(&mut work);
         }
         // A doubt was logged, and the next time the blocks are built anew.
         self.tidy(&mut work).ok();

@@ -68,6 +68,11 @@ impl Reader {
         self.segments.identity.incarnation
     }
 
+    /// Whether the disk has room for what need not be written: see [`Room`](super::Room).
+    pub fn has_room(&self) -> bool {
+        !self.segments.shelf.is_short()
+    }
+
     /// The last durable position; 0 if there is none.
     pub fn head(&self) -> Position {
         self.segments.head()

@@ -117,6 +117,14 @@ pub enum KeepError {
     /// A record contradicts the state. A defect of the program, or of the machine's memory.
     #[error("the journal contradicts the snapshot before it: {0}")]
     Apply(#[from] ApplyError),
+    /// The disk has no room for a snapshot: nothing was written.
+    #[error("a snapshot needs {needed} bytes, and {free} are free: make room on the disk of the data directory")]
+    NoRoom {
+        /// What it takes, or what the one before took.
+        needed: u64,
+        /// What is free.
+        free: u64,
+    },
     /// No snapshot reaches the journal's begin.
     #[error("no usable snapshot reaches the journal, which begins at position {first}")]
     NoBase {
@@ -254,6 +262,9 @@ impl Keeper {
     pub fn take(&mut self) -> Result<Position, KeepError> {
         let counted_bytes = self.parts.upkeep.committed_bytes();
         let through = self.parts.reader.head();
+        // Before the work: it is tried again and again while there is no room.
+        let before = self.generations.last().map_or(Ok(0), |newest| self.length(*newest))?;
+        self.look_for(before)?;
         let mut shard = self.base()?;
         let base = shard.head();
         self.replay(&mut shard, through)?;
@@ -262,6 +273,7 @@ impl Keeper {
         let meta = Meta { shard: self.parts.shard, incarnation, position: through, time };
         let state = snapshot::encode(&shard);
         drop(shard);
+        self.look_for(state.len() as u64)?;
         let storage = &*self.parts.storage;
         let written = snapshot::write(storage, &meta, &state, &mut |bytes| {
             self.rest_after(bytes as u64).map_err(io::Error::other)
@@ -277,6 +289,19 @@ impl Keeper {
         (self.newest_time, self.counted_bytes, self.parts.uncovered_bytes) = (time, counted_bytes, 0);
         tracing::info!(position = %through, from = %base, bytes = state.len(), "snapshot taken");
         Ok(through)
+    }
+
+    fn length(&self, position: Position) -> io::Result<u64> {
+        self.parts.storage.open(&snapshot::file_name(position))?.length()
+    }
+
+    /// Looks whether there is so much free room, as far as the storage tells. A snapshot may take what publishes are refused for:
+    /// retention needs it, to make room.
+    fn look_for(&self, needed: u64) -> Result<(), KeepError> {
+        match self.parts.storage.free_bytes()? {
+            Some(free) if free < needed => Err(KeepError::NoRoom { needed, free }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The shard as of the newest good snapshot, or without history.

@@ -329,3 +329,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_snapshot_that_does_not_fit_is_not_begun_and_one_that_fails_takes_no_room() {
+    let storage = MemoryStorage::new();
+    let mut life = life(&storage);
+    let (mut keeper, _, _running) = keeper(&storage, &life, false);
+    life.steps(30);
+    let full = storage.used_bytes();
+    storage.set_capacity(Some(full + 100));
+    assert!(matches!(keeper.take(), Err(KeepError::NoRoom { free: 100, .. })));
+    assert_eq!(storage.used_bytes(), full);
+    // Its header goes beyond, which nobody counted.
+    let bytes = state(&life.store.shard).len() as u64;
+    storage.set_capacity(Some(full + bytes + 10));
+    assert!(matches!(keeper.take(), Err(KeepError::Files(_))));
+    assert_eq!(storage.used_bytes(), full);
+    storage.set_capacity(Some(full + bytes + 1_000));
+    keeper.take().unwrap();
+    storage.set_capacity(None);
+    life.steps(5);
+    let full = storage.used_bytes();
+    storage.set_capacity(Some(full));
+    let calls = storage.calls();
+    assert!(matches!(keeper.take(), Err(KeepError::NoRoom { free: 0, .. })));
+    assert!(storage.calls() < calls + 5, "it reads neither journal nor snapshot to find out");
+}

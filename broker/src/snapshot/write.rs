@@ -14,7 +14,8 @@ pub const WRITE_BYTES: usize = 4 * 1024 * 1024;
 /// to bound the rate, or break off with an error.
 ///
 /// # Errors
-/// The system's, or what `pause` says. There is no snapshot then, only a temporary file.
+/// The system's, or what `pause` says. There is no snapshot then, and what was written of it is removed as far as that can be: on a
+/// full disk it would take the room that is missing.
 pub fn write(
     storage: &dyn Storage,
     meta: &Meta,
@@ -22,8 +23,20 @@ pub fn write(
     pause: &mut dyn FnMut(usize) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = format!("{:020}{TEMPORARY_SUFFIX}", meta.position.0);
+    write_under(&temporary, storage, meta, state, pause).inspect_err(|_| {
+        storage.remove(&temporary).ok();
+    })
+}
+
+fn write_under(
+    temporary: &str,
+    storage: &dyn Storage,
+    meta: &Meta,
+    state: &[u8],
+    pause: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> io::Result<()> {
     let head = format::head(meta, state);
-    let file = storage.create(&temporary, 0)?;
+    let file = storage.create(temporary, 0)?;
     file.write_at(&[&head], 0)?;
     let mut offset = head.len() as u64;
     for piece in state.chunks(WRITE_BYTES) {
@@ -33,6 +46,6 @@ pub fn write(
         pause(piece.len())?;
     }
     file.sync_data()?;
-    storage.rename(&temporary, &file_name(meta.position))?;
+    storage.rename(temporary, &file_name(meta.position))?;
     storage.sync_directory()
 }

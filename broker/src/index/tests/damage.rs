@@ -357,3 +357,29 @@ fn an_older_index_that_fails_at_the_start_may_be_damaged_and_is_built_anew() {
     assert!(failed(std::io::ErrorKind::StorageFull) && failed(std::io::ErrorKind::ReadOnlyFilesystem));
     assert!(!failed(std::io::ErrorKind::InvalidData) && !Doubt::Unmarked.is_of_disk());
 }
+
+#[test]
+fn a_disk_that_takes_nothing_gives_up_nothing() {
+    let mut world = world();
+    let kept_from = world.kept_from();
+    for _ in 0..2 {
+        world.publish(3, 50);
+        let store = world.index.store.load_full().unwrap();
+        // Some of a flush that did not end: its mark is not there.
+        write_out(&world.index.table, &store, Position(world.head() - 20)).unwrap();
+        world.index.doubt(&store, &Doubt::Store(sled::Error::Io(std::io::ErrorKind::StorageFull.into())));
+        drop(store);
+        assert!(world.index.is_rebuilding());
+        world.publish(0, 5);
+        world.index.maintain(&world.reader);
+        assert!(!world.index.is_rebuilding());
+        assert_eq!(set_aside(&world), Vec::<String>::new(), "the files are as good as before");
+        assert_eq!(world.index.stats().rebuilds, 0);
+        assert!(world.kept_from() >= kept_from, "nothing was read from the journal");
+        world.check();
+        world.flush(0);
+        world.check();
+    }
+    world.restart();
+    world.check();
+}
