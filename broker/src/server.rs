@@ -25,8 +25,8 @@ use crate::edge::limits::Limits;
 use crate::http::Http;
 use crate::index::{self, Index, IndexOptions};
 use crate::journal::{
-    CommitError, FileStorage, Journal, JournalOptions, Preparing, READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT,
-    ReaderPool, RecoveryReport, SEGMENT_BYTES_DEFAULT, Storage, StorageError,
+    CommitError, FREE_BYTES_MIN_DEFAULT, FileStorage, Journal, JournalOptions, Preparing, READER_QUEUE_DEFAULT,
+    READER_THREADS_DEFAULT, ReaderPool, RecoveryReport, SEGMENT_BYTES_DEFAULT, Storage, StorageError,
 };
 use crate::keeper::{self, KeeperOptions, Keeping};
 use crate::metrics::meter::SequencerMeter;
@@ -71,6 +71,8 @@ pub struct Options {
     pub http: Option<SocketAddr>,
     /// Size of the journal's segments.
     pub segment_bytes: u64,
+    /// Free room of its file system below which nothing is taken that makes it grow.
+    pub free_bytes_min: u64,
     /// When snapshots are taken, and what is kept.
     pub keeper: KeeperOptions,
     /// What tenants allow of DINGs.
@@ -104,6 +106,7 @@ impl Options {
             drain_ms: DRAIN_MS_DEFAULT,
             http: None,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
+            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
             keeper: KeeperOptions::default(),
             dings: Arc::default(),
             outlets: Vec::new(),
@@ -397,7 +400,8 @@ fn open_store(
     storage: Arc<dyn Storage>,
     index: &Arc<Index>,
 ) -> Result<(Store, (Preparing, Keeping, index::Writer)), StartError> {
-    let journal = JournalOptions { segment_bytes: options.segment_bytes, ..JournalOptions::new(SHARD) };
+    let Options { segment_bytes, free_bytes_min, .. } = *options;
+    let journal = JournalOptions { segment_bytes, free_bytes_min, ..JournalOptions::new(SHARD) };
     let store = StoreOptions { journal, clock: options.clock.clone(), progress: options.progress.clone() };
     let store = store::open(storage.clone(), &store, &mut &**index)?;
     let opened = &store.opened;

@@ -1,7 +1,7 @@
 //! Publishes without a result: their numbers, their order and their repeats.
 //!
 //! Invariants: numbers rise by one; `low` is the lowest number without a result; within a session numbers are sent in
-//! order; after `BUSY` nothing is sent until everything from the refused number on is sent again; all that are here are of the
+//! order; after `BUSY` or `NO_ROOM` nothing is sent until everything from the refused number on is sent again; all that are here are of the
 //! history they are bound to.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, Incarnation, ShardId, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
@@ -110,7 +109,7 @@ struct State {
     saved_below: u64,
     /// Sent in this session and not answered.
     outstanding: u64,
-    /// The lowest number refused with `BUSY` since the last rewind.
+    /// The lowest number refused with `BUSY` or `NO_ROOM` since the last rewind.
     busy: Option<u64>,
     /// Rewinds since a publish was accepted.
     refusals: u32,
@@ -279,7 +278,7 @@ impl Publishes {
         state.saved_below = state.saved_below.max(last + 1);
     }
 
-    /// The wait after `BUSY` is over: the refused number and all after it are sent again.
+    /// The wait after `BUSY` or `NO_ROOM` is over: the refused number and all after it are sent again.
     pub(crate) fn rewind(&self) {
         let mut state = self.state();
         if let Some(busy) = state.busy.take() {
@@ -304,7 +303,7 @@ impl Publishes {
     /// The message was refused. `None` if it will be sent again, or had its result before; else who is to be told, once the
     /// store has let go of it.
     pub(crate) fn refused(&self, refused: &PublishRefused) -> Option<Waiter> {
-        if refused.code != ErrorCode::BUSY {
+        if !refused.code.is_passing() {
             return self.settle(refused.number);
         }
         let mut state = self.state();
@@ -345,6 +344,7 @@ impl Publishes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use carillon_protocol::error::ErrorCode;
     use carillon_protocol::frame::RawFrame;
     use carillon_protocol::ids::{Position, Seq, Timestamp};
 

@@ -105,7 +105,7 @@ impl Publisher {
                 let index = self.index(published.number)?;
                 Ok(self.settle(index).then_some(index))
             }
-            Frame::PublishRefused(refused) if refused.code == ErrorCode::BUSY => {
+            Frame::PublishRefused(refused) if refused.code.is_passing() => {
                 // The later ones are refused too: go on from the lowest.
                 self.next = self.next.min(self.index(refused.number)?);
                 self.paused_until = Some(now + BUSY_PAUSE);

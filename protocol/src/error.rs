@@ -91,9 +91,16 @@ codes! {
     DING_OVER = 44;
     /// More than a sender or a tenant may do in a minute; nothing was done, the text says when to try again.
     RATE_LIMITED = 45;
+    /// The broker's disk has no room for more; nothing was done, try again later.
+    NO_ROOM = 46;
 }
 
 impl ErrorCode {
+    /// Whether the same may be accepted later, unchanged: a publish that is refused so is not settled.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::BUSY | Self::NO_ROOM)
+    }
+
     /// The name, or `None` for a code of a newer peer.
     pub fn name(self) -> Option<&'static str> {
         Self::ALL.iter().find(|(code, _)| *code == self).map(|(_, name)| *name)

@@ -65,6 +65,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         drain_ms: config.drain_ms,
         http: config.http.listen,
         segment_bytes: config.journal.segment_bytes,
+        free_bytes_min: config.journal.free_bytes_min,
         keeper: config.keeper(),
         dings: Arc::new(config.ding_policies()),
         outlets: config.outlets().map_err(|error| Failure::caused(Exit::Usage, Causes(&error).to_string(), error))?,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carillon::journal::Room;
 use carillon::metrics::Metrics;
 use carillon::report::Causes;
 use sd_notify::NotifyState;
@@ -61,7 +62,11 @@ impl Watchdog {
         every.tick().await;
         let stuck = self.metrics.stuck();
         if stuck.is_empty() {
-            tell(&[NotifyState::Watchdog]);
+            let status = match self.metrics.room() {
+                Room::Enough => "serving",
+                Room::Reserve | Room::Last => "serving, but the disk has no room: publishes are refused",
+            };
+            tell(&[NotifyState::Watchdog, NotifyState::Status(status)]);
         } else {
             tracing::error!(stuck = stuck.join(", "), "threads take no turns; the watchdog is not fed");
         }

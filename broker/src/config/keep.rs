@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::value;
-use crate::journal::SEGMENT_BYTES_DEFAULT;
+use crate::journal::{FREE_BYTES_MIN_DEFAULT, SEGMENT_BYTES_DEFAULT};
 use crate::keeper::{self, KeeperOptions};
 
 /// A segment holds some of the largest batches at least.
@@ -22,11 +22,14 @@ pub struct Journal {
     /// Size of a segment, the unit of deletion.
     #[serde(deserialize_with = "value::between::<SEGMENT_BYTES_LOW, SEGMENT_BYTES_HIGH, _, _>")]
     pub segment_bytes: u64,
+    /// Free room of its file system below which nothing is taken that makes it grow.
+    #[serde(deserialize_with = "value::between::<0, { 1024 * TIB }, _, _>")]
+    pub free_bytes_min: u64,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES_DEFAULT }
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, free_bytes_min: FREE_BYTES_MIN_DEFAULT }
     }
 }
 

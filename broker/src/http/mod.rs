@@ -17,6 +17,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use crate::journal::Room;
 use crate::metrics::{Metrics, Phase};
 pub(crate) use listening::{Bounds, Listening, converse};
 
@@ -83,7 +84,9 @@ async fn readiness(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) 
     let phase = metrics.phase();
     let ready = phase == Phase::Serving && metrics.stuck().is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{}\n", phase.name()))
+    // Devices are served all the same: who is sent elsewhere could not even read.
+    let room = if metrics.room() == Room::Enough { "" } else { ", but the disk has no room: publishes are refused" };
+    (status, format!("{}{room}\n", phase.name()))
 }
 
 async fn page(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use super::meter::{CodeCounts, Counter, EdgeMeter, Histogram, SequencerMeter};
 use super::process::Process;
 use super::{Metrics, Phase, Running, outlets};
+use crate::journal::Room;
 
 /// Labels of one value.
 pub(super) type Labels<'a> = Vec<(&'a str, String)>;
@@ -299,11 +300,26 @@ fn queues(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn journal(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
+    room(running, writer)?;
     // A directory that cannot be listed now is for the log of who writes there.
     let usage = running.storage.upgrade().and_then(|storage| crate::journal::usage(&*storage).ok());
     let usage = usage.unwrap_or_default();
     writer.gauge("carillon_journal_segments", "Segment files", float(usage.segments))?;
     writer.gauge("carillon_journal_bytes", "Bytes of the segment files, zero-filled ends included", float(usage.bytes))
+}
+
+fn room(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
+    let now = running.sequencer.room();
+    let rooms = [Room::Enough, Room::Reserve, Room::Last];
+    let rooms = rooms.map(|room| (vec![("room", room.name().to_owned())], f64::from(u8::from(room == now))));
+    let help = "1 for how much room the journal has; publishes are refused unless it is enough";
+    writer.write(("carillon_journal_room", help, MetricType::Gauge), rooms)?;
+    let help = "Bytes that can be committed without asking the disk for room, the reserve included";
+    writer.gauge("carillon_journal_prepared_bytes", help, float(running.sequencer.prepared_bytes.get()))?;
+    // Not told where the system does not tell.
+    let free = running.storage.upgrade().and_then(|storage| storage.free_bytes().ok().flatten());
+    let help = "Free room of the file system of the journal";
+    free.map_or(Ok(()), |bytes| writer.gauge("carillon_disk_free_bytes", help, float(bytes)))
 }
 
 fn index(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use carillon_protocol::error::ErrorCode;
 
+use crate::journal::Room;
+
 /// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -186,6 +188,17 @@ pub struct SequencerMeter {
     pub dings_recalled: Counter,
     /// Calls that wait until their outlet has room.
     pub ding_calls_waiting: Counter,
+    /// A [`Room`](crate::journal::Room), as a number.
+    pub room: Counter,
+    pub prepared_bytes: Counter,
+}
+
+impl SequencerMeter {
+    /// How much room the journal has.
+    pub fn room(&self) -> Room {
+        let rooms = [Room::Enough, Room::Reserve, Room::Last];
+        rooms.into_iter().find(|room| *room as u64 == self.room.get()).unwrap_or_default()
+    }
 }
 
 impl Default for SequencerMeter {
@@ -208,6 +221,8 @@ impl SequencerMeter {
             dings_expired: Counter::default(),
             dings_recalled: Counter::default(),
             ding_calls_waiting: Counter::default(),
+            room: Counter::default(),
+            prepared_bytes: Counter::default(),
         }
     }
 }

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 
 use crate::clock::Clock;
 use crate::index::Index;
-use crate::journal::{ReaderPool, Storage};
+use crate::journal::{ReaderPool, Room, Storage};
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{Mailbox, Submit};
 use crate::tls::Presented;
@@ -169,6 +169,11 @@ impl Metrics {
         let all = edges.chain([("sequencer".to_owned(), &running.sequencer.heartbeat)]).chain(notify);
         let stuck = all.filter(|(_, heartbeat)| heartbeat.age_ms(now) > STUCK_AFTER_MS);
         stuck.map(|(name, heartbeat)| format!("{name}: no turn for {} s", heartbeat.age_ms(now) / 1_000)).collect()
+    }
+
+    /// How much room the journal has, as far as that is known.
+    pub fn room(&self) -> Room {
+        self.running.get().map_or(Room::Enough, |running| running.sequencer.room())
     }
 
     /// Everything, in the text format of OpenMetrics 1.0, which Prometheus reads.

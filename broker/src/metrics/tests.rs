@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// Metrics of a broker with two edges on which nothing happens, and what it would hold.
 fn metrics() -> (Arc<Metrics>, Held) {
     let storage = Arc::new(MemoryStorage::new());
+    storage.set_capacity(Some(1 << 30));
     let opened = open(storage.clone(), JournalOptions::new(ShardId(0)), Position(0), &mut |_| Ok(())).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let material = Material::ensure(directory.path()).unwrap();

@@ -10,6 +10,7 @@ mod outlets;
 mod questions;
 mod queue;
 pub mod ring;
+mod room;
 mod time;
 
 use std::collections::VecDeque;
@@ -41,6 +42,7 @@ pub use queue::{
     mailbox, submissions, submissions_with_room,
 };
 use ring::RingWriter;
+use room::Scarcity;
 use time::SteadyTime;
 
 /// Inputs handled before a commit, from each queue: bounds the wait of the first one to a few milliseconds of CPU. The
@@ -104,6 +106,7 @@ pub struct Sequencer<J> {
     reported: Vec<(oneshot::Sender<Reported>, Reported)>,
     /// Fenced sessions whose edge had no room for the news; bounded by the sessions of all edges.
     fenced: VecDeque<Origin>,
+    scarcity: Scarcity,
     stopping: bool,
     meter: Arc<SequencerMeter>,
 }
@@ -162,6 +165,7 @@ impl<J: Journal> Sequencer<J> {
             answers: Vec::new(),
             reported: Vec::new(),
             fenced: VecDeque::new(),
+            scarcity: Scarcity::default(),
             stopping: false,
             meter: Arc::default(),
         };
@@ -220,6 +224,7 @@ impl<J: Journal> Sequencer<J> {
     /// As [`Sequencer::run`].
     pub fn step(&mut self) -> Result<Flow, CommitError> {
         self.meter.heartbeat.beat(self.clock.now());
+        self.look_at_room();
         let now = self.time.now();
         if self.shard.next_timer().is_some_and(|due| due <= now) {
             self.shard.handle(now, Input::Tick, &mut self.effects);
@@ -236,6 +241,13 @@ impl<J: Journal> Sequencer<J> {
         self.hand_out();
         let idle = controls == 0 && marks == 0 && publishes == 0 && questions == 0;
         Ok(if self.stopping && idle { Flow::Stopped } else { Flow::Continue })
+    }
+
+    fn look_at_room(&mut self) {
+        let room = self.journal.room();
+        self.scarcity.note(room);
+        self.meter.room.set(room as u64);
+        self.meter.prepared_bytes.set(self.journal.prepared_bytes());
     }
 
     /// Before the publishes, which would leave no room in the batch.
@@ -271,6 +283,8 @@ impl<J: Journal> Sequencer<J> {
                 let text = "another session of this device or producer took over";
                 self.replies.push((from, Reply::AttachRefused { code: ErrorCode::FENCED, text }));
             }
+            // The broker's copy is advisory: the client's is the truth.
+            Submission::Cursors(_) if !self.scarcity.may_note_cursors() => {}
             Submission::Cursors(moves) => self.take_unanswered(Input::Cursors(moves)),
             Submission::DingsReceived(received) => self.take_unanswered(Input::DingsReceived(received)),
             Submission::OutletResults(results) => self.take_unanswered(Input::OutletResults(results)),
@@ -281,7 +295,10 @@ impl<J: Journal> Sequencer<J> {
                 }
                 self.stage_effects(None);
             }
-            Submission::Detach { from } => self.fences.detach(from),
+            Submission::Detach { from } => {
+                self.fences.detach(from);
+                self.scarcity.detach(from);
+            }
             Submission::Stop => self.stopping = true,
         }
     }
@@ -300,10 +317,6 @@ impl<J: Journal> Sequencer<J> {
     }
 
     fn take_input(&mut self, from: Origin, mut input: Input) {
-        let limited = match &mut input {
-            Input::Request { who, request } => self.limit_dings(*who, request),
-            _ => None,
-        };
         if let Input::Publish { who, producer: Some(producer), publish } = &input
             && !self.fences.holds(from, (who.tenant, who.user, *producer))
         {
@@ -315,6 +328,14 @@ impl<J: Journal> Sequencer<J> {
             self.replies.push((from, Reply::Frame(Frame::PublishRefused(refused))));
             return;
         }
+        if let Some(refusal) = self.scarcity.refuse(&self.shard, from, &input) {
+            self.replies.push((from, refusal));
+            return;
+        }
+        let limited = match &mut input {
+            Input::Request { who, request } => self.limit_dings(*who, request),
+            _ => None,
+        };
         let attach = match &input {
             Input::Attach(attach) => Some((attach.device, attach.producer)),
             Input::Publish { .. }

@@ -36,6 +36,16 @@ impl Shard {
         effects.reply = Some(reply);
     }
 
+    /// Whether tenant, user, device and producer are there, so that the attach makes no record.
+    pub fn knows_session(&self, attach: &Attach) -> bool {
+        let tenant = self.directory.by_name.get(attach.tenant.as_str()).and_then(|id| self.directory.tenant(*id));
+        let user = tenant.and_then(|tenant| tenant.user(*tenant.by_handle.get(attach.handle.as_str())?));
+        user.is_some_and(|user| {
+            let producer = attach.producer.is_none_or(|producer| user.producer(producer).is_some());
+            user.device(attach.device).is_ok() && producer
+        })
+    }
+
     fn check_attach(&self, attach: &Attach) -> Result<(), Refusal> {
         if !super::is_handle(&attach.tenant) || !super::is_handle(&attach.handle) {
             return Err(BAD_NAME);

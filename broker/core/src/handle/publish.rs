@@ -67,6 +67,12 @@ impl Shard {
         effects.reply = Some(Reply::Frame(frame));
     }
 
+    /// Whether this would be recorded: it is neither a repeat nor refused.
+    pub fn is_new_publish(&self, who: Principal, producer: Option<ProducerId>, publish: &Publish) -> bool {
+        let admitted = self.admit_publish(who, producer, publish, fingerprint(publish));
+        matches!(admitted, Ok(Admitted::New(..)))
+    }
+
     fn admit_publish(
         &self,
         who: Principal,
