@@ -40,6 +40,7 @@ struct State {
     calls: u64,
     crash_at: Option<u64>,
     fail_at: Option<(u64, io::ErrorKind)>,
+    failures: u64,
     crashed: bool,
     /// Bytes that all files together may have.
     capacity: Option<u64>,
@@ -98,7 +99,10 @@ impl State {
             return Outcome::Crash(io::Error::other("the simulated machine crashes"));
         }
         match self.fail_at.take_if(|(call, _)| *call == self.calls) {
-            Some((_, kind)) => Outcome::Fail(kind.into()),
+            Some((_, kind)) => {
+                self.failures += 1;
+                Outcome::Fail(kind.into())
+            }
             None => Outcome::Done,
         }
     }
@@ -247,6 +251,29 @@ impl MemoryStorage {
     /// made durable stays readable and is lost with the next power failure, as on Linux.
     pub fn fail_at(&self, call: u64, kind: io::ErrorKind) {
         self.state().fail_at = Some((call, kind));
+    }
+
+    /// Takes back what [`crash_at`](Self::crash_at) and [`fail_at`](Self::fail_at) have set and has not happened.
+    pub fn calm(&self) {
+        let state = &mut *self.state();
+        (state.crash_at, state.fail_at) = (None, None);
+    }
+
+    /// Calls that failed because [`fail_at`](Self::fail_at) said so, of all lives.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// Another directory, with what this one would have if the machine lost power now and the disk had seen nothing that was not
+    /// synced. What is done to it does nothing to this one. Does not count as a call.
+    pub fn durable_copy(&self) -> Self {
+        let copy = Self::new();
+        let state = self.state();
+        for (name, file) in &state.synced_directory {
+            copy.put(name, state.files[file].synced.clone());
+        }
+        drop(state);
+        copy
     }
 
     /// Whether the crash that was set has happened.

@@ -178,3 +178,29 @@ fn restarts_do_not_pile_up_files() {
         assert_eq!(storage.names(), names);
     }
 }
+
+#[test]
+fn a_durable_copy_has_what_was_synced_and_is_another_directory() {
+    let storage = MemoryStorage::new();
+    let (mut opened, mut expected) = written(&storage, 4);
+    storage.create("unsynced", 8).unwrap();
+    let copy = storage.durable_copy();
+    assert!(!copy.names().contains(&"unsynced".to_owned()), "its name was not synced");
+    let (_, found) = open_all(&copy).unwrap();
+    assert_eq!(found, expected.acknowledged, "what was acknowledged is durable");
+    expected.commit(&mut opened.journal, 1, 1).unwrap();
+    assert!(open_all(&copy).unwrap().1.len() < expected.acknowledged.len(), "the copy knows nothing of it");
+}
+
+#[test]
+fn a_failure_that_was_set_is_counted_once_it_happens_or_taken_back() {
+    let storage = MemoryStorage::new();
+    storage.fail_at(1, io::ErrorKind::StorageFull);
+    storage.calm();
+    storage.list().unwrap();
+    assert_eq!(storage.failures(), 0);
+    storage.fail_at(2, io::ErrorKind::StorageFull);
+    assert_eq!(storage.list().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(storage.failures(), 1);
+    storage.list().unwrap();
+}
