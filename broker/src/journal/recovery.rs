@@ -164,7 +164,7 @@ impl Survey {
         let at_least = at_least.max(from);
         if self.is_new() {
             if at_least > Position(0) {
-                return Err(OpenError::Behind { head: Position(0), from: at_least });
+                return Err(OpenError::Behind { head: Position(0), from: at_least, torn: None });
             }
             self.create()?;
         }
@@ -182,7 +182,7 @@ impl Survey {
         }
         let (indexes, last) = (walk.indexes, walk.last);
         if at_least > report.head {
-            return Err(OpenError::Behind { head: report.head, from: at_least });
+            return Err(OpenError::Behind { head: report.head, from: at_least, torn: report.cut });
         }
         let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
         segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));

@@ -42,6 +42,13 @@ pub struct Cut {
     pub position: Position,
 }
 
+impl Cut {
+    /// Where a batch is known to have been.
+    fn place(&self) -> String {
+        format!(": {} is damaged from byte {} on, {}", self.segment, self.offset, self.why)
+    }
+}
+
 /// Where and how a journal is damaged.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
@@ -95,12 +102,17 @@ pub enum OpenError {
         version: u16,
     },
     /// The journal ends before `from`: acknowledged records are missing, or the snapshot is of another journal.
-    #[error("the journal ends at position {head}, before the snapshot at {from}; restore the missing segments")]
+    #[error(
+        "the journal ends at position {head}, before the snapshot at {from}{}; restore the missing segments",
+        .torn.as_ref().map(Cut::place).unwrap_or_default()
+    )]
     Behind {
         /// The journal's last position.
         head: Position,
         /// Where replay should have begun.
         from: Position,
+        /// What follows the last position and is no batch, if anything does: the snapshot proves that it was one.
+        torn: Option<Cut>,
     },
     /// The journal begins after `from`: an older snapshot does not suffice any more.
     #[error("the journal begins at position {first}, which leaves a gap after the snapshot at {from}")]

@@ -137,6 +137,16 @@ fn a_journal_that_ends_before_the_snapshot_is_refused() {
 }
 
 #[test]
+fn a_damaged_last_batch_that_a_snapshot_covers_is_refused_with_its_place() {
+    let (storage, expected) = closed();
+    let (name, begin, _) = last_batch(&storage);
+    storage.flip(&name, begin + 40, 1);
+    let head = Position(expected.acknowledged.len() as u64);
+    let refused = open_from(&storage, head).err().unwrap().to_string();
+    assert!(refused.contains(&format!("{name} is damaged from byte {begin} on")), "{refused}");
+}
+
+#[test]
 fn another_journals_segment_is_refused() {
     let (storage, _) = closed();
     let stray = MemoryStorage::new();
