@@ -3,6 +3,7 @@
 pub mod ahead;
 pub mod gateway;
 pub mod harness;
+pub mod outlets;
 pub mod proxy;
 pub mod raw;
 pub mod sim;

@@ -18,7 +18,8 @@ use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall};
 use carillon_protocol::ding_status::DingStatus;
 use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, Timestamp, UserId};
 use carillon_protocol::kinds::{DingState, MessageKind, Outlet, QuietHours, Target};
-use world::{Fate, RECIPIENT, SENDER, SHARD, Seen, World};
+use carillon_tests::outlets::Seen;
+use world::{Fate, RECIPIENT, SENDER, SHARD, World};
 
 /// How the DING of a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +86,12 @@ fn run(end: End, fate: Fate, loss: Loss) -> (World, DingId) {
             let confirm = Request::DingConfirm(DingConfirm { request: 1, ding });
             let reply = world.ask(RECIPIENT, &confirm);
             assert!(matches!(reply, Frame::DingConfirmed(_)), "{fate:?}: {reply:?}");
-            world.gateway.lock().0.seen.push(Seen::Confirmed);
+            world.gateway.lock().seen.push(Seen::Confirmed);
         }
         if second == CONFIRMED_AT_S && end == End::Recalled {
             let reply = world.ask(SENDER, &Request::DingRecall(DingRecall { request: 1, ding }));
             assert!(matches!(reply, Frame::Done(_)), "{fate:?}: {reply:?}");
-            world.gateway.lock().0.seen.push(Seen::Recalled);
+            world.gateway.lock().seen.push(Seen::Recalled);
         }
         while world.run().is_none() && world.deaths > 0 {
             // Once more, should it have died just now; a run that has nothing to do answers nothing either.
@@ -169,7 +170,7 @@ fn judge(end: End, scenario: &str, world: &mut World, ding: DingId) {
 
 /// What the gateway saw of it.
 fn judge_calls(scenario: &str, world: &World, attempts: &[&DingAttempted]) {
-    let seen = &world.gateway.lock().0.seen;
+    let seen = &world.gateway.lock().seen;
     let mut started = BTreeSet::new();
     let mut over = false;
     for seen in seen {

@@ -8,8 +8,9 @@ use carillon_protocol::ding::{DingConfirm, DingRecall};
 use carillon_protocol::ding_status::DingAttemptList;
 use carillon_protocol::ids::{DingId, UserId};
 use carillon_protocol::kinds::{AttemptState, CancelState, Outlet};
+use carillon_tests::outlets::Seen;
 
-use super::world::{Fate, SENDER, Seen, World};
+use super::world::{Fate, SENDER, World};
 use super::{Request, create_to, losses, read, step};
 
 const ROOMS: usize = 2;
@@ -46,22 +47,22 @@ fn settle(world: &mut World) {
 
 /// Lets the gateway try what it has so often; what it saw meanwhile.
 fn work(world: &mut World, times: usize) -> Vec<(Verb, CallKey)> {
-    let before = world.gateway.lock().0.seen.len();
+    let before = world.gateway.lock().seen.len();
     for _ in 0..times {
         settle(world);
-        world.gateway.lock().0.try_all();
+        world.gateway.lock().try_all();
     }
     settle(world);
     let called = |seen: &Seen| match seen {
         Seen::Called(verb, key, _) => Some((*verb, *key)),
         Seen::Confirmed | Seen::Recalled => None,
     };
-    world.gateway.lock().0.seen[before..].iter().filter_map(called).collect()
+    world.gateway.lock().seen[before..].iter().filter_map(called).collect()
 }
 
 fn narrow(fate: Fate, loss: Loss) -> World {
     let world = World::new(fate, loss);
-    world.gateway.lock().0.rooms = Some(ROOMS);
+    world.gateway.lock().rooms = Some(ROOMS);
     world
 }
 
@@ -79,7 +80,7 @@ fn trouble(fate: Fate, loss: Loss) -> usize {
     let mut world = narrow(fate, loss);
     let first = send(&mut world, 1, users(1..=5));
     work(&mut world, 6);
-    world.gateway.lock().0.ill = vec![Verb::Cancel];
+    world.gateway.lock().ill = vec![Verb::Cancel];
     (1..=4).for_each(|user| confirm(&mut world, user, first));
     work(&mut world, 1);
 
@@ -91,7 +92,7 @@ fn trouble(fate: Fate, loss: Loss) -> usize {
     }
 
     // One whose start is tried again and again confirms: its cancel finds no room, and yet it is not tried any more.
-    world.gateway.lock().0.ill = vec![Verb::Cancel, Verb::Start];
+    world.gateway.lock().ill = vec![Verb::Cancel, Verb::Start];
     let third = send(&mut world, 3, users([4, 5]));
     assert!(work(&mut world, 2).contains(&(Verb::Start, key(third, 4))), "{scenario}");
     confirm(&mut world, 4, third);
@@ -113,7 +114,7 @@ fn trouble(fate: Fate, loss: Loss) -> usize {
     }
 
     // When the gateway is well, everything comes to its end.
-    world.gateway.lock().0.ill.clear();
+    world.gateway.lock().ill.clear();
     confirm(&mut world, 5, first);
     for ding in [second, third] {
         confirm(&mut world, 5, ding);

@@ -1,8 +1,7 @@
-//! A sequencer on a simulated disk and clock, some users, and a gateway outside that outlives every crash. It takes everything at
-//! once, or has little room and is ill.
+//! A sequencer on a simulated disk and clock, some users, and a gateway outside that outlives every crash.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use carillon::clock::{Clock, SystemClock};
@@ -11,14 +10,14 @@ use carillon::index::Index;
 use carillon::journal::{JournalOptions, Loss, MemoryStorage, SegmentJournal};
 use carillon::sequencer::ring::ring;
 use carillon::sequencer::{
-    self, EdgeId, Mail, Origin, Outlets, Sequencer, Submission, Submit, ToEdge, Wake, mailbox, submissions,
+    self, EdgeId, Mail, Origin, Sequencer, Submission, Submit, ToEdge, Wake, mailbox, submissions,
 };
 use carillon::store::{self, Store, StoreOptions};
-use carillon_core::effect::{Call, CallKey, Reply, Verb};
-use carillon_core::input::{Attach, Authority, CallResult, Input, OutletResult, Principal, Request};
+use carillon_core::effect::Reply;
+use carillon_core::input::{Attach, Authority, Input, Principal, Request};
 use carillon_protocol::Frame;
 use carillon_protocol::ids::{DeviceId, ShardId, TenantId, Timestamp, UserId};
-use carillon_protocol::kinds::{AttemptState, CancelState, Outlet};
+use carillon_tests::outlets::{Dies, SharedGateway};
 use carillon_transport::LinkKey;
 
 pub(crate) const SHARD: ShardId = ShardId(0);
@@ -38,104 +37,6 @@ pub(crate) enum Fate {
     AfterCall(usize),
     /// After this step of the sequencer, with all that waits in its queues.
     AfterStep(usize),
-}
-
-/// What the gateway saw, and what the sender and the recipient were told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// It was called.
-    Called(Verb, CallKey, Outlet),
-    /// The confirmation was durable.
-    Confirmed,
-    /// The DING was known to be recalled.
-    Recalled,
-}
-
-#[derive(Default)]
-pub(crate) struct Gateway {
-    pub(crate) seen: Vec<Seen>,
-    /// What it has yet to say; lost with the process that would have heard it.
-    results: Vec<OutletResult>,
-    calls: usize,
-    dead: bool,
-    /// How many starts, and how many cancels, it holds until they are tried; `None`: it tries each at once, and takes it.
-    pub(crate) rooms: Option<usize>,
-    /// What it does not take now, and tries again.
-    pub(crate) ill: Vec<Verb>,
-    held: Vec<Call>,
-}
-
-impl Gateway {
-    fn holds(&self, outlet: Outlet, verb: Verb) -> usize {
-        self.held.iter().filter(|call| (call.outlet, call.verb) == (outlet, verb)).count()
-    }
-
-    /// A start that is held is tried no more.
-    fn give_up(&mut self, key: CallKey) {
-        if let Some(nth) = self.held.iter().position(|call| (call.verb, call.key) == (Verb::Start, key)) {
-            self.held.remove(nth);
-            self.results.push(OutletResult { key, result: CallResult::Attempt(AttemptState::FAILED), detail: 10 });
-        }
-    }
-
-    /// Tries each call that is held.
-    pub(crate) fn try_all(&mut self) {
-        for call in std::mem::take(&mut self.held) {
-            self.seen.push(Seen::Called(call.verb, call.key, call.outlet));
-            if self.ill.contains(&call.verb) { self.held.push(call) } else { self.results.push(taken(&call)) }
-        }
-    }
-}
-
-fn taken(call: &Call) -> OutletResult {
-    let result = match call.verb {
-        Verb::Start => CallResult::Attempt(AttemptState::ACCEPTED),
-        Verb::Cancel => CallResult::Cancel(CancelState::DONE),
-    };
-    OutletResult { key: call.key, result, detail: 0 }
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct SharedGateway(Arc<Mutex<(Gateway, Option<Fate>)>>);
-
-impl SharedGateway {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, (Gateway, Option<Fate>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Outlets for SharedGateway {
-    fn has_room(&self, outlet: Outlet, verb: Verb) -> bool {
-        let gateway = &self.lock().0;
-        !gateway.dead && gateway.rooms.is_none_or(|rooms| gateway.holds(outlet, verb) < rooms)
-    }
-
-    fn hand_out(&self, call: Call) {
-        let (gateway, fate) = &mut *self.lock();
-        gateway.calls += 1;
-        if gateway.dead || matches!(fate, Some(Fate::BeforeCall(at)) if *at == gateway.calls) {
-            gateway.dead = true;
-            return;
-        }
-        if gateway.rooms.is_some() {
-            if call.verb == Verb::Cancel {
-                gateway.give_up(call.key);
-            }
-            gateway.held.push(call);
-            return;
-        }
-        gateway.seen.push(Seen::Called(call.verb, call.key, call.outlet));
-        gateway.results.push(taken(&call));
-        gateway.dead = matches!(fate, Some(Fate::AfterCall(at)) if *at == gateway.calls);
-    }
-
-    fn has_room_to_call_off(&self, _: Outlet) -> bool {
-        !self.lock().0.dead
-    }
-
-    fn call_off(&self, _: Outlet, key: CallKey) {
-        self.lock().0.give_up(key);
-    }
 }
 
 /// Time passes when it is told to.
@@ -188,7 +89,11 @@ impl World {
             storage.crash_at(call);
         }
         let gateway = SharedGateway::default();
-        gateway.lock().1 = Some(fate);
+        gateway.lock().dies = match fate {
+            Fate::BeforeCall(at) => Some(Dies::Before(at)),
+            Fate::AfterCall(at) => Some(Dies::After(at)),
+            Fate::Lives | Fate::AtDisk(_) | Fate::AfterStep(_) => None,
+        };
         let start = carillon_transport::Clock::now(&SystemClock);
         let clock = Arc::new(StillClock { start, passed_ms: AtomicU64::new(0) });
         Self { storage, gateway, clock, life: None, fate, loss, steps: 0, deaths: 0 }
@@ -216,11 +121,7 @@ impl World {
         assert!(self.deaths < 10, "{:?}: it dies once", self.fate);
         self.fate = Fate::Lives;
         self.storage.restart(self.loss);
-        let (gateway, fate) = &mut *self.gateway.lock();
-        *fate = None;
-        gateway.dead = false;
-        gateway.results.clear();
-        gateway.held.clear();
+        self.gateway.lock().forget();
     }
 
     /// Asks until it is answered, over deaths.
@@ -248,7 +149,7 @@ impl World {
     pub(crate) fn run(&mut self) -> Option<Reply> {
         let mut last = None;
         loop {
-            let results = std::mem::take(&mut self.gateway.lock().0.results);
+            let results = std::mem::take(&mut self.gateway.lock().results);
             let idle = results.is_empty();
             if !idle {
                 self.submit(Submission::OutletResults(results));
@@ -261,12 +162,12 @@ impl World {
                 last = Some(reply);
             }
             self.steps += 1;
-            let dead = self.gateway.lock().0.dead;
+            let dead = self.gateway.lock().dead;
             if stepped.is_err() || dead || matches!(self.fate, Fate::AfterStep(at) if at == self.steps) {
                 self.die();
                 return None;
             }
-            if idle && !moved && self.gateway.lock().0.results.is_empty() {
+            if idle && !moved && self.gateway.lock().results.is_empty() {
                 return last;
             }
         }
@@ -274,7 +175,7 @@ impl World {
 
     /// How many steps, calls to the disk and calls to gateways a run took.
     pub(crate) fn counted(&self) -> (usize, u64, usize) {
-        (self.steps, self.storage.calls(), self.gateway.lock().0.calls)
+        (self.steps, self.storage.calls(), self.gateway.lock().calls)
     }
 }
 
