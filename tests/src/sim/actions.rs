@@ -6,6 +6,7 @@ use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId};
 use carillon_protocol::session::{Cursor, Hello, NEWEST_ALL, VERSION};
 use carillon_transport::StreamId;
 
+use super::life::INCARNATION;
 use super::parts::{PEOPLE, tokens};
 use super::session::{CONTROL, News, Session};
 use super::shape::Action;
@@ -15,6 +16,8 @@ impl World {
     /// One step of the run.
     pub(super) fn act(&mut self) -> Outcome {
         self.now += 1;
+        self.trace();
+        self.arm();
         let action = self.shape.action(&mut self.rng);
         match action {
             Action::Turn => self.turn_any()?,
@@ -26,7 +29,7 @@ impl World {
                     self.send_up(id, bytes_max);
                 }
             }
-            Action::Answer => self.answer_read(),
+            Action::Answer => self.answer_read()?,
             Action::Publish => self.publish_any(),
             Action::Burst => {
                 for _ in 0..self.rng.between(3, 25) {
@@ -43,12 +46,7 @@ impl World {
                 let (device, nth) = (self.rng.below(self.devices.len()), self.rng.below(2));
                 self.connect(device, nth);
             }
-            Action::Hop => {
-                if let Some(id) = self.any(|session| session.welcome.is_some()) {
-                    let (device, edge) = (self.sessions[&id].device, self.sessions[&id].edge);
-                    self.connect(device, 1 - edge);
-                }
-            }
+            Action::Hop => self.hop(),
             Action::Disconnect => {
                 if let Some(id) = self.any(|_| true) {
                     self.disconnect(id);
@@ -58,7 +56,7 @@ impl World {
             Action::Tease => {
                 if let Some(id) = self.any(|_| true) {
                     let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-                    self.stations[edge].links.tease(link);
+                    self.life.stations[edge].links.tease(link);
                 }
             }
             Action::Deafen => {
@@ -69,16 +67,47 @@ impl World {
             }
             Action::Stall => {
                 let (nth, until) = (self.rng.below(2), self.now + self.rng.between(5, 60));
-                self.stations[nth].stalled_until = until;
+                self.life.stations[nth].stalled_until = until;
             }
+            Action::Repeat => self.repeat_any(),
+            Action::Clock
+            | Action::SetBack
+            | Action::Truncate
+            | Action::Rest
+            | Action::Call
+            | Action::Die
+            | Action::Keep
+            | Action::Prepare
+            | Action::Damage => return self.act_around(action),
+            _ => self.ask_any(action),
+        }
+        Ok(())
+    }
+
+    /// A device connects to the other edge.
+    fn hop(&mut self) {
+        if let Some(id) = self.any(|session| session.welcome.is_some()) {
+            let (device, edge) = (self.sessions[&id].device, self.sessions[&id].edge);
+            self.connect(device, 1 - edge);
+        }
+    }
+
+    /// What happens around the sessions: to the process, its directory, its clocks and its gateway.
+    fn act_around(&mut self, action: Action) -> Outcome {
+        match action {
             Action::Clock => {
                 let ms = self.rng.pick(&[1, 1, 10, 100, 700, 1_100, 3_000, 11_000]);
-                self.clock.advance(ms);
+                self.outside.clock.advance(ms);
             }
-            Action::SetBack => self.clock.set_back(self.rng.pick(&[500, 60_000, 3_600_000])),
+            Action::SetBack => self.outside.clock.set_back(self.rng.pick(&[500, 60_000, 3_600_000])),
             Action::Truncate => self.truncate(),
             Action::Rest => self.rest()?,
-            _ => self.ask_any(action),
+            Action::Call => self.call_some()?,
+            Action::Die => self.die("between steps")?,
+            Action::Keep => self.keep()?,
+            Action::Prepare => self.prepare()?,
+            Action::Damage => self.damage()?,
+            _ => unreachable!("{action:?} is an action of sessions"),
         }
         Ok(())
     }
@@ -97,43 +126,44 @@ impl World {
     fn turn_any(&mut self) -> Outcome {
         let nth = usize::from(!self.rng.percent(self.shape.turns_of_first));
         let events_max = if self.rng.percent(20) { self.rng.between(0, 3) } else { usize::MAX };
-        if self.stations[nth].stalled_until > self.now { Ok(()) } else { self.turn(nth, events_max) }
+        if self.life.stations[nth].stalled_until > self.now { Ok(()) } else { self.turn(nth, events_max) }
     }
 
     /// Retention takes what both edges have long processed; the journal's files stay, as their readers may be late.
     fn truncate(&mut self) {
-        let seen = self.stations.iter().map(|station| station.edge.seen()).min().unwrap_or_default();
+        let seen = self.life.stations.iter().map(|station| station.edge.seen()).min().unwrap_or_default();
         let through = Position(seen.0.saturating_sub(self.rng.between(0, 60) as u64));
         if through > self.ledger.floor {
             self.note(|| format!("retention takes everything up to {through}"));
-            self.index.truncate(through).expect("it is in memory");
+            self.life.index.truncate(through).expect("it is in memory");
             self.ledger.floor = through;
         }
     }
 
-    fn answer_read(&mut self) {
-        let waiting = self.bodies.waiting();
+    fn answer_read(&mut self) -> Outcome {
+        let waiting = self.life.bodies.waiting();
         if waiting > 0 {
             let nth = self.rng.below(waiting);
-            self.bodies.answer(nth);
+            self.life.bodies.answer(nth);
         }
+        self.mind_disk()
     }
 
     fn set_window_any(&mut self) {
         let window = self.shape.window(&mut self.rng);
         if let Some(id) = self.any(|_| true) {
             let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-            self.stations[edge].links.set_window(link, window);
+            self.life.stations[edge].links.set_window(link, window);
         }
     }
 
-    fn read_any(&mut self) -> Outcome {
+    pub(super) fn read_any(&mut self) -> Outcome {
         let now = self.now;
         let Some(id) = self.any(|session| session.deaf_until <= now) else { return Ok(()) };
         let bytes_max = self.rng.pick(&[1, 20, 100, 1_000, 1 << 20]);
         let all = self.rng.percent(60);
         let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-        let streams = self.stations[edge].links.streams(link);
+        let streams = self.life.stations[edge].links.streams(link);
         for stream in streams {
             if all || self.rng.percent(40) {
                 self.read(id, stream, bytes_max)?;
@@ -145,7 +175,7 @@ impl World {
     /// The client reads of one stream, judges what it reads and perhaps stores it; returns how much there was.
     pub(super) fn read(&mut self, id: usize, stream: StreamId, bytes_max: usize) -> Result<usize, String> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(0) };
-        let bytes = self.stations[session.edge].links.receive(session.link, stream, bytes_max);
+        let bytes = self.life.stations[session.edge].links.receive(session.link, stream, bytes_max);
         let count = bytes.len();
         if count == 0 {
             return Ok(0);
@@ -157,13 +187,14 @@ impl World {
         if self.rng.percent(80) && session.welcome.is_some() {
             let stored = device.cursor.map_or(Position(0), |cursor| cursor.position);
             let (position, receipts_through) = (stored.max(session.last), session.told.through);
-            device.cursor = Some(Cursor { shard: SHARD, incarnation: self.incarnation, position, receipts_through });
+            device.cursor = Some(Cursor { shard: SHARD, incarnation: INCARNATION, position, receipts_through });
             device.told = session.told.clone();
         }
         self.note(|| format!("session {id} reads {count} of {stream}: at {line:?}"));
         if let News::Welcomed = news {
             self.note_welcome(id);
             self.publish_again(id);
+            self.ding_again(id);
         }
         self.say_received(id);
         Ok(count)
@@ -187,7 +218,7 @@ impl World {
             0 | 1 => cursor = None,
             2 => {
                 let position = Position(self.ledger.head.0 + 1_000);
-                let incarnation = self.incarnation;
+                let incarnation = INCARNATION;
                 cursor = Some(Cursor { shard: SHARD, incarnation, position, receipts_through: Position(0) });
                 misbehaved = Some(ErrorCode::CURSOR_INVALID);
             }
@@ -198,7 +229,7 @@ impl World {
             }
             _ => {}
         }
-        let station = &mut self.stations[nth];
+        let station = &mut self.life.stations[nth];
         let link = station.links.connect(window);
         station.links.open(link, CONTROL);
         let seen = station.edge.seen();
@@ -211,7 +242,7 @@ impl World {
             session.told.fresh = true;
         }
         session.ids.1 = producer;
-        session.connected_at_ms = self.clock.passed_ms();
+        session.connected_at_ms = self.outside.clock.passed_ms();
         session.hello_at = self.now;
         session.misbehaved = misbehaved;
         session.newest = newest;
@@ -247,13 +278,14 @@ impl World {
             device.producer = producer_of(device.id);
             (device.cursor, device.next_number) = (None, 1);
             device.unsettled.clear();
+            device.settled.clear();
         }
     }
 
     pub(super) fn disconnect(&mut self, id: usize) {
         let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
         self.note(|| format!("session {id} disconnects"));
-        self.stations[edge].links.disconnect(link);
+        self.life.stations[edge].links.disconnect(link);
         self.forget(id);
     }
 
@@ -275,7 +307,7 @@ impl World {
     /// Bytes on their way arrive, at most so many; returns whether there were any.
     pub(super) fn send_up(&mut self, id: usize, bytes_max: usize) -> bool {
         let session = self.sessions.get_mut(&id).expect("it lives");
-        let links = &mut self.stations[session.edge].links;
+        let links = &mut self.life.stations[session.edge].links;
         let mut left = bytes_max;
         let any = !session.uplink.is_empty();
         while let Some((stream, mut bytes)) = session.uplink.pop_front() {

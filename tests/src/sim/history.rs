@@ -8,6 +8,7 @@ use carillon_protocol::limits::HISTORY_BYTES_MAX;
 use carillon_protocol::session::{NEWEST_ALL, Skipped, Truncated};
 
 use super::ledger::{Ledger, Who};
+use super::promises::Want;
 use super::session::Session;
 
 /// What was named to a session: it must not come any more, and is not missing.
@@ -112,7 +113,7 @@ impl Session {
             return Ok(());
         };
         let request = page.header.request;
-        if self.pending.remove(&request) != Some("history") {
+        if self.pending.remove(&request).map(|asked| asked.want) != Some(Want::History) {
             return Err(format!("a page for {request}, which did not ask for one"));
         }
         let asked = self.pages_asked.remove(&request).ok_or("a page twice")?;

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use carillon::journal::Batch;
+use carillon::journal::{Batch, Entry};
 use carillon_core::record::Record;
 use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ding::DingPush;
 use carillon_protocol::ding_status::USER_NONE;
-use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, TenantId, Timestamp, UserId};
-use carillon_protocol::kinds::{ConversationKind, DingState};
+use carillon_protocol::ids::{ConversationId, Position, ProducerId, Seq, TenantId, Timestamp, UserId};
+use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::ReadUpdate;
 
+use super::dings::Dings;
 use super::told::Marked;
 
 /// A user of a tenant.
@@ -52,46 +52,14 @@ impl Room {
     }
 }
 
-/// A DING.
-pub(super) struct Ding {
-    pub(super) tenant: TenantId,
-    pub(super) sender: UserId,
-    pub(super) push: DingPush,
-    pub(super) recipients: BTreeSet<UserId>,
-    pub(super) confirmed: BTreeSet<UserId>,
-    /// Who has it, or had it before they confirmed.
-    pub(super) delivered: BTreeSet<UserId>,
-    /// As a whole.
-    pub(super) state: DingState,
-    /// Where it moved last; 0 before it begins.
-    pub(super) moved_at: Position,
-    /// Its first step has begun: before that nobody is shown it.
-    pub(super) started: bool,
-    pub(super) ended: bool,
-}
-
-impl Ding {
-    /// Its counts as they are told: who has it and has not confirmed, who has confirmed, whom nothing has reached.
-    pub(super) fn counts(&self) -> [usize; 3] {
-        let delivered = self.delivered.difference(&self.confirmed).count();
-        let missed = self.recipients.len() - delivered - self.confirmed.len();
-        [delivered, self.confirmed.len(), if self.state == DingState::EXPIRED { missed } else { 0 }]
-    }
-
-    /// Whether it still waits for the user.
-    pub(super) fn waits_for(&self, who: Who) -> bool {
-        self.started
-            && !self.ended
-            && self.tenant == who.0
-            && self.recipients.contains(&who.1)
-            && !self.confirmed.contains(&who.1)
-    }
-}
-
 /// See the module.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) head: Position,
+    /// Every record as it was committed, from position 1.
+    entries: Vec<Entry>,
+    /// The first position of the newest batch.
+    pub(super) newest_batch: Position,
     /// The time of each record.
     times: Vec<Timestamp>,
     tenants: Vec<String>,
@@ -100,9 +68,14 @@ pub(super) struct Ledger {
     messages: BTreeMap<Position, Message>,
     stints: BTreeMap<Who, Vec<Stint>>,
     marks: BTreeMap<Position, Marked>,
-    pub(super) dings: BTreeMap<DingId, Ding>,
+    /// How far each present member has read, as far as it was marked.
+    watermarks: BTreeMap<(ConversationId, UserId), Seq>,
+    pub(super) dings: Dings,
     /// The numbers that clients put into payloads: each message is committed once.
     stamps: BTreeSet<u64>,
+    /// Those of messages that must not be committed any more, as the numbers of their publishes are used up; and by which producer.
+    /// One that was given up has forgotten them.
+    pub(super) used_up: BTreeMap<u64, (Who, ProducerId)>,
     /// Devices and producers, whose ids have nothing in common here, and where they were given up last.
     retired: BTreeMap<(Who, u64), Position>,
     /// Retention has taken everything up to here.
@@ -119,15 +92,21 @@ pub(super) fn stamp(payload: &[u8]) -> Option<u64> {
 impl Ledger {
     /// Takes the next batch.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
+        self.newest_batch = batch.first();
         for entry in batch.entries() {
             if entry.position != self.head.next() {
                 return Err(format!("position {} was committed after {}", entry.position, self.head));
             }
             self.head = entry.position;
             self.frame_bytes_max = self.frame_bytes_max.max(entry.frame.len());
-            let record = Record::decode(entry.private, entry.frame.clone()).map_err(|error| error.to_string())?;
+            let (private, frame) = (entry.private.clone(), entry.frame.clone());
+            let record = Record::decode(private, frame.clone()).map_err(|error| error.to_string())?;
+            if self.times.last().is_some_and(|last| record.time() < *last) {
+                return Err(format!("time goes back at {}", entry.position));
+            }
             self.times.push(record.time());
-            self.apply(entry.position, record, entry.frame)?;
+            self.entries.push(entry);
+            self.apply(self.head, record, frame)?;
         }
         Ok(())
     }
@@ -160,19 +139,19 @@ impl Ledger {
             Record::ReadMarked(mark) => {
                 let tenant = self.rooms[&mark.conversation].tenant;
                 let (conversation, user, read_up_to) = (mark.conversation, mark.user, mark.up_to);
+                self.raise_watermark(conversation, user, read_up_to)?;
                 let update = ReadUpdate { conversation, user, read_up_to, position, through: Position(0) };
                 self.marks.insert(position, (tenant, update));
             }
             Record::DingAdded(_)
             | Record::DingAttempted(_)
-            | Record::DingsDelivered(_)
-            | Record::DingConfirmed(_)
-            | Record::DingEnded(_) => self.apply_ding(position, record)?,
-            Record::DingForgotten(_)
             | Record::DingDeferred(_)
+            | Record::DingsDelivered(_)
             | Record::DingOutcomes(_)
-            | Record::CursorsMoved(_)
-            | Record::CatchUpBounded(_) => {}
+            | Record::DingConfirmed(_)
+            | Record::DingEnded(_)
+            | Record::DingForgotten(_) => self.dings.apply(position, record)?,
+            Record::CursorsMoved(_) | Record::CatchUpBounded(_) => {}
             Record::DeviceRetired(gone) => {
                 self.retired.insert(((gone.tenant, gone.user), gone.device.0), position);
             }
@@ -184,54 +163,6 @@ impl Ledger {
         Ok(())
     }
 
-    fn apply_ding(&mut self, position: Position, record: Record) -> Result<(), String> {
-        match record {
-            Record::DingAdded(added) => {
-                let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
-                let (expires_at, conversation, seq) = (added.expires_at, added.conversation, added.seq);
-                let payload = added.payload;
-                let push = DingPush { ding, sender, time, expires_at, kind, conversation, seq, payload };
-                let recipients = added.recipients.into_iter().collect();
-                let (tenant, confirmed, delivered) = (added.tenant, BTreeSet::new(), BTreeSet::new());
-                let (started, ended, state, moved_at) = (false, false, DingState::SCHEDULED, Position(0));
-                let made =
-                    Ding { tenant, sender, push, recipients, confirmed, delivered, state, moved_at, started, ended };
-                self.dings.insert(ding, made);
-            }
-            Record::DingAttempted(begun) => {
-                let ding = self.dings.get_mut(&begun.ding).ok_or("an unknown DING begins")?;
-                if ding.ended {
-                    return Err(format!("a step of DING {} begins after its end", begun.ding));
-                }
-                if !std::mem::replace(&mut ding.started, true) {
-                    (ding.state, ding.moved_at) = (DingState::SENT, position);
-                }
-            }
-            Record::DingsDelivered(delivered) => {
-                for entry in &delivered.entries {
-                    let shown = self.dings.get_mut(&entry.ding).filter(|ding| ding.started && !ding.ended);
-                    let ding = shown.ok_or("a DING that is not shown was delivered")?;
-                    ding.delivered.insert(entry.user);
-                    ding.moved_at = position;
-                }
-            }
-            Record::DingConfirmed(confirmed) => {
-                let ding = self.dings.get_mut(&confirmed.ding).ok_or("an unknown DING is confirmed")?;
-                ding.confirmed.insert(confirmed.user);
-                ding.moved_at = position;
-                if ding.confirmed == ding.recipients {
-                    (ding.ended, ding.state) = (true, DingState::CONFIRMED);
-                }
-            }
-            Record::DingEnded(ended) => {
-                let ding = self.dings.get_mut(&ended.ding).ok_or("an unknown DING ends")?;
-                (ding.ended, ding.state, ding.moved_at) = (true, ended.state, position);
-            }
-            other => return Err(format!("{other:?} is not of a DING")),
-        }
-        Ok(())
-    }
-
     fn note_message(&mut self, position: Position, deliver: Deliver, frame: Bytes) -> Result<(), String> {
         let room = self.rooms.get_mut(&deliver.conversation).ok_or("a message in an unknown conversation")?;
         room.messages.push(position);
@@ -239,11 +170,42 @@ impl Ledger {
             return Err(format!("at position {position}, seq {}: {deliver:?}", room.last_seq()));
         }
         let stamp = stamp(&deliver.payload).filter(|_| deliver.author != USER_NONE);
-        if stamp.is_some_and(|stamp| !self.stamps.insert(stamp)) {
-            return Err(format!("the message at {position} was committed twice"));
+        if let Some(stamp) = stamp {
+            let used = self.used_up.get(&stamp);
+            let forgotten = used.is_some_and(|(who, producer)| self.retired(*who, producer.0).is_some());
+            let twice = !self.stamps.insert(stamp);
+            if (twice || used.is_some()) && !forgotten {
+                return Err(format!(
+                    "the message at {position} was committed before: {twice}; or its number is used up"
+                ));
+            }
         }
         self.messages.insert(position, Message { deliver, frame });
         Ok(())
+    }
+
+    /// A mark is recorded where it says more than the one before it, and of messages that are there.
+    fn raise_watermark(&mut self, conversation: ConversationId, user: UserId, up_to: Seq) -> Result<(), String> {
+        let last = self.rooms[&conversation].last_seq();
+        let before = self.watermarks.insert((conversation, user), up_to);
+        let sound = before.is_none_or(|before| before < up_to) && up_to <= last;
+        if sound { Ok(()) } else { Err(format!("{user} marked {up_to} of {last} in {conversation} after {before:?}")) }
+    }
+
+    /// The record at this position, as it was committed.
+    pub(super) fn entry(&self, position: Position) -> Option<&Entry> {
+        let nth = usize::try_from(position.0.checked_sub(1)?).ok()?;
+        self.entries.get(nth)
+    }
+
+    /// The stints of a user in a conversation: after which position, and up to which one.
+    pub(super) fn stints(
+        &self,
+        who: Who,
+        conversation: ConversationId,
+    ) -> impl Iterator<Item = (Position, Option<Position>)> + '_ {
+        let stints = self.stints.get(&who).into_iter().flatten();
+        stints.filter(move |stint| stint.conversation == conversation).map(|stint| (stint.joined, stint.left))
     }
 
     fn add_room(&mut self, conversation: ConversationId, tenant: TenantId, kind: ConversationKind) {
@@ -256,6 +218,7 @@ impl Ledger {
         // Who is a member already gets another role, no other stint.
         if room.present.insert(user) {
             let stint = Stint { conversation, joined: position, left: None };
+            self.watermarks.remove(&(conversation, user));
             self.stints.entry((room.tenant, user)).or_default().push(stint);
         }
     }

@@ -1,67 +1,51 @@
-//! The edge's live/catching-up logic, run in a simulation that a seed repeats.
+//! The whole broker in a simulation that a seed repeats.
 //!
-//! One thread: the real sequencer, shard, journal (in memory), index and ring, and two real edges on simulated links. Clients
-//! connect, publish, join, leave, do not read, go away and come back at random moments; the reader answers late, an edge
-//! falls off a ring of a few batches, writes are cut anywhere. The oracle is a ledger of the committed records: each frame
-//! is checked against it at the moment a client reads it, and at rest everybody must have everything.
+//! One thread, virtual time: the real sequencer, shard, journal, recovery, snapshots, retention, index and ring, and two real edges on
+//! simulated links. Clients connect, publish, join, leave, do not read, go away and come back at random moments; the reader answers
+//! late, an edge falls off a ring of a few batches, writes are cut anywhere; a gateway outside is slow and ill. On a
+//! [`Machine::Failing`] the disk fails, the process dies in any call to it and is started again on what is left.
 //!
-//! [`run`] is one seed. A failure is repeated with its last actions written down.
+//! The oracle is a ledger of the records that the sequencer has shown as committed: each frame is checked against it at the moment a
+//! client reads it, each start against all of it, and at rest everybody must have everything.
+//!
+//! [`run`] is one seed, [`run_on`] one with what it is to be like. A failure is repeated with its last actions written down.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use carillon_protocol::error::ErrorCode;
-
 mod actions;
+mod calls;
+mod coverage;
+mod damage;
+mod dings;
+mod disk;
 mod history;
+mod keeping;
 mod ledger;
+mod life;
 mod links;
 mod parts;
+mod promises;
+mod recovered;
 mod requests;
 mod rest;
 mod rng;
 mod session;
 mod shape;
 mod told;
+mod urgent;
 mod world;
 
+pub use coverage::Coverage;
+pub use shape::Machine;
 use world::{Log, Outcome, World};
 
 /// Actions shown of a run that failed.
 const ACTIONS_SHOWN: usize = 60;
 
-/// What happened in runs that did not fail.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Coverage {
-    /// Runs.
-    pub runs: u64,
-    /// Positions committed.
-    pub committed: u64,
-    /// Sessions opened.
-    pub sessions: u64,
-    /// Frames offered as they were committed.
-    pub delivered_live: u64,
-    /// Frames offered from the journal.
-    pub delivered_catching_up: u64,
-    /// Rounds cut into chunks.
-    pub rounds_cut: u64,
-    /// Times a session fell behind.
-    pub fell_behind: u64,
-    /// Times an edge fell off the ring.
-    pub fell_off_ring: u64,
-    /// Reads of bodies that had left the ring.
-    pub reads: u64,
-    /// Read updates let go.
-    pub receipts_let_go: u64,
-    /// Sessions that another one of their device took over.
-    pub fenced: u64,
-    /// Sessions whose device or producer was given up.
-    pub retired: u64,
-    /// Sessions closed for what they sent, or did not.
-    pub misbehaved: u64,
-}
+/// Of those that are noted, the last ones are kept.
+const ACTIONS_KEPT: usize = 4_000;
 
 /// Why a run failed, and what it did last.
 #[derive(Clone, Debug)]
@@ -70,62 +54,87 @@ pub struct Failure {
     pub seed: u64,
     /// What was wrong.
     pub why: String,
+    /// The step in which it was noticed.
+    pub step: usize,
     /// The last actions.
     pub actions: Vec<String>,
 }
 
-impl Coverage {
-    /// Adds what another run covered.
-    pub fn add(&mut self, other: &Self) {
-        self.runs += other.runs;
-        self.committed += other.committed;
-        self.sessions += other.sessions;
-        self.delivered_live += other.delivered_live;
-        self.delivered_catching_up += other.delivered_catching_up;
-        self.rounds_cut += other.rounds_cut;
-        self.fell_behind += other.fell_behind;
-        self.fell_off_ring += other.fell_off_ring;
-        self.reads += other.reads;
-        self.receipts_let_go += other.receipts_let_go;
-        self.fenced += other.fenced;
-        self.retired += other.retired;
-        self.misbehaved += other.misbehaved;
-    }
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// What it does is drawn from this.
+    pub seed: u64,
+    /// What it runs on.
+    pub machine: Machine,
+    /// It comes to its end after so many steps, if it has not before.
+    pub steps_max: usize,
+    /// Its actions are noted.
+    pub noted: bool,
+}
+
+/// Runs one seed on a reliable machine.
+///
+/// # Errors
+/// What the broker did wrong, with the last actions.
+pub fn run(seed: u64) -> Result<Coverage, Failure> {
+    run_on(seed, Machine::Reliable)
 }
 
 /// Runs one seed.
 ///
 /// # Errors
 /// What the broker did wrong, with the last actions.
-pub fn run(seed: u64) -> Result<Coverage, Failure> {
-    attempt(seed, false).or_else(|_| attempt(seed, true))
+pub fn run_on(seed: u64, machine: Machine) -> Result<Coverage, Failure> {
+    let options = RunOptions { seed, machine, steps_max: usize::MAX, noted: false };
+    attempt(options).or_else(|_| attempt(RunOptions { noted: true, ..options }))
 }
 
-fn attempt(seed: u64, logged: bool) -> Result<Coverage, Failure> {
-    let log = Rc::new(RefCell::new(Log { on: logged, lines: VecDeque::new() }));
-    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed, log.clone())));
+/// Runs one seed once.
+///
+/// # Errors
+/// What the broker did wrong; with the last actions, if they are noted.
+pub fn attempt(options: RunOptions) -> Result<Coverage, Failure> {
+    let log = Rc::new(RefCell::new(Log { on: options.noted, kept_max: ACTIONS_KEPT, ..Log::default() }));
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(options, log.clone())));
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("panic: {}", text.unwrap_or_default()))
     });
     outcome.map_err(|why| {
-        let lines = std::mem::take(&mut log.borrow_mut().lines);
+        let log = &mut *log.borrow_mut();
+        let lines = std::mem::take(&mut log.lines);
         let actions = lines.into_iter().rev().take(ACTIONS_SHOWN).rev().collect();
-        Failure { seed, why, actions }
+        Failure { seed: options.seed, why, step: log.step, actions }
     })
 }
 
-fn live(seed: u64, log: Rc<RefCell<Log>>) -> Result<Coverage, String> {
-    let mut world = World::new(seed, log);
+/// The smallest number of steps after which the same seed fails, as far as a bisection finds it, and how it fails then.
+#[must_use]
+pub fn shrink(failure: Failure, machine: Machine) -> (usize, Failure) {
+    let (mut low, mut high, mut found) = (0, failure.step, failure);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match attempt(RunOptions { seed: found.seed, machine, steps_max: middle, noted: true }) {
+            Ok(_) => low = middle + 1,
+            Err(smaller) => (high, found) = (middle, smaller),
+        }
+    }
+    (high, found)
+}
+
+fn live(options: RunOptions, log: Rc<RefCell<Log>>) -> Result<Coverage, String> {
+    let mut world = World::new(options.seed, options.machine, log);
     settle_in(&mut world)?;
-    for _ in 0..world.shape.steps {
+    for _ in 0..world.shape.steps.min(options.steps_max) {
         world.act()?;
     }
     world.rest()?;
     reunite(&mut world)?;
     world.end()?;
-    Ok(coverage(&world))
+    world.trace();
+    Ok(world.coverage())
 }
 
 /// Most people are there before it begins, and there are some groups.
@@ -154,27 +163,4 @@ fn reunite(world: &mut World) -> Outcome {
         }
     }
     world.rest()
-}
-
-fn coverage(world: &World) -> Coverage {
-    let mut coverage = Coverage { runs: 1, committed: world.ledger.head.0, ..Coverage::default() };
-    for (code, count) in &world.closes {
-        match ErrorCode(*code) {
-            ErrorCode::FENCED => coverage.fenced += count,
-            ErrorCode::RETIRED => coverage.retired += count,
-            ErrorCode::DRAINING => {}
-            _ => coverage.misbehaved += count,
-        }
-    }
-    coverage.sessions = world.opened();
-    for stats in world.stats() {
-        coverage.delivered_live += stats.delivered_live;
-        coverage.delivered_catching_up += stats.delivered_catching_up;
-        coverage.rounds_cut += stats.rounds_cut;
-        coverage.fell_behind += stats.fell_behind;
-        coverage.fell_off_ring += stats.fell_off_ring;
-        coverage.reads += stats.reads;
-        coverage.receipts_let_go += stats.receipts_let_go;
-    }
-    coverage
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use carillon::clock::Clock;
 use carillon_protocol::control::{ConversationCreate, Leave, MembersAdd, MembersRemove};
 use carillon_protocol::deliver::History;
-use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall, DingReceived, DingStep};
+use carillon_protocol::ding::{DingConfirm, DingCreate, DingRecall, DingReceived, DingRemind, DingStep};
 use carillon_protocol::ding_status::DingWatch;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
@@ -17,9 +17,11 @@ use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use carillon_protocol::session::{Ack, Retire};
 
+use super::dings::Ding;
 use super::history::Asked;
-use super::ledger::{Ding, Who};
+use super::ledger::Who;
 use super::parts::PEOPLE;
+use super::promises::{Request, Want};
 use super::session::{CONTROL, PUBLISH, Session, Unsettled};
 use super::shape::Action;
 use super::world::{SHARD, World};
@@ -60,7 +62,7 @@ impl World {
         let publish = Publish { number, low, target, target_id, kind, payload: payload.freeze() };
         device.unsettled.insert(number, Unsettled { stamp, publish: publish.clone() });
         self.note(|| format!("session {id} publishes {number} with {payload_bytes} bytes to {target:?} {target_id}"));
-        if !self.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
+        if !self.life.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
             self.open_publish(id);
         }
         self.send(id, PUBLISH, &publish);
@@ -68,7 +70,7 @@ impl World {
 
     fn open_publish(&mut self, id: usize) {
         let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-        self.stations[edge].links.open(link, PUBLISH);
+        self.life.stations[edge].links.open(link, PUBLISH);
     }
 
     /// What has no answer is sent again, lowest first.
@@ -124,13 +126,20 @@ impl World {
             Action::Confirm => {
                 let waits = |ding: &Ding| ding.waits_for(who);
                 if let Some(ding) = self.any_ding(waits) {
-                    self.ask(id, "confirm", |request| DingConfirm { request, ding });
+                    self.ask(id, Want::Confirm(ding), |request| DingConfirm { request, ding });
                 }
             }
             Action::Recall => {
                 let sent = |ding: &Ding| !ding.ended && (ding.tenant, ding.sender) == who;
                 if let Some(ding) = self.any_ding(sent) {
-                    self.ask(id, "recall", |request| DingRecall { request, ding });
+                    self.ask(id, Want::Recall(ding), |request| DingRecall { request, ding });
+                }
+            }
+            Action::Remind => {
+                let sent = |ding: &Ding| ding.started() && !ding.ended && (ding.tenant, ding.sender) == who;
+                if let Some(ding) = self.any_ding(sent) {
+                    let outlet = self.rng.pick(&[Outlet::APP, Outlet::SMS, Outlet::PHONE]);
+                    self.ask(id, Want::Remind(ding), |request| DingRemind { request, ding, outlet });
                 }
             }
             Action::Watch => self.watch(id, who),
@@ -145,21 +154,11 @@ impl World {
                 if let Some(conversation) = self.any_room(who) {
                     let last = usize::try_from(self.ledger.rooms[&conversation].last_seq().0).expect("few");
                     let up_to = Seq(self.rng.between(0, last) as u64);
-                    self.ask(id, "mark", |request| MarkRead { request, conversation, up_to });
+                    self.ask(id, Want::Mark(conversation, up_to), |request| MarkRead { request, conversation, up_to });
                 }
             }
             Action::History => self.ask_history(id, who),
-            Action::Retire => {
-                let person = self.sessions[&id].person;
-                let mine: Vec<usize> =
-                    (0..self.devices.len()).filter(|at| self.devices[*at].person == person).collect();
-                let device = &self.devices[self.rng.pick(&mine)];
-                let (what, retired) = match self.rng.percent(70) {
-                    true => (Retired::DEVICE, device.id.0),
-                    false => (Retired::PRODUCER, device.producer.0),
-                };
-                self.ask(id, "retire", |request| Retire { request, what, id: retired });
-            }
+            Action::Retire => self.retire(id),
             Action::Ack => {
                 let (position, receipts_through) = (self.sessions[&id].last, self.sessions[&id].told.through);
                 self.send(id, CONTROL, &Ack { shard: SHARD, position, receipts_through });
@@ -179,6 +178,18 @@ impl World {
         }
     }
 
+    /// A user gives up one of their devices, or its producer.
+    fn retire(&mut self, id: usize) {
+        let person = self.sessions[&id].person;
+        let mine: Vec<usize> = (0..self.devices.len()).filter(|at| self.devices[*at].person == person).collect();
+        let device = &self.devices[self.rng.pick(&mine)];
+        let (what, retired) = match self.rng.percent(70) {
+            true => (Retired::DEVICE, device.id.0),
+            false => (Retired::PRODUCER, device.producer.0),
+        };
+        self.ask(id, Want::Retire(retired), |request| Retire { request, what, id: retired });
+    }
+
     fn ask_history(&mut self, id: usize, who: Who) {
         let Some(conversation) = self.any_room(who) else { return };
         let last = usize::try_from(self.ledger.rooms[&conversation].last_seq().0).expect("few");
@@ -188,7 +199,7 @@ impl World {
         let head = self.ledger.head;
         let request = self.sessions[&id].next_request;
         let query = History { request, conversation, from, direction, limit };
-        self.ask(id, "history", |_| query.clone());
+        self.ask(id, Want::History, |_| query.clone());
         if let Some(session) = self.sessions.get_mut(&id) {
             session.pages_asked.insert(request, Asked { query, head });
         }
@@ -198,11 +209,15 @@ impl World {
         let Some(conversation) = self.any_room(who) else { return };
         let members = self.any_users(who);
         match self.rng.below(5) {
-            0 => self.ask(id, "members", |request| Leave { request, conversation }),
-            1 | 2 => self.ask(id, "members", |request| MembersRemove { request, conversation, members }),
+            0 => self.ask(id, Want::Remove(conversation, vec![who.1]), |request| Leave { request, conversation }),
+            1 | 2 => {
+                let want = Want::Remove(conversation, members.clone());
+                self.ask(id, want, |request| MembersRemove { request, conversation, members });
+            }
             _ => {
                 let role = if self.rng.percent(90) { Role::MEMBER } else { Role::ADMIN };
-                self.ask(id, "members", |request| MembersAdd { request, conversation, role, members });
+                let want = Want::Add(conversation, members.clone());
+                self.ask(id, want, |request| MembersAdd { request, conversation, role, members });
             }
         }
     }
@@ -213,7 +228,7 @@ impl World {
         }
         let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), self.any_users(who));
         let (history, name) = (HistoryPolicy(0), Default::default());
-        self.ask(id, "conversation", |request| ConversationCreate {
+        self.ask(id, Want::Conversation, |request| ConversationCreate {
             request,
             kind,
             post_policy,
@@ -237,7 +252,7 @@ impl World {
             return;
         }
         session.watches.insert(ding, request);
-        self.ask(id, "watch", |request| DingWatch { request, ding, on: 1 });
+        self.ask(id, Want::Watch, |request| DingWatch { request, ding, on: 1 });
         // Changed one's mind, before there is an answer.
         if self.rng.percent(10) && self.sessions.contains_key(&id) {
             self.unwatch(id, ding);
@@ -249,7 +264,7 @@ impl World {
         session.watches.remove(&ding);
         let request = session.next_request;
         session.unwatches.insert(request, ding);
-        self.ask(id, "unwatch", |request| DingWatch { request, ding, on: 0 });
+        self.ask(id, Want::Unwatch, |request| DingWatch { request, ding, on: 0 });
     }
 
     /// The broker is told of the DINGs that have come; of some never, as a device that is lost says nothing.
@@ -273,14 +288,18 @@ impl World {
         // Without a plan of its own it has the tenant's.
         let again =
             DingStep { outlet: Outlet::APP, times: 1, after_ms: self.rng.pick(&[0, 300, 4_000]), repeat_every_ms: 0 };
-        let steps = match self.rng.below(3) {
+        let phone = self.rng.pick(&[Outlet::SMS, Outlet::PHONE]);
+        let times = self.rng.pick(&[1, 1, 3]);
+        let call = DingStep { outlet: phone, times, after_ms: again.after_ms, repeat_every_ms };
+        let steps = match self.rng.below(5) {
             _ if repeat_every_ms == 0 => Vec::new(),
             0 => vec![ring, again],
             1 => vec![again, ring, again],
+            2 | 3 => vec![ring, call],
             _ => vec![ring],
         };
         let later_ms = self.rng.pick(&[0, 0, 0, 500, 3_000]);
-        let starts_at = Timestamp(if later_ms == 0 { 0 } else { self.clock.wall().0 + later_ms });
+        let starts_at = Timestamp(if later_ms == 0 { 0 } else { self.outside.clock.wall().0 + later_ms });
         let room = self.any_room(who).filter(|_| self.rng.percent(40));
         let (target, target_id, recipients) = match room {
             Some(room) => (Target::CONVERSATION, room.0, Vec::new()),
@@ -288,8 +307,8 @@ impl World {
         };
         let payload = Bytes::from(vec![7; payload_bytes]);
         let kind = MessageKind::TEXT;
-        self.ask(id, "ding", |request| DingCreate {
-            request,
+        let create = DingCreate {
+            request: 0,
             key,
             target,
             target_id,
@@ -302,7 +321,46 @@ impl World {
             recipients,
             steps,
             payload,
-        });
+        };
+        let device = self.sessions[&id].device;
+        self.devices[device].ding_unanswered = Some(create.clone());
+        self.ask(id, Want::Ding { key }, |request| DingCreate { request, ..create });
+    }
+
+    /// A DING without an answer is sent again under its key.
+    pub(super) fn ding_again(&mut self, id: usize) {
+        let device = &mut self.devices[self.sessions[&id].device];
+        let Some(create) = device.ding_unanswered.clone().filter(|_| device.current == Some(id)) else { return };
+        self.covered.dings_repeated += 1;
+        self.ask(id, Want::Ding { key: create.key }, |request| DingCreate { request, ..create });
+    }
+
+    /// A publish that was answered is sent once more, perhaps with other content under its number.
+    pub(super) fn repeat_any(&mut self) {
+        let publishes = |session: &Session| session.welcome.is_some() && session.ids.1 != ProducerId(0);
+        let Some(id) = self.any(publishes) else { return };
+        let Some(who) = self.sessions[&id].who else { return };
+        let device = &self.devices[self.sessions[&id].device];
+        if device.current != Some(id) || device.settled.is_empty() || device.producer != self.sessions[&id].ids.1 {
+            return;
+        }
+        let nth = self.rng.below(device.settled.len());
+        let settled = &device.settled[nth].0;
+        let (mut stamp, mut publish) = (settled.stamp, settled.publish.clone());
+        if self.rng.percent(50) {
+            stamp = self.next_stamp;
+            self.next_stamp += 1;
+            publish.payload = Bytes::copy_from_slice(&stamp.to_le_bytes());
+        }
+        self.ledger.used_up.insert(stamp, (who, device.producer));
+        self.covered.repeated += 1;
+        let number = publish.number;
+        self.session(id).repeats.insert(number);
+        self.note(|| format!("session {id} publishes {number} once more"));
+        if !self.life.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
+            self.open_publish(id);
+        }
+        self.send(id, PUBLISH, &publish);
     }
 
     fn any_ding(&mut self, such: impl Fn(&Ding) -> bool) -> Option<DingId> {
@@ -310,12 +368,13 @@ impl World {
         if dings.is_empty() { None } else { Some(self.rng.pick(&dings)) }
     }
 
-    fn ask<F: Body>(&mut self, id: usize, what: &'static str, frame: impl FnOnce(u32) -> F) {
+    fn ask<F: Body>(&mut self, id: usize, want: Want, frame: impl FnOnce(u32) -> F) {
+        let head = self.ledger.head;
         let session = self.session(id);
         let request = session.next_request;
         session.next_request += 1;
-        session.pending.insert(request, what);
-        self.note(|| format!("session {id} asks for {what} as {request}"));
+        session.pending.insert(request, Request { want: want.clone(), head });
+        self.note(|| format!("session {id} asks for {want:?} as {request}"));
         self.send(id, CONTROL, &frame(request));
     }
 }

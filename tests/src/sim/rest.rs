@@ -18,14 +18,16 @@ const TICK_MS: u64 = 1_100;
 impl World {
     /// Comes to rest, and judges.
     pub(super) fn rest(&mut self) -> Outcome {
+        self.calm();
         self.settle()?;
         self.judge()?;
+        self.judge_escalations()?;
         self.judge_dings()?;
         self.judge_progress()?;
         self.tell_behind()?;
         self.judge_told()?;
         self.judge_live()?;
-        for station in &mut self.stations {
+        for station in &mut self.life.stations {
             station.links.stingy = self.shape.stingy;
         }
         Ok(())
@@ -33,17 +35,18 @@ impl World {
 
     /// The edges end: what was handed to them is answered, everybody is told, and nobody is left.
     pub(super) fn end(&mut self) -> Outcome {
+        self.calm();
         for _ in 0..20 {
             self.publish_any();
         }
         for id in self.ids() {
             self.send_up(id, usize::MAX);
         }
-        for nth in 0..self.stations.len() {
+        for nth in 0..self.life.stations.len() {
             self.turn(nth, usize::MAX)?;
         }
         self.draining = true;
-        for station in &mut self.stations {
+        for station in &mut self.life.stations {
             station.edge.drain(&mut station.links);
         }
         self.settle()?;
@@ -54,8 +57,8 @@ impl World {
                 return Err(format!("at the end, session {}: goodbye {told}, missing {missing:?}", session.id));
             }
         }
-        for nth in 0..self.stations.len() {
-            let station = &mut self.stations[nth];
+        for nth in 0..self.life.stations.len() {
+            let station = &mut self.life.stations[nth];
             if !station.edge.is_settled() {
                 return Err(format!("edge {nth} waits for answers at rest"));
             }
@@ -69,12 +72,12 @@ impl World {
     /// Until nothing is left to do.
     pub(super) fn settle(&mut self) -> Outcome {
         self.note(|| "comes to rest".into());
-        for station in &mut self.stations {
+        for station in &mut self.life.stations {
             station.links.stingy = 0;
         }
         for id in self.ids() {
             let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-            self.stations[edge].links.set_window(link, 1 << 20);
+            self.life.stations[edge].links.set_window(link, 1 << 20);
             self.session(id).deaf_until = 0;
         }
         for _ in 0..ROUNDS_MAX {
@@ -82,7 +85,7 @@ impl World {
                 return Ok(());
             }
         }
-        let left: Vec<Left> = self.stations.iter().map(|station| station.left).collect();
+        let left: Vec<Left> = self.life.stations.iter().map(|station| station.left).collect();
         Err(format!("it does not come to rest: the edges have left {left:?}"))
     }
 
@@ -96,30 +99,31 @@ impl World {
         for id in self.ids() {
             busy |= self.send_up(id, usize::MAX);
             let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-            for stream in self.stations[edge].links.streams(link) {
+            for stream in self.life.stations[edge].links.streams(link) {
                 busy |= self.read(id, stream, usize::MAX)? > 0;
             }
         }
         let head = self.ledger.head;
         self.step()?;
         busy |= self.ledger.head > head;
-        for nth in 0..self.stations.len() {
-            let station = &self.stations[nth];
+        for nth in 0..self.life.stations.len() {
+            let station = &self.life.stations[nth];
             if station.links.has_events() || station.wake.is_set() || station.left != Left::Nothing {
                 busy = true;
                 self.turn(nth, usize::MAX)?;
             }
         }
-        while self.bodies.waiting() > 0 {
+        while self.life.bodies.waiting() > 0 {
             busy = true;
-            self.bodies.answer(0);
+            self.life.bodies.answer(0);
+            self.mind_disk()?;
         }
-        Ok(busy)
+        Ok(self.call_all()? || busy)
     }
 
     /// Everything is there, once and in order: the order and the once were judged frame by frame.
     fn judge(&self) -> Outcome {
-        for (nth, station) in self.stations.iter().enumerate() {
+        for (nth, station) in self.life.stations.iter().enumerate() {
             let (seen, head) = (station.edge.seen(), self.ledger.head);
             if seen != head {
                 return Err(format!("edge {nth} rests at {seen}, the journal ends at {head}"));
@@ -162,7 +166,7 @@ impl World {
         if publishes && !device.unsettled.is_empty() {
             return Err(format!("without an answer: publishes {:?}", device.unsettled.keys()));
         }
-        for (id, ding) in &self.ledger.dings {
+        for (id, ding) in self.ledger.dings.iter() {
             let pushed = session.pushed.contains(id);
             if ding.waits_for(who) && !pushed {
                 return Err(format!("DING {id} was not pushed"));
@@ -179,16 +183,16 @@ impl World {
 
     /// Once what is coalesced was told, everybody knows how the DINGs stand. The shard takes no part, so that none moves meanwhile.
     fn judge_dings(&mut self) -> Outcome {
-        self.clock.advance(TICK_MS);
+        self.outside.clock.advance(TICK_MS);
         let mut busy = true;
         while busy {
             busy = false;
-            for nth in 0..self.stations.len() {
+            for nth in 0..self.life.stations.len() {
                 self.turn(nth, usize::MAX)?;
             }
             for id in self.ids() {
                 let (edge, link) = (self.sessions[&id].edge, self.sessions[&id].link);
-                for stream in self.stations[edge].links.streams(link) {
+                for stream in self.life.stations[edge].links.streams(link) {
                     busy |= self.read(id, stream, usize::MAX)? > 0;
                 }
             }
@@ -216,11 +220,11 @@ impl World {
     /// Those who were not told what has moved have their turns, of which each takes an interval.
     fn tell_behind(&mut self) -> Outcome {
         for _ in 0..ROUNDS_MAX {
-            if self.stations.iter().all(|station| station.edge.behind() == 0) {
+            if self.life.stations.iter().all(|station| station.edge.behind() == 0) {
                 return Ok(());
             }
-            self.clock.advance(self.limits().counts_every_ms);
-            for nth in 0..self.stations.len() {
+            self.outside.clock.advance(self.limits().counts_every_ms);
+            for nth in 0..self.life.stations.len() {
                 self.turn(nth, usize::MAX)?;
             }
             self.settle()?;
@@ -241,8 +245,8 @@ impl World {
     /// Who is quiet is told how far the journal is, at the latest after a tick.
     fn judge_progress(&mut self) -> Outcome {
         let head = self.ledger.head;
-        self.clock.advance(TICK_MS);
-        for nth in 0..self.stations.len() {
+        self.outside.clock.advance(TICK_MS);
+        for nth in 0..self.life.stations.len() {
             self.turn(nth, usize::MAX)?;
         }
         self.settle()?;

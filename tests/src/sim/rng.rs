@@ -13,6 +13,11 @@ impl Rng {
         Self(self.next())
     }
 
+    /// The state, which tells how much was drawn.
+    pub(super) fn peek(&self) -> u64 {
+        self.0
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

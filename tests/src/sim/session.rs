@@ -8,8 +8,8 @@ use carillon::edge::limits::COUNTS_A_FRAME_MAX;
 use carillon_protocol::Frame;
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ding::DingPush;
-use carillon_protocol::ding_status::{DingProgress, DingUpdate, DingsOpen, USER_NONE};
+use carillon_protocol::ding::DingCreate;
+use carillon_protocol::ding_status::DingProgress;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::RawFrame;
 use carillon_protocol::ids::{DeviceId, DingId, Position, ProducerId};
@@ -23,6 +23,7 @@ use carillon_transport::{LinkKey, StreamId};
 use super::history::{Asked, Named, Page};
 use super::ledger::{Ledger, Who, stamp};
 use super::parts::PEOPLE;
+use super::promises::{Request, Want};
 use super::told::{Marked, Told, is_same};
 
 /// The client's first bidirectional stream.
@@ -30,6 +31,9 @@ pub(super) const CONTROL: StreamId = StreamId(0);
 
 /// The client's second one.
 pub(super) const PUBLISH: StreamId = StreamId(4);
+
+/// Answered publishes that a device may send once more.
+const SETTLED_MAX: usize = 6;
 
 /// What a device keeps over its sessions.
 pub(super) struct Device {
@@ -44,11 +48,16 @@ pub(super) struct Device {
     pub(super) next_number: u64,
     /// Publishes without an answer, by number.
     pub(super) unsettled: BTreeMap<u64, Unsettled>,
+    /// The newest publishes that were answered, with where they lie.
+    pub(super) settled: VecDeque<(Unsettled, Position)>,
+    /// A DING that has no answer.
+    pub(super) ding_unanswered: Option<DingCreate>,
     /// The session that was opened last, if it lives.
     pub(super) current: Option<usize>,
 }
 
 /// A publish without an answer.
+#[derive(Clone)]
 pub(super) struct Unsettled {
     pub(super) stamp: u64,
     /// As it was sent first; `low` may be newer when it is sent again.
@@ -90,13 +99,15 @@ pub(super) struct Session {
     pub(super) told: Told,
     pub(super) welcome: Option<Welcome>,
     /// Requests without a reply.
-    pub(super) pending: BTreeMap<u32, &'static str>,
+    pub(super) pending: BTreeMap<u32, Request>,
     pub(super) next_request: u32,
+    /// Numbers of publishes that were answered and sent once more.
+    pub(super) repeats: BTreeSet<u64>,
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
     /// The newest progress of each DING.
-    progress: BTreeMap<DingId, DingProgress>,
+    pub(super) progress: BTreeMap<DingId, DingProgress>,
     /// What it watches, by the request that asked for it.
     pub(super) watches: BTreeMap<DingId, u32>,
     /// What it may be told of: what it has asked to watch since it was at rest, and what it watches.
@@ -108,8 +119,8 @@ pub(super) struct Session {
     /// Those of which it was told.
     pub(super) said: BTreeSet<DingId>,
     /// Pushes of all that is open that have not come yet, and those that have.
-    awaited: u32,
-    come: BTreeSet<DingId>,
+    pub(super) awaited: u32,
+    pub(super) come: BTreeSet<DingId>,
     /// The broker is about to end.
     pub(super) told_goodbye: bool,
     /// What the broker is to close it with.
@@ -145,6 +156,7 @@ impl Session {
             told: Told::default(),
             welcome: None,
             pending: BTreeMap::new(),
+            repeats: BTreeSet::new(),
             progress: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -205,7 +217,7 @@ impl Session {
                 return Ok(News::Welcomed);
             }
             (CONTROL, _, Frame::Goodbye(_)) if self.welcome.is_some() => self.told_goodbye = true,
-            (CONTROL, _, frame) => self.judge_reply(&frame)?,
+            (CONTROL, _, frame) => self.judge_reply(&frame, device, ledger)?,
             (PUBLISH, _, Frame::Published(published)) => self.judge_published(&published, device, ledger)?,
             (PUBLISH, _, Frame::PublishRefused(refused)) => self.judge_refused(&refused, device, ledger)?,
             (_, None, Frame::LaneOpened(LaneOpened { lane })) => {
@@ -249,7 +261,7 @@ impl Session {
         Ok(())
     }
 
-    fn judge_reply(&mut self, frame: &Frame) -> Result<(), String> {
+    fn judge_reply(&mut self, frame: &Frame, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
         let request = match frame {
             Frame::Done(reply) => {
                 self.unwatches.remove(&reply.request);
@@ -262,6 +274,7 @@ impl Session {
             Frame::Marked(reply) => reply.request,
             Frame::ConversationCreated(reply) => reply.request,
             Frame::DingCreated(reply) => reply.request,
+            Frame::DingReminded(reply) => reply.request,
             Frame::DingConfirmed(reply) => {
                 self.updated.insert(reply.ding);
                 reply.request
@@ -269,23 +282,28 @@ impl Session {
             other => return Err(format!("{} on the control stream", other.name())),
         };
         let asked = self.pending.remove(&request).ok_or(format!("a reply to {request}, which waits for none"))?;
-        let fits = match frame {
-            Frame::Done(_) => matches!(asked, "members" | "recall" | "retire" | "watch" | "unwatch"),
-            Frame::Marked(_) => asked == "mark",
-            Frame::ConversationCreated(_) => asked == "conversation",
-            Frame::DingCreated(_) => asked == "ding",
-            Frame::DingConfirmed(_) => asked == "confirm",
-            _ => true,
-        };
-        if fits { Ok(()) } else { Err(format!("{} answers a request for {asked}", frame.name())) }
+        if let Want::Ding { key } = asked.want {
+            device.ding_unanswered.take_if(|create| create.key == key);
+        }
+        asked.judge(frame, self.who_of(ledger)?, ledger)
     }
 
     fn judge_published(&self, published: &Published, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
         let message = ledger.message(published.position).ok_or(format!("{published:?} is not durable"))?;
         let is = (published.conversation, published.seq) == (message.deliver.conversation, message.deliver.seq);
         let mine = Some(message.deliver.author) == self.who.map(|who| who.1);
-        let settled = self.unsettled(device).and_then(|unsettled| unsettled.remove(&published.number));
-        let same = settled.is_none_or(|settled| stamp(&message.deliver.payload) == Some(settled.stamp));
+        let number = published.number;
+        let mut same = true;
+        if let Some(settled) = self.unsettled(device).and_then(|unsettled| unsettled.remove(&number)) {
+            same = stamp(&message.deliver.payload) == Some(settled.stamp);
+            device.settled.push_back((settled, published.position));
+            if device.settled.len() > SETTLED_MAX {
+                device.settled.pop_front();
+            }
+        } else if let Some((_, at)) = device.settled.iter().find(|(settled, _)| settled.publish.number == number) {
+            // It was sent once more; a device that has another producer by now has forgotten it.
+            same = *at == published.position || device.producer != self.ids.1;
+        }
         if is && mine && same { Ok(()) } else { Err(format!("{published:?} for {:?}", message.deliver)) }
     }
 
@@ -351,108 +369,17 @@ impl Session {
         Ok(())
     }
 
-    fn judge_push(&mut self, push: &DingPush, ledger: &Ledger) -> Result<(), String> {
-        let who = self.who_of(ledger)?;
-        let ding = ledger.dings.get(&push.ding).ok_or(format!("{push:?} is not durable"))?;
-        if ding.push != *push || ding.tenant != who.0 || !ding.recipients.contains(&who.1) {
-            return Err(format!("{push:?} was pushed to {who:?}"));
-        }
-        self.pushed.insert(push.ding);
-        self.arrived.push(push.ding);
-        if self.awaited > 0 {
-            self.awaited -= 1;
-            self.come.insert(push.ding);
-            if self.awaited == 0 {
-                return self.take_off(who, ledger);
-            }
-        }
-        Ok(())
-    }
-
-    fn judge_open(&mut self, open: &DingsOpen, ledger: &Ledger) -> Result<(), String> {
-        let who = self.who_of(ledger)?;
-        self.awaited = open.count;
-        self.come.clear();
-        if open.count == 0 { self.take_off(who, ledger) } else { Ok(()) }
-    }
-
-    /// What it shows and what is not among the pushes of all that is open is over.
-    fn take_off(&mut self, who: Who, ledger: &Ledger) -> Result<(), String> {
-        let over: Vec<DingId> = self.pushed.difference(&self.come).copied().collect();
-        if let Some(open) = over.iter().find(|ding| ledger.dings[*ding].waits_for(who)) {
-            return Err(format!("DING {open} is taken off and waits"));
-        }
-        self.updated.extend(over);
-        Ok(())
-    }
-
-    fn judge_update(&mut self, update: &DingUpdate, ledger: &Ledger) -> Result<(), String> {
-        let who = self.who_of(ledger)?;
-        let ding = ledger.dings.get(&update.ding).ok_or(format!("{update:?} is not durable"))?;
-        let mine = ding.recipients.contains(&who.1);
-        let done = ding.confirmed.contains(&update.user) || ding.ended && update.user == USER_NONE;
-        if ding.tenant != who.0 || !(mine || ding.sender == who.1) || !done {
-            return Err(format!("{update:?} was told to {who:?}"));
-        }
-        if update.user == who.1 || update.user == USER_NONE {
-            self.updated.insert(update.ding);
-        }
-        Ok(())
-    }
-
-    /// The sender is told, and who watches; one that is newer says no less than those before, and nothing that is not durable.
-    fn judge_ding_progress(&mut self, progress: &DingProgress, ledger: &Ledger) -> Result<(), String> {
-        let who = self.who_of(ledger)?;
-        let ding = ledger.dings.get(&progress.ding).ok_or(format!("{progress:?} is not durable"))?;
-        let counted = progress.delivered + progress.confirmed + progress.failed;
-        let fits = usize::try_from(progress.recipients) == Ok(ding.recipients.len())
-            && usize::try_from(progress.confirmed).is_ok_and(|confirmed| confirmed <= ding.confirmed.len())
-            && counted <= progress.recipients;
-        let told = (ding.tenant, ding.sender) == who || ding.tenant == who.0 && self.watched.contains(&progress.ding);
-        if !told || progress.position > ledger.head || !fits {
-            return Err(format!("{progress:?} was told to {who:?}"));
-        }
-        let last = self.progress.get(&progress.ding);
-        // One that comes late is dropped.
-        if last.is_some_and(|last| last.position > progress.position) {
-            return Ok(());
-        }
-        if last.is_some_and(|last| last.confirmed > progress.confirmed) {
-            return Err(format!("{progress:?} after {last:?}"));
-        }
-        self.progress.insert(progress.ding, progress.clone());
-        Ok(())
-    }
-
-    /// At rest it is told of nothing more that it does not watch.
-    pub(super) fn forget_unwatched(&mut self) {
-        self.watched = self.watches.keys().chain(self.unwatches.values()).copied().collect();
-    }
-
-    /// At rest it knows how the DINGs stand that it watches, and those of its user that moved since it is here.
-    pub(super) fn judge_dings_told(&self, who: Who, ledger: &Ledger) -> Result<(), String> {
-        let since = self.welcome.as_ref().map_or(Position(0), |welcome| welcome.head);
-        for (id, ding) in &ledger.dings {
-            let sent = (ding.tenant, ding.sender) == who && ding.moved_at > since;
-            if !sent && !self.watches.contains_key(id) {
-                continue;
-            }
-            let told = self.progress.get(id);
-            let counts =
-                |told: &DingProgress| [told.delivered, told.confirmed, told.failed].map(|count| count as usize);
-            if told.is_none_or(|told| (told.state, counts(told)) != (ding.state, ding.counts())) {
-                let (state, counts) = (ding.state, ding.counts());
-                return Err(format!("DING {id} is {state:?} with {counts:?}, {told:?} was told to {who:?}"));
-            }
-        }
-        Ok(())
-    }
-
     fn judge_refused(&self, refused: &PublishRefused, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
         match refused.code {
             // Another session of the producer is at work: it is that one's to send.
             ErrorCode::FENCED => Ok(()),
             ErrorCode::NO_PRODUCER if self.retired_at(ledger).is_some() => Ok(()),
+            // What was answered is sent once more; with other content, it may not pass.
+            ErrorCode::ALREADY_SETTLED | ErrorCode::PRODUCER_CONFLICT
+                if self.repeats.contains(&refused.number) && !device.unsettled.contains_key(&refused.number) =>
+            {
+                Ok(())
+            }
             ErrorCode::NOT_FOUND | ErrorCode::FORBIDDEN | ErrorCode::UNKNOWN_USER | ErrorCode::INVALID => {
                 self.unsettled(device).map(|unsettled| unsettled.remove(&refused.number));
                 Ok(())

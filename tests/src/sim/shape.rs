@@ -1,10 +1,31 @@
 //! What a run is like: limits, windows and the likelihood of each action, so that some runs drown in one thing and others
 //! never see it.
 
+use std::time::Duration;
+
 use carillon::edge::limits::{FENCES_QUEUED_MAX, Limits};
+use carillon::keeper::{KeeperOptions, Retention};
 use carillon::sequencer::{CONTROLS_QUEUED_MAX, PUBLISHES_QUEUED_MAX};
 
 use super::rng::Rng;
+
+/// What a run's machine is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// It never fails: what is tried is all that sessions do.
+    Reliable,
+    /// The process dies, the disk fails and loses what was not synced; there are snapshots, and old segments leave.
+    Failing,
+}
+
+impl Machine {
+    pub(super) fn fails(self) -> bool {
+        match self {
+            Self::Reliable => false,
+            Self::Failing => true,
+        }
+    }
+}
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +61,29 @@ pub(super) enum Action {
     History,
     Truncate,
     Rest,
+    Repeat,
+    Remind,
+    Call,
+    Die,
+    Keep,
+    Prepare,
+    Damage,
+}
+
+impl Action {
+    /// Whether it happens on such a machine.
+    fn is_of(self, machine: Machine) -> bool {
+        match self {
+            Self::Die | Self::Keep | Self::Prepare | Self::Damage => machine.fails(),
+            // Where there is a keeper, it does this.
+            Self::Truncate => !machine.fails(),
+            _ => true,
+        }
+    }
 }
 
 /// Each action and how often it happens, at most, in a thousand.
-const ACTIONS: [(Action, usize); 31] = [
+const ACTIONS: [(Action, usize); 38] = [
     (Action::Turn, 220),
     (Action::Step, 130),
     (Action::Read, 200),
@@ -75,6 +115,13 @@ const ACTIONS: [(Action, usize); 31] = [
     (Action::History, 20),
     (Action::Truncate, 3),
     (Action::Rest, 2),
+    (Action::Repeat, 12),
+    (Action::Remind, 4),
+    (Action::Call, 40),
+    (Action::Die, 2),
+    (Action::Keep, 16),
+    (Action::Prepare, 8),
+    (Action::Damage, 4),
 ];
 
 /// See the module.
@@ -82,7 +129,15 @@ pub(super) struct Shape {
     pub(super) limits: Limits,
     pub(super) ring_batches: usize,
     pub(super) ring_bytes: usize,
+    pub(super) machine: Machine,
     pub(super) segment_bytes: u64,
+    pub(super) keeper: KeeperOptions,
+    /// Within how many calls to the disk a process may die.
+    pub(super) fates: Vec<usize>,
+    /// How likely it dies while it starts, in percent.
+    pub(super) dies_starting: usize,
+    /// Starts, and cancels, that the gateway holds.
+    pub(super) gateway_room: usize,
     /// Room in the sequencer's queues, and for news of fenced sessions.
     pub(super) publishes_queued: usize,
     pub(super) controls_queued: usize,
@@ -101,15 +156,23 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn random(rng: &mut Rng) -> Self {
-        let weights =
-            ACTIONS.iter().map(|(_, weight)| weight * rng.pick(&[2, 5, 10, 10, 10, 20, 40]) / 10 + 1).collect();
+    pub(super) fn random(rng: &mut Rng, machine: Machine) -> Self {
+        let mut weight = |(action, weight): &(Action, usize)| {
+            let weight = weight * rng.pick(&[2, 5, 10, 10, 10, 20, 40]) / 10 + 1;
+            if action.is_of(machine) { weight } else { 0 }
+        };
+        let weights = ACTIONS.iter().map(&mut weight).collect();
         let windows = rng.pick(&[[1, 1, 1, 1], [1, 1, 2, 8], [0, 0, 0, 1], [4, 2, 1, 1], [0, 1, 2, 1]]);
         Self {
             limits: limits(rng),
             ring_batches: rng.pick(&[1, 2, 4, 6, 8, 64, 64]),
             ring_bytes: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 3_000]),
-            segment_bytes: rng.pick(&[8 * 1024, 32 * 1024, 128 * 1024]),
+            machine,
+            segment_bytes: rng.pick(&[2 * 1024, 8 * 1024, 32 * 1024, 128 * 1024]),
+            keeper: keeper(rng),
+            fates: rng.pick(&[[5, 20, 80], [20, 80, 200], [200, 500, 2_000]]).to_vec(),
+            dies_starting: rng.pick(&[0, 20, 50]),
+            gateway_room: rng.pick(&[1, 2, 5, 64]),
             publishes_queued: rng.pick(&[1, 3, PUBLISHES_QUEUED_MAX]),
             controls_queued: rng.pick(&[1, 3, CONTROLS_QUEUED_MAX, CONTROLS_QUEUED_MAX]),
             fences_queued: rng.pick(&[1, FENCES_QUEUED_MAX]),
@@ -117,7 +180,7 @@ impl Shape {
             turns_of_first: rng.pick(&[50, 50, 5, 15, 85, 95]),
             stingy: rng.pick(&[0, 0, 5, 30]),
             devices_a_person: rng.between(1, 3),
-            steps: rng.pick(&[100, 300, 300, 700]),
+            steps: if machine.fails() { rng.pick(&[200, 400, 800, 1_500]) } else { rng.pick(&[100, 300, 300, 700]) },
             weights,
             windows,
         }
@@ -135,6 +198,19 @@ impl Shape {
             2 => rng.between(500, 5_000),
             _ => 1 << 20,
         }
+    }
+}
+
+/// Snapshots and retention, so that much of it happens within a run.
+fn keeper(rng: &mut Rng) -> KeeperOptions {
+    let age = rng.pick(&[None, None, Some(Duration::from_secs(5)), Some(Duration::from_secs(60))]);
+    let bytes_max = rng.pick(&[None, None, Some(1), Some(16 * 1024), Some(64 * 1024)]);
+    KeeperOptions {
+        snapshot_journal_bytes: rng.pick(&[1, 2 * 1024, 16 * 1024, 128 * 1024]),
+        snapshot_interval: rng.pick(&[Duration::from_secs(3), Duration::from_secs(86_400)]),
+        // It sleeps for none of what it reads.
+        snapshot_bytes_a_second: u64::MAX,
+        retention: Retention { age, bytes_max },
     }
 }
 

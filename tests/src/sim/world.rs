@@ -5,30 +5,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use carillon::clock::Clock;
-use carillon::dings::DingPolicies;
 use carillon::dings::rates::Rates;
+use carillon::dings::{DingPolicies, DingPolicy};
+use carillon::edge::Stats;
 use carillon::edge::limits::{Limits, URGENT_BYTES_MAX};
-use carillon::edge::{self, Edge, Left, Stats};
-use carillon::index::Index;
-use carillon::journal::{Identity, Journal, JournalOptions, MemoryStorage, Opened, SegmentJournal, open};
-use carillon::sequencer::ring::{Found, Ring, RingWriter, ring};
-use carillon::sequencer::{
-    self, EdgeId, Mail, Mailbox, NoOutlets, Sequencer, Submitted, mailbox, submissions_with_room,
-};
-use carillon_core::Shard;
+use carillon::journal::MemoryStorage;
+use carillon::sequencer::ring::Found;
 use carillon_protocol::error::ErrorCode;
-use carillon_protocol::ids::{DeviceId, Incarnation, Position, ProducerId, ShardId};
+use carillon_protocol::ids::{DeviceId, ProducerId, ShardId};
+use carillon_protocol::kinds::Outlet;
 use carillon_protocol::limits::HISTORY_BYTES_MAX;
 use carillon_transport::LinkKey;
 
+use super::calls::Called;
+use super::coverage::Coverage;
 use super::ledger::Ledger;
-use super::links::SimLinks;
-use super::parts::{LateReader, PEOPLE, SimClock, SimWake, tokens};
+use super::life::{Life, Outside, SharedDoubt, open};
+use super::parts::{PEOPLE, SimClock};
+use super::recovered::Replica;
 use super::rng::Rng;
 use super::session::{Device, Session};
-use super::shape::Shape;
+use super::shape::{Machine, Shape};
 use super::told::Told;
+use crate::outlets::SharedGateway;
 
 pub(super) const SHARD: ShardId = ShardId(0);
 
@@ -45,17 +44,10 @@ pub(super) type Outcome = Result<(), String>;
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) on: bool,
+    /// The step that the run has come to.
+    pub(super) step: usize,
     pub(super) lines: VecDeque<String>,
-}
-
-/// An edge with its connections.
-pub(super) struct Station {
-    pub(super) edge: Edge,
-    pub(super) links: SimLinks,
-    pub(super) wake: Arc<SimWake>,
-    pub(super) left: Left,
-    /// Gets no turn before this step.
-    pub(super) stalled_until: usize,
+    pub(super) kept_max: usize,
 }
 
 /// What is remembered of every session that said `Hello`, to judge who fences whom.
@@ -68,23 +60,24 @@ struct Hello {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) shape: Shape,
-    pub(super) clock: Arc<SimClock>,
-    pub(super) sequencer: Sequencer<SegmentJournal>,
-    ring: Arc<Ring>,
-    ring_next: u64,
-    pub(super) bodies: Arc<LateReader>,
-    pub(super) index: Arc<Index>,
-    pub(super) incarnation: Incarnation,
-    pub(super) stations: Vec<Station>,
+    pub(super) outside: Outside,
+    /// The process, dead or alive, that was started last.
+    pub(super) life: Life,
+    /// The process has a fate.
+    pub(super) armed: bool,
+    /// Failures of the disk before it was started.
+    pub(super) failures_before: u64,
     pub(super) ledger: Ledger,
+    pub(super) replica: Replica,
+    pub(super) called: Called,
     pub(super) devices: Vec<Device>,
     /// By [`Session::id`].
     pub(super) sessions: BTreeMap<usize, Session>,
     hellos: Vec<Hello>,
     /// The edges have been told to end.
     pub(super) draining: bool,
-    /// What the broker closed sessions for, and how often.
-    pub(super) closes: BTreeMap<u16, u64>,
+    /// What happened, but for what the edges count.
+    pub(super) covered: Coverage,
     /// Steps so far.
     pub(super) now: usize,
     pub(super) next_stamp: u64,
@@ -92,70 +85,35 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, log: Rc<RefCell<Log>>) -> Self {
+    pub(super) fn new(seed: u64, machine: Machine, log: Rc<RefCell<Log>>) -> Self {
         let mut rng = Rng::new(seed);
-        let shape = Shape::random(&mut rng);
-        let incarnation = Incarnation(7);
-        let Opened { journal, reader, .. } = journal(&shape, incarnation);
-        let start = journal.head();
-        let clock = Arc::new(SimClock::new());
-        let bodies = Arc::new(LateReader::new(reader, shape.reader_room));
-        let (writer, ring) = ring(shape.ring_batches, shape.ring_bytes);
-        let (submit, queues) = submissions_with_room(shape.publishes_queued, shape.controls_queued);
-        let index = Arc::new(Index::new());
-        let policies = Arc::new(DingPolicies::at(Rates::TRIAL));
-        let (mut mailboxes, mut stations) = (Vec::new(), Vec::new());
-        let wakes = [(); 2].map(|()| Arc::new(SimWake::default()));
-        let peers = edge::Peers::of(wakes.iter().map(|wake| wake.clone() as Arc<dyn sequencer::Wake>));
-        for ((nth, wake), peers) in wakes.into_iter().enumerate().zip(peers) {
-            let room = shape.limits.replies_reserved_max + shape.limits.reads_in_flight_max;
-            let room = [room, shape.limits.marks_under_way_max, shape.fences_queued];
-            let (mailbox, Mail { replies, replies_in, marked, fences }) = mailbox(wake.clone(), room);
-            mailboxes.push(mailbox);
-            let parts = edge::Parts {
-                id: EdgeId(nth),
-                shard: SHARD,
-                incarnation,
-                start,
-                idle_timeout_ms: 30_000,
-                clock: clock.clone(),
-                authenticator: tokens().authenticator.clone(),
-                submit: submit.clone(),
-                replies,
-                replies_in,
-                marked,
-                fences,
-                waker: wake.clone(),
-                ring: ring.clone(),
-                index: index.clone(),
-                bodies: bodies.clone(),
-                peers,
-                policies: policies.clone(),
-            };
-            let edge = Edge::with_limits(parts, shape.limits);
-            let links = SimLinks::new(rng.fork(), shape.stingy);
-            stations.push(Station { edge, links, wake, left: Left::Nothing, stalled_until: 0 });
-        }
-        let clock_of = clock.clone() as Arc<dyn Clock>;
-        let parts = sequencer_parts((journal, writer, index.clone()), clock_of, (queues, mailboxes), policies);
+        let shape = Shape::random(&mut rng, machine);
+        let outside = Outside {
+            storage: MemoryStorage::new(),
+            clock: Arc::new(SimClock::new()),
+            gateway: SharedGateway::default(),
+            policies: Arc::new(policies()),
+            doubt: SharedDoubt::default(),
+        };
+        outside.gateway.lock().rooms = Some(shape.gateway_room);
+        let opened = open(&outside, &shape).expect("an empty directory is opened on a sound disk");
+        let life = Life::new(opened, &outside, &shape, &mut rng);
         let devices = devices(shape.devices_a_person);
         Self {
             rng,
             shape,
-            clock,
-            sequencer: Sequencer::new(parts),
-            ring,
-            ring_next: 0,
-            bodies,
-            index,
-            incarnation,
-            stations,
+            outside,
+            life,
+            armed: false,
+            failures_before: 0,
             ledger: Ledger::default(),
+            replica: Replica::new(),
+            called: Called::default(),
             devices,
             sessions: BTreeMap::new(),
             hellos: Vec::new(),
             draining: false,
-            closes: BTreeMap::new(),
+            covered: Coverage::default(),
             now: 0,
             next_stamp: 1,
             log,
@@ -168,39 +126,69 @@ impl World {
 
     /// What the edges counted.
     pub(super) fn stats(&self) -> Vec<Stats> {
-        self.stations.iter().map(|station| station.edge.stats()).collect()
+        self.life.stations.iter().map(|station| station.edge.stats()).collect()
     }
 
-    /// Sessions opened so far.
-    pub(super) fn opened(&self) -> u64 {
-        self.hellos.len() as u64
+    /// Counts what the edges of this life have counted; it is over.
+    pub(super) fn count_edges(&mut self) {
+        for stats in self.stats() {
+            let covered = &mut self.covered;
+            covered.delivered_live += stats.delivered_live;
+            covered.delivered_catching_up += stats.delivered_catching_up;
+            covered.rounds_cut += stats.rounds_cut;
+            covered.fell_behind += stats.fell_behind;
+            covered.fell_off_ring += stats.fell_off_ring;
+            covered.reads += stats.reads;
+            covered.receipts_let_go += stats.receipts_let_go;
+        }
+    }
+
+    /// What happened in the run, which is over.
+    pub(super) fn coverage(&mut self) -> Coverage {
+        self.count_edges();
+        let (runs, committed, sessions) = (1, self.ledger.head.0, self.hellos.len() as u64);
+        let failures = self.outside.storage.failures();
+        Coverage { runs, committed, sessions, failures, ..self.covered }
+    }
+
+    /// Makes the run's trace depend on all that has happened up to here.
+    pub(super) fn trace(&mut self) {
+        for part in [self.rng.peek(), self.ledger.head.0, self.outside.storage.calls(), self.sessions.len() as u64] {
+            self.covered.trace = (self.covered.trace ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
     }
 
     /// Notes what happens, if anybody wants to know.
     pub(super) fn note(&self, line: impl FnOnce() -> String) {
         let log = &mut *self.log.borrow_mut();
+        log.step = self.now;
         if log.on {
             log.lines.push_back(format!("{:4} {}", self.now, line()));
+            if log.lines.len() > log.kept_max {
+                log.lines.pop_front();
+            }
         }
     }
 
     /// The sequencer drains, commits and answers; the ledger learns what it committed.
     pub(super) fn step(&mut self) -> Outcome {
-        self.sequencer.step().map_err(|error| error.to_string())?;
-        while let Found::Batch(committed) = self.ring.at(self.ring_next) {
+        if let Err(error) = self.life.sequencer.step() {
+            return self.fail(&error);
+        }
+        while let Found::Batch(committed) = self.life.ring.at(self.life.ring_next) {
             self.ledger.take(&committed.batch)?;
-            self.ring_next += 1;
+            self.life.ring_next += 1;
             self.note(|| format!("committed {} to {}", committed.batch.first(), committed.batch.last()));
         }
-        if self.ledger.head == self.sequencer.head() { Ok(()) } else { Err("a batch is not in the ring".into()) }
+        if self.ledger.head == self.life.sequencer.head() { Ok(()) } else { Err("a batch is not in the ring".into()) }
     }
 
     /// An edge takes a turn, with at most so many events.
     pub(super) fn turn(&mut self, nth: usize, events_max: usize) -> Outcome {
-        let station = &mut self.stations[nth];
+        let station = &mut self.life.stations[nth];
         let mut events = station.links.take_events(events_max);
         self.note(|| format!("edge {nth} turns on {events:?}"));
-        let station = &mut self.stations[nth];
+        let station = &mut self.life.stations[nth];
         station.wake.clear();
         station.links.calls = 0;
         station.left = station.edge.turn(&mut station.links, &mut events);
@@ -220,7 +208,7 @@ impl World {
         // A read update or progress is smaller than this, and so is one of 32 counts.
         let frame_bytes_max = self.ledger.frame_bytes_max.max(600);
         let replies_max = 2 * limits.reply_bytes_pause + 600 * (20 + limits.publishes_in_flight_max);
-        for (link, held) in self.stations[nth].edge.held() {
+        for (link, held) in self.life.stations[nth].edge.held() {
             let within = held.remainder_bytes <= frame_bytes_max
                 && held.body_bytes <= limits.slice_bytes_max.max(frame_bytes_max) + NOTICES_BYTES_MAX
                 && held.bulk_bytes <= HISTORY_BYTES_MAX + 2 * frame_bytes_max
@@ -242,14 +230,21 @@ impl World {
         let found = self.sessions.values().find(|session| session.edge == nth && session.link == link);
         let Some(id) = found.map(|session| session.id) else { return Ok(()) };
         let session = self.forget(id);
-        *self.closes.entry(code.0).or_default() += 1;
-        let waited_ms = self.clock.passed_ms() - session.connected_at_ms;
+        match code {
+            ErrorCode::FENCED => self.covered.fenced += 1,
+            ErrorCode::RETIRED => self.covered.retired += 1,
+            ErrorCode::DRAINING => {}
+            _ => self.covered.misbehaved += 1,
+        }
+        let waited_ms = self.outside.clock.passed_ms() - session.connected_at_ms;
         let legitimate = match code {
             ErrorCode::FENCED => self.may_be_fenced(&session) || session.is_retired(&self.ledger),
             // An edge does not know whether the device came back after it was given up, and so takes the news for new.
             ErrorCode::RETIRED => session.retired_at(&self.ledger).is_some_and(|at| at > session.seen),
             ErrorCode::DRAINING => self.draining,
             ErrorCode::HELLO_TIMEOUT => session.welcome.is_none() && waited_ms >= 10_000,
+            // What is to be read cannot be.
+            ErrorCode::INTERNAL => self.has_failed(),
             _ => session.misbehaved == Some(code),
         };
         if legitimate { Ok(()) } else { Err(format!("session {id} was closed for {code:?}: {reason}")) }
@@ -284,22 +279,13 @@ impl World {
     }
 }
 
-fn sequencer_parts(
-    (journal, ring, index): (SegmentJournal, RingWriter, Arc<Index>),
-    clock: Arc<dyn Clock>,
-    (queues, edges): (Submitted, Vec<Mailbox>),
-    policies: Arc<DingPolicies>,
-) -> sequencer::Parts<SegmentJournal> {
-    let (shard, outlets) = (Shard::new(SHARD), Box::new(NoOutlets));
-    sequencer::Parts { shard, journal, ring, index, clock, queues, edges, outlets, policies }
-}
-
-/// A fresh journal in memory.
-fn journal(shape: &Shape, incarnation: Incarnation) -> Opened {
-    let mut options = JournalOptions::new(SHARD);
-    options.segment_bytes = shape.segment_bytes;
-    options.identity = Some(Identity { incarnation, salt: 99 });
-    open(Arc::new(MemoryStorage::new()), options, Position(0), &mut |_| Ok(())).expect("a journal")
+/// Every outlet, at the rates of a trial.
+fn policies() -> DingPolicies {
+    let outlets = vec![Outlet::APP, Outlet::SMS, Outlet::PHONE];
+    DingPolicies {
+        default: DingPolicy { outlets, rates: Rates::TRIAL, ..DingPolicy::default() },
+        ..DingPolicies::default()
+    }
 }
 
 /// Everybody's devices.
@@ -316,6 +302,8 @@ fn devices(devices_a_person: usize) -> Vec<Device> {
                 told: Told::default(),
                 next_number: 1,
                 unsettled: BTreeMap::new(),
+                settled: VecDeque::new(),
+                ding_unanswered: None,
                 current: None,
             });
         }
