@@ -59,6 +59,11 @@ impl Site {
         self.directory.path()
     }
 
+    /// Leaves the data directory where it is, for whoever looks into it.
+    pub fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+
     /// A token of [`TENANT`] that lasts an hour.
     pub fn token(&self, handle: &str, role: &str) -> String {
         self.token_of(TENANT, handle, role)

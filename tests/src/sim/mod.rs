@@ -30,7 +30,7 @@ mod promises;
 mod recovered;
 mod requests;
 mod rest;
-mod rng;
+pub(crate) mod rng;
 mod session;
 mod shape;
 mod told;

@@ -1,0 +1,215 @@
+//! The real broker as a process, which is killed and started again on its directory.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::shape::Shape;
+use crate::harness::{PATIENCE, Site};
+
+/// Of the broker's log, shown when it does not do what it should.
+const LOG_TAIL_BYTES: usize = 2_000;
+
+/// Why there is no broker to kill.
+#[derive(Debug, Error)]
+pub enum VictimError {
+    /// The binary, or a file beside the data, cannot be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It ended by itself, or never served.
+    #[error("the broker {what}; its log ends:\n{log}")]
+    Ended {
+        /// What it did.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+/// The broker and where it lives.
+pub struct Victim {
+    /// Its directory and keys.
+    pub site: Site,
+    /// Where it listens, in every life.
+    pub address: SocketAddr,
+    binary: PathBuf,
+    child: Option<Child>,
+}
+
+/// What its log tells of all its lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Times that old segments were removed.
+    pub removals: u64,
+    /// Torn tails cut.
+    pub cuts: u64,
+    /// Indexes set aside.
+    pub indexes: u64,
+}
+
+impl Victim {
+    /// One that does not run yet, with a configuration of this shape.
+    ///
+    /// # Errors
+    /// [`VictimError::Io`].
+    pub fn new(binary: PathBuf, shape: &Shape) -> Result<Self, VictimError> {
+        let site = Site::new();
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            |source| VictimError::Io { what, source }
+        };
+        let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let address = address.map_err(failed("no free port"))?;
+        let path = site.data().join("carillon.toml");
+        fs::write(path, shape.configuration(address)).map_err(failed("the configuration cannot be written"))?;
+        Ok(Self { site, address, binary, child: None })
+    }
+
+    /// Starts it, without waiting for anything.
+    ///
+    /// # Errors
+    /// [`VictimError::Io`].
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn spawn(&mut self) -> Result<(), VictimError> {
+        assert!(self.child.is_none(), "one broker a directory");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path());
+        let log = log.map_err(|source| VictimError::Io { what: "its log cannot be written".into(), source })?;
+        let mut command = Command::new(&self.binary);
+        command.arg("serve").arg("--config").arg(self.site.data().join("carillon.toml"));
+        command.env("CARILLON_LOG", "info").env("CARILLON_LOG_FORMAT", "json");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+        let what = || format!("{} cannot be started", self.binary.display());
+        self.child = Some(command.spawn().map_err(|source| VictimError::Io { what: what(), source })?);
+        Ok(())
+    }
+
+    /// Waits until it says that it serves.
+    ///
+    /// # Errors
+    /// It ended instead, or said nothing for a minute.
+    ///
+    /// # Panics
+    /// If it was not spawned.
+    pub async fn served(&mut self) -> Result<(), VictimError> {
+        let child = self.child.as_mut().expect("it was spawned");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let serves = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("listens on") {
+                    return true;
+                }
+            }
+            false
+        };
+        let serves = tokio::time::timeout(PATIENCE, serves).await;
+        // The other end stays open: a broker whose standard output is gone may notice.
+        child.stdout = Some(lines.into_inner().into_inner());
+        match serves {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.ended("ended before it served")),
+            Err(_) => Err(self.ended("did not serve within a minute")),
+        }
+    }
+
+    /// SIGKILL, whatever it is doing; waits until it is gone.
+    ///
+    /// # Errors
+    /// It had ended by itself.
+    ///
+    /// # Panics
+    /// If it was not spawned.
+    pub async fn kill(&mut self) -> Result<(), VictimError> {
+        let mut child = self.child.take().expect("it was spawned");
+        let failed = |source| VictimError::Io { what: "it cannot be killed".into(), source };
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Err(self.ended(&format!("ended by itself with {status}")));
+        }
+        child.kill().await.map_err(failed)
+    }
+
+    /// Asks the binary whether every checksum is good, the broker being away.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub async fn verify(&self) -> Result<(), VictimError> {
+        let mut command = Command::new(&self.binary);
+        command.args(["journal", "verify", "--data"]).arg(self.site.data()).stdin(Stdio::null());
+        let output = command.output().await;
+        let output =
+            output.map_err(|source| VictimError::Io { what: "`journal verify` does not run".into(), source })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let told = [output.stdout, output.stderr].concat();
+        Err(VictimError::Ended {
+            what: format!("has a journal that `verify` refuses: {}", String::from_utf8_lossy(&told)),
+            log: self.log_tail(),
+        })
+    }
+
+    /// Bytes of all segments.
+    ///
+    /// # Errors
+    /// [`VictimError::Io`].
+    pub fn journal_bytes(&self) -> Result<u64, VictimError> {
+        let bytes = || {
+            let mut bytes = 0;
+            for entry in fs::read_dir(self.site.data().join("journal"))? {
+                let entry = entry?;
+                let is_segment = entry.path().extension().is_some_and(|extension| extension == "journal");
+                bytes += if is_segment { entry.metadata()?.len() } else { 0 };
+            }
+            Ok(bytes)
+        };
+        bytes().map_err(|source| VictimError::Io { what: "the journal cannot be listed".into(), source })
+    }
+
+    /// What its log tells.
+    pub fn logged(&self) -> Logged {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let count = |text: &str| log.matches(text).count() as u64;
+        Logged {
+            snapshots: count("snapshot taken"),
+            removals: count("old segments removed"),
+            cuts: count("cut a torn tail"),
+            indexes: count("index was set aside"),
+        }
+    }
+
+    /// Leaves the directory where it is, for whoever looks for the cause.
+    pub fn keep(self) -> PathBuf {
+        self.site.keep()
+    }
+
+    fn ended(&self, what: &str) -> VictimError {
+        VictimError::Ended { what: what.to_owned(), log: self.log_tail() }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.site.data().join("broker.log")
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&self.log_path())
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let log = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
+}
