@@ -106,6 +106,8 @@ pub struct Endpoint {
     polls_undrained: u32,
     links_open: usize,
     handshakes_incoming: u32,
+    /// Handshakes begun in this poll with clients that have not proved their address.
+    unproved: u32,
     stats: Stats,
     /// Kept for reuse, empty between calls.
     packets: Vec<Packet>,
@@ -138,6 +140,7 @@ impl Endpoint {
             polls_undrained: 0,
             links_open: 0,
             handshakes_incoming: 0,
+            unproved: 0,
             stats: Stats::default(),
             packets: Vec::new(),
             due: Vec::new(),
@@ -257,6 +260,7 @@ impl Endpoint {
         self.announce_closes(events);
         self.flush();
         self.wait(if events.len() > told { Some(Duration::ZERO) } else { timeout })?;
+        self.unproved = 0;
         self.receive()?;
         let now = self.clock.now();
         self.take_handovers(now);

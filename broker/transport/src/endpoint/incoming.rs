@@ -9,7 +9,7 @@ use quinn_proto as quic;
 
 use super::{Endpoint, Slot, touch};
 use crate::connection::Connection;
-use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX};
+use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX, UNPROVED_A_POLL_MAX};
 use crate::link::LinkKey;
 use crate::steer::{Packet, Steered};
 
@@ -95,16 +95,14 @@ impl Endpoint {
         } else if self.handshakes_incoming >= self.config.incoming_max {
             self.stats.incoming_dropped += 1;
             self.quic.ignore(incoming);
-        } else if self.handshakes_incoming >= self.config.incoming_retry_from
-            && !incoming.remote_address_validated()
-            && incoming.may_retry()
-        {
+        } else if self.wants_proof(&incoming) {
             self.stats.retries += 1;
             match self.quic.retry(incoming, response) {
                 Ok(transmit) => self.respond(transmit, response),
                 Err(refused) => self.quic.ignore(refused.into_incoming()),
             }
         } else {
+            self.unproved += u32::from(!incoming.remote_address_validated());
             match self.quic.accept(incoming, now, response, None) {
                 Ok((handle, connection)) => {
                     self.enter(now, handle, connection);
@@ -119,6 +117,14 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// Whether a client must prove its address first: many handshakes run already, or many have begun in this poll.
+    fn wants_proof(&self, incoming: &quic::Incoming) -> bool {
+        let is_asked_ever = self.config.incoming_retry_from < self.config.incoming_max;
+        let many_run = self.handshakes_incoming >= self.config.incoming_retry_from;
+        let many_begin = is_asked_ever && self.unproved >= UNPROVED_A_POLL_MAX;
+        (many_run || many_begin) && !incoming.remote_address_validated() && incoming.may_retry()
     }
 
     /// Sends what the endpoint itself answers, with the next flush.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::support::{LOCALHOST, Peer, World, bind_client, bind_group};
-use crate::{CloseReason, ConfigRefused, ConnectError, Endpoint, Event, Link, Room, StreamClosed, TransportConfig};
+use crate::limits::UNPROVED_A_POLL_MAX;
+use crate::{
+    CloseReason, ConfigRefused, ConnectError, Endpoint, Event, Link, LinkKey, Room, StreamClosed, TransportConfig,
+};
 
 #[test]
 fn the_code_and_the_reason_reach_the_peer() {
@@ -246,6 +249,38 @@ fn addresses_are_proved_from_a_number_of_running_handshakes_on() {
     world.connected();
     assert_eq!(world.server.endpoint.stats().retries, 4);
     drop(silent);
+}
+
+#[test]
+fn addresses_are_proved_when_many_begin_at_once() {
+    let mut world = World::with(TransportConfig::client(), TransportConfig::server());
+    let many = 3 * UNPROVED_A_POLL_MAX as usize;
+    let address = world.server.endpoint.local_address();
+    let clients: Vec<LinkKey> =
+        (0..many).map(|_| world.client.endpoint.connect(address, "localhost").unwrap()).collect();
+    // All first packets wait in the server's socket when it looks.
+    world.client.endpoint.flush();
+    world.server.turn(Some(Duration::from_secs(10)));
+    let stats = world.server.endpoint.stats();
+    assert!(stats.handshakes_started <= u64::from(UNPROVED_A_POLL_MAX), "{stats:?}");
+    // All get in all the same.
+    world.until(|world| world.client.connected().len() == clients.len());
+    assert!(world.server.endpoint.stats().retries > 0);
+}
+
+#[test]
+fn nobody_proves_an_address_where_that_is_never_asked() {
+    let mut config = TransportConfig::server();
+    config.incoming_retry_from = config.incoming_max;
+    let mut world = World::with(TransportConfig::client(), config);
+    let address = world.server.endpoint.local_address();
+    let many = 3 * UNPROVED_A_POLL_MAX as usize;
+    for _ in 0..many {
+        world.client.endpoint.connect(address, "localhost").unwrap();
+    }
+    world.client.endpoint.flush();
+    world.until(|world| world.client.connected().len() == many);
+    assert_eq!(world.server.endpoint.stats().retries, 0);
 }
 
 #[test]
