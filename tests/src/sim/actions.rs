@@ -248,6 +248,10 @@ impl World {
         session.newest = newest;
         session.seen = seen;
         let (start, handle) = (session.last, PEOPLE[person]);
+        // One that the broker refuses says nothing.
+        if let (Some(who), None) = (self.ledger.find(handle.0, handle.1), misbehaved) {
+            self.ledger.say(who, hello_device, start);
+        }
         self.note(|| {
             format!(
                 "session {id}: device {hello_device} of {handle:?} connects to edge {nth} as {link:?} after {start}"

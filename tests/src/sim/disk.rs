@@ -52,22 +52,21 @@ impl World {
         self.outside.storage.failures() > self.failures_before
     }
 
-    /// A commit failed, which is final. Edges go on for a moment, and nobody may be told of what is not durable.
+    /// A commit failed, which is final, or the process is dying in it. Edges go on for a moment, and nobody may be told of what is
+    /// not durable.
     pub(super) fn fail(&mut self, error: &CommitError) -> Outcome {
         self.note(|| format!("the sequencer ends: {error}"));
-        if self.outside.storage.crashed() {
-            return self.die("in a commit");
-        }
-        if !self.has_failed() {
+        let crashed = self.outside.storage.crashed();
+        if !crashed && !self.has_failed() {
             return Err(format!("a commit failed on a sound disk: {error}"));
         }
-        self.covered.commits_failed += 1;
+        self.covered.commits_failed += u64::from(!crashed);
         for _ in 0..self.rng.below(LINGERING_MAX) {
             let nth = self.rng.below(self.life.stations.len());
             self.turn(nth, usize::MAX)?;
             self.read_any()?;
         }
-        self.die("as a commit failed")
+        self.die("in a commit")
     }
 
     /// The process is gone with all sessions; another one is started.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use carillon::journal::{Batch, Entry};
-use carillon_core::record::Record;
+use carillon_core::record::{CursorMoved, Record};
 use carillon_protocol::deliver::Deliver;
 use carillon_protocol::ding_status::USER_NONE;
-use carillon_protocol::ids::{ConversationId, Position, ProducerId, Seq, TenantId, Timestamp, UserId};
+use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Seq, TenantId, Timestamp, UserId};
 use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::ReadUpdate;
 
@@ -68,6 +68,10 @@ pub(super) struct Ledger {
     messages: BTreeMap<Position, Message>,
     stints: BTreeMap<Who, Vec<Stint>>,
     marks: BTreeMap<Position, Marked>,
+    /// How far each device has acknowledged, by what it said.
+    said: BTreeMap<(Who, DeviceId), Position>,
+    /// By what was recorded.
+    cursors: BTreeMap<(Who, DeviceId), Position>,
     /// How far each present member has read, as far as it was marked.
     watermarks: BTreeMap<(ConversationId, UserId), Seq>,
     pub(super) dings: Dings,
@@ -151,9 +155,11 @@ impl Ledger {
             | Record::DingConfirmed(_)
             | Record::DingEnded(_)
             | Record::DingForgotten(_) => self.dings.apply(position, record)?,
-            Record::CursorsMoved(_) | Record::CatchUpBounded(_) => {}
+            Record::CursorsMoved(moved) => moved.moves.iter().try_for_each(|moved| self.move_cursor(moved))?,
+            Record::CatchUpBounded(_) => {}
             Record::DeviceRetired(gone) => {
                 self.retired.insert(((gone.tenant, gone.user), gone.device.0), position);
+                self.cursors.remove(&((gone.tenant, gone.user), gone.device));
             }
             Record::ProducerRetired(gone) => {
                 self.retired.insert(((gone.tenant, gone.user), gone.producer.0), position);
@@ -182,6 +188,21 @@ impl Ledger {
         }
         self.messages.insert(position, Message { deliver, frame });
         Ok(())
+    }
+
+    /// A device says that it has everything up to here.
+    pub(super) fn say(&mut self, who: Who, device: DeviceId, position: Position) {
+        let said = self.said.entry((who, device)).or_default();
+        *said = position.max(*said);
+    }
+
+    /// A cursor moves forward, and not beyond what the device has said.
+    fn move_cursor(&mut self, moved: &CursorMoved) -> Result<(), String> {
+        let device = ((moved.tenant, moved.user), moved.device);
+        let said = self.said.get(&device).copied().unwrap_or_default();
+        let before = self.cursors.insert(device, moved.position);
+        let sound = moved.position <= said && before.is_none_or(|before| before < moved.position);
+        if sound { Ok(()) } else { Err(format!("{moved:?} after {before:?}, the device said {said}")) }
     }
 
     /// A mark is recorded where it says more than the one before it, and of messages that are there.

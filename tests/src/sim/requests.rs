@@ -161,6 +161,7 @@ impl World {
             Action::Retire => self.retire(id),
             Action::Ack => {
                 let (position, receipts_through) = (self.sessions[&id].last, self.sessions[&id].told.through);
+                self.ledger.say(who, self.sessions[&id].ids.0, position);
                 self.send(id, CONTROL, &Ack { shard: SHARD, position, receipts_through });
             }
             Action::Misbehave => {
@@ -347,7 +348,11 @@ impl World {
         let nth = self.rng.below(device.settled.len());
         let settled = &device.settled[nth].0;
         let (mut stamp, mut publish) = (settled.stamp, settled.publish.clone());
-        if self.rng.percent(50) {
+        if self.sessions[&id].repeats.contains_key(&publish.number) {
+            return;
+        }
+        let same = self.rng.percent(50);
+        if !same {
             stamp = self.next_stamp;
             self.next_stamp += 1;
             publish.payload = Bytes::copy_from_slice(&stamp.to_le_bytes());
@@ -355,7 +360,7 @@ impl World {
         self.ledger.used_up.insert(stamp, (who, device.producer));
         self.covered.repeated += 1;
         let number = publish.number;
-        self.session(id).repeats.insert(number);
+        self.session(id).repeats.insert(number, same);
         self.note(|| format!("session {id} publishes {number} once more"));
         if !self.life.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
             self.open_publish(id);

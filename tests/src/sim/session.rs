@@ -101,8 +101,8 @@ pub(super) struct Session {
     /// Requests without a reply.
     pub(super) pending: BTreeMap<u32, Request>,
     pub(super) next_request: u32,
-    /// Numbers of publishes that were answered and sent once more.
-    pub(super) repeats: BTreeSet<u64>,
+    /// Numbers of publishes that were answered and sent once more, and whether with the same content.
+    pub(super) repeats: BTreeMap<u64, bool>,
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
@@ -156,7 +156,7 @@ impl Session {
             told: Told::default(),
             welcome: None,
             pending: BTreeMap::new(),
-            repeats: BTreeSet::new(),
+            repeats: BTreeMap::new(),
             progress: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -300,9 +300,11 @@ impl Session {
             if device.settled.len() > SETTLED_MAX {
                 device.settled.pop_front();
             }
-        } else if let Some((_, at)) = device.settled.iter().find(|(settled, _)| settled.publish.number == number) {
-            // It was sent once more; a device that has another producer by now has forgotten it.
-            same = *at == published.position || device.producer != self.ids.1;
+        } else if self.retired_at(ledger).is_none() && device.producer == self.ids.1 {
+            // It was sent once more; a producer that was given up has forgotten it.
+            let before = device.settled.iter().find(|(settled, _)| settled.publish.number == number);
+            same = before.is_none_or(|(_, at)| *at == published.position)
+                && self.repeats.get(&number).is_none_or(|same| *same);
         }
         if is && mine && same { Ok(()) } else { Err(format!("{published:?} for {:?}", message.deliver)) }
     }
@@ -376,7 +378,7 @@ impl Session {
             ErrorCode::NO_PRODUCER if self.retired_at(ledger).is_some() => Ok(()),
             // What was answered is sent once more; with other content, it may not pass.
             ErrorCode::ALREADY_SETTLED | ErrorCode::PRODUCER_CONFLICT
-                if self.repeats.contains(&refused.number) && !device.unsettled.contains_key(&refused.number) =>
+                if self.repeats.contains_key(&refused.number) && !device.unsettled.contains_key(&refused.number) =>
             {
                 Ok(())
             }
