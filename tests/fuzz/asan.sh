@@ -10,7 +10,6 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 . tests/fuzz/nightly.sh
 
-export RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 run() {
     echo "== $*"
     # The profile of the long runs: optimised, with every assertion. Doc tests are left out, which have no sanitizer.

@@ -17,7 +17,7 @@ fi
 for target in "${targets[@]}"; do
     small=$(mktemp -d)
     # libFuzzer prefers small inputs. Without values' profiles: an input for every value of a comparison would be thousands.
-    CARILLON_FUZZ=$target ASAN_OPTIONS=detect_leaks=0 "$CARGO_TARGET_DIR/$host/fuzz/fuzz" -merge=1 "$small" \
+    CARILLON_FUZZ=$target "$CARGO_TARGET_DIR/$host/fuzz/fuzz" -merge=1 "$small" \
         "tests/fuzz/corpus/$target" "$CARGO_TARGET_DIR/corpus/$target" >"$CARGO_TARGET_DIR/logs/$target.merge" 2>&1
     bytes=$(cat "tests/fuzz/corpus/$target"/* | wc -c)
     # The smallest first, as long as there is room.

@@ -17,3 +17,12 @@ fi
 # No incremental state, and a directory of its own: other flags would build everything anew each time.
 export CARGO_INCREMENTAL=0
 export CARGO_TARGET_DIR=${CARILLON_FUZZ_TARGET:-$root/target/fuzz}
+
+# What cargo-fuzz would set. Comparisons are traced, so that magic numbers and keywords are found. The tests under AddressSanitizer are
+# built with the same flags, so that what they depend on is built once.
+flags='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4'
+flags+=' -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table'
+flags+=' -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address'
+export RUSTFLAGS=$flags
+# Leaks are not looked for: what is made once a process, or a thread, stays to its end on purpose. Allocations are counted instead.
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1

@@ -25,12 +25,7 @@ done
 
 . tests/fuzz/nightly.sh
 
-# What cargo-fuzz would set. The comparisons' operands are traced, so that magic numbers and keywords are found.
-passes='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4'
-traces='-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
-    -Cllvm-args=-sanitizer-coverage-trace-compares'
-RUSTFLAGS="$(echo $passes $traces) --cfg fuzzing -Zsanitizer=address" \
-    cargo "+$nightly" build -p carillon-fuzz --features libfuzzer --bin fuzz --profile fuzz --locked --target "$host"
+cargo "+$nightly" build -p carillon-fuzz --features libfuzzer --bin fuzz --profile fuzz --locked --target "$host"
 fuzz=$CARGO_TARGET_DIR/$host/fuzz/fuzz
 
 if ((${#targets[@]} == 0)); then
@@ -43,8 +38,7 @@ work() {
     local target=$1 dir=$CARGO_TARGET_DIR
     mkdir -p "$dir/corpus/$target" "$dir/crashes" "$dir/logs"
     local words=tests/fuzz/words/$target
-    # A megabyte of stack is never used by what is fuzzed; leaks are the allocator's count to find.
-    if CARILLON_FUZZ=$target ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$fuzz" \
+    if CARILLON_FUZZ=$target "$fuzz" \
         -max_total_time=$((minutes * 60)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -use_value_profile=1 \
         -artifact_prefix="$dir/crashes/$target-" $([[ -f $words ]] && echo "-dict=$words") \
         "$dir/corpus/$target" "tests/fuzz/corpus/$target" >"$dir/logs/$target" 2>&1
