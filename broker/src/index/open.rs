@@ -59,8 +59,8 @@ impl Follow for &Index {
             self.unflushed.fetch_add(1, Ordering::Relaxed);
         }
         self.reach(position);
-        // Nobody is served yet, so the replay may wait for the disk.
-        if self.is_due()
+        // Nobody is served yet, so the replay may wait for the disk; but it need not bring there what the writer can later.
+        if self.held() > self.high_water()
             && let Err(doubt) = self.tidy(&mut work)
         {
             work.unwritable = (work.is_fresh || doubt.is_of_disk()).then(|| doubt.into());

@@ -162,12 +162,12 @@ impl Store {
 
     /// Writes a mark, which knows the user's mark before it.
     pub(super) fn put_mark(&self, mark: &ReadMark) -> Result<(), Doubt> {
-        let (key, marks) = (mark.key(), &self.trees().marks);
-        let before = match caught(|| marks.get_lt(key))? {
+        let key = mark.key();
+        let before = match caught(|| self.trees().marks.get_lt(key))? {
             Some((before, value)) if before.starts_with(&key[..12]) => ReadMark::decode(&before, &value)?.0.up_to,
             _ => Seq(0),
         };
-        caught(|| marks.insert(key, &mark.encode(before))).map(drop)
+        caught(|| self.trees().marks.insert(key, &mark.encode(before))).map(drop)
     }
 
     /// The user's first mark at or beyond a seq, with the seq of the one before it.

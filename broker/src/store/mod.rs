@@ -4,6 +4,7 @@
 //! the index) says up to which position it has it, one replay brings all of them to the head, and each skips what
 //! it has. Nothing is deleted here because it looked bad.
 
+mod pipeline;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,14 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carillon_core::Shard;
-use carillon_core::effect::Effects;
 use carillon_core::record::Record;
 use carillon_protocol::ids::{Incarnation, Position, ShardId};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::journal::{Batch, JournalOptions, OpenError, Opened, ReadError, Replay, ReplayError, Storage, Survey};
+use crate::journal::{Batch, JournalOptions, OpenError, Opened, ReadError, Replay, Storage, Survey};
 use crate::snapshot::{self, SnapshotError};
+use pipeline::Refused;
 
 /// How often a long replay says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -144,7 +145,11 @@ pub enum StoreError {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dyn Follow) -> Result<Store, StoreError> {
+pub fn open(
+    storage: Arc<dyn Storage>,
+    options: &StoreOptions,
+    follower: &mut (dyn Follow + Send),
+) -> Result<Store, StoreError> {
     snapshot::remove_unfinished(&*storage).map_err(StoreError::Snapshots)?;
     let survey = Survey::of(storage.clone(), options.journal.clone())?;
     let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
@@ -154,13 +159,15 @@ pub fn open(storage: Arc<dyn Storage>, options: &StoreOptions, follower: &mut dy
     let from = followed.min(shard.head());
     let mut pace = Pace::new(options, survey.bytes_after(from)?);
     let bytes_all = survey.bytes_after(Position(begin.first.0 - 1))?;
-    let effects = Effects::default();
-    let mut replayed = Replayed { shard: &mut shard, followed, follower, effects, uncovered_bytes: 0 };
-    let opened = survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
-        pace.pass(batch);
-        replayed.batch(batch)
-    })?;
-    let uncovered_bytes = replayed.uncovered_bytes;
+    let mut uncovered_bytes = 0;
+    let opened = pipeline::replay(Some(&mut shard), (follower, followed), |sink| {
+        survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
+            pace.pass(batch);
+            uncovered_bytes += if batch.last() > snapshot { batch.bytes() as u64 } else { 0 };
+            sink.batch(batch)
+        })
+    });
+    let opened = opened.map_err(|Refused { first, source }| OpenError::Replay { first, source })??;
     // A follower that is ahead of the journal was not made from it.
     if followed > opened.reader.head() || follower.end(&shard)? == Verdict::Again {
         again(&opened, begin, &shard, follower, Pace::new(options, bytes_all))?;
@@ -207,64 +214,29 @@ fn again(
     opened: &Opened,
     begin: Begin,
     shard: &Shard,
-    follower: &mut dyn Follow,
+    follower: &mut (dyn Follow + Send),
     mut pace: Pace,
 ) -> Result<(), StoreError> {
     tracing::warn!("the index does not fit the journal; it is built anew");
     follower.reset(begin);
     let from = Position(begin.first.0 - 1);
     let head = opened.reader.head();
-    let mut failed = Ok(());
-    let flow = opened.reader.replay(from, head, |batch| {
-        pace.pass(batch);
-        for entry in batch.entries() {
-            match Record::decode(entry.private, entry.frame) {
-                Ok(record) => follower.follow(entry.position, &record),
-                Err(error) => {
-                    let source = ReplayError::new(error);
-                    failed = Err(OpenError::Replay { first: batch.first(), source });
-                    return ControlFlow::Break(());
-                }
+    let replayed = pipeline::replay(None, (follower, from), |sink| {
+        opened.reader.replay(from, head, |batch| {
+            pace.pass(batch);
+            match sink.batch(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(source) => ControlFlow::Break(OpenError::Replay { first: batch.first(), source }),
             }
-        }
-        ControlFlow::Continue(())
+        })
     });
-    let _ = flow?;
-    failed?;
+    let flow = replayed.map_err(|Refused { first, source }| OpenError::Replay { first, source })??;
+    if let ControlFlow::Break(error) = flow {
+        return Err(error.into());
+    }
     match follower.end(shard)? {
         Verdict::InStep => Ok(()),
         Verdict::Again => Err(StoreError::Contradiction),
-    }
-}
-
-/// Who takes part in a replay.
-struct Replayed<'a> {
-    shard: &'a mut Shard,
-    followed: Position,
-    follower: &'a mut dyn Follow,
-    effects: Effects,
-    uncovered_bytes: u64,
-}
-
-impl Replayed<'_> {
-    fn batch(&mut self, batch: &Batch) -> Result<(), ReplayError> {
-        self.uncovered_bytes += if batch.last() > self.shard.head() { batch.bytes() as u64 } else { 0 };
-        for entry in batch.entries() {
-            let position = entry.position;
-            let (for_shard, for_follower) = (position > self.shard.head(), position > self.followed);
-            if !for_shard && !for_follower {
-                continue;
-            }
-            let record = Record::decode(entry.private, entry.frame).map_err(ReplayError::new)?;
-            if for_shard {
-                self.shard.apply(&record, &mut self.effects).map_err(ReplayError::new)?;
-                self.effects.signals.clear();
-            }
-            if for_follower {
-                self.follower.follow(position, &record);
-            }
-        }
-        Ok(())
     }
 }
 

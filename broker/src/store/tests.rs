@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carillon_core::effect::Effects;
 use carillon_core::effect::Reply;
 use carillon_core::input::{Attach, Authority, Input, Principal};
 use carillon_protocol::ids::{ConversationId, DeviceId, ProducerId, ShardId, TenantId, Timestamp, UserId};

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use carillon_core::record::Record;
-use carillon_protocol::ids::Incarnation;
+use carillon_protocol::ids::{Incarnation, Timestamp};
 use proptest::prelude::*;
 
 use super::world::{GROUPS, SHARD, World, group};
@@ -305,7 +305,7 @@ fn a_few_of_those_set_aside_are_kept() {
     world.check();
 }
 
-/// How a start with this directory ends, when the first flush comes with the first record and this was done before.
+/// How a start with this directory ends, when memory is full at the first record and this was done before.
 fn end_of_start(directory: PathBuf, sabotage: impl FnOnce(&Index)) -> Result<Verdict, Unwritable> {
     let mut world = World::new();
     world.publish(0, 3);
@@ -313,7 +313,11 @@ fn end_of_start(directory: PathBuf, sabotage: impl FnOnce(&Index)) -> Result<Ver
     let mut follower = &index;
     follower.begin(Begin { incarnation: Incarnation(7), first: Position(1) });
     sabotage(&index);
-    index.unflushed.store(UNFLUSHED_MAX, Ordering::Relaxed);
+    // So many marks that memory is full.
+    for up_to in (1..).map(Seq).take_while(|_| index.held() <= index.high_water()) {
+        let (time, position) = (Timestamp(1), Position(1));
+        index.marks.append(&ReadMark { conversation: group(0), user: UserId(1), up_to, time, position });
+    }
     let flow = world.reader.replay(Position(0), Position(world.head()), |batch| {
         for entry in batch.entries() {
             follower.follow(entry.position, &Record::decode(entry.private, entry.frame).unwrap());
