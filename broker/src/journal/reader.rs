@@ -233,7 +233,7 @@ impl Cursor<'_> {
         let mut at = self.floor(position)?;
         if let Some((offset, head)) = &self.batch {
             let after = Mark { first: head.header.last().next(), offset: offset + u64::from(head.header.bytes) };
-            at = if after.offset > at.offset { after } else { at };
+            at = if after.first > at.first { after } else { at };
         }
         loop {
             let short = (at.offset, FormatError::Short);
@@ -275,16 +275,21 @@ pub(crate) fn floor(
     Ok(index.floor(position))
 }
 
-/// Walks the batch headers up to the next segment's first position, or to the first bad one: what lies before
-/// damage stays readable.
+/// Walks the batch headers up to the next segment's first position. If the way leads into damage, every header is looked for:
+/// damage to one batch leaves the others readable.
 fn build_index(segments: &Segments, located: &Located, file: &dyn StorageFile) -> io::Result<Index> {
     let mut index = Index::default();
     let mut scanner = Scanner::new(file, segments.identity, located.segment.first)?;
-    while let Some((mark, _)) = scanner.step_header()? {
-        if located.next_first.is_some_and(|next| mark.first >= next) {
-            break;
+    let is_inside = |first: Position| located.next_first.is_none_or(|next| first < next);
+    while is_inside(scanner.at().first) {
+        if let Some((mark, _)) = scanner.step_header()? {
+            index.note(mark);
+            continue;
         }
-        index.note(mark);
+        if located.next_first.is_some() {
+            index = Index::of(scanner.find_all()?.into_iter().filter(|mark| is_inside(mark.first)).collect());
+        }
+        break;
     }
     Ok(index)
 }

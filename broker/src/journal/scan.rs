@@ -119,6 +119,35 @@ impl<'a> Scanner<'a> {
         self.window.length()
     }
 
+    /// Where the next batch should be.
+    pub(crate) fn at(&self) -> Mark {
+        self.at
+    }
+
+    /// Every intact header of the file, by position, wherever it lies: what there is to go by when the way from one batch to the
+    /// next leads into damage.
+    pub(crate) fn find_all(&mut self) -> io::Result<Vec<Mark>> {
+        let mut found = Vec::new();
+        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        while let Some(left) =
+            self.window.length().checked_sub(offset).filter(|left| *left >= BATCH_HEADER_BYTES as u64)
+        {
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(SCAN_BYTES);
+            let chunk = self.window.bytes(offset, length)?.expect("it lies inside the file");
+            for (skip, bytes) in chunk.windows(BATCH_HEADER_BYTES).enumerate() {
+                if bytes[..4] == BATCH_MAGIC
+                    && let Ok(header) = BatchHeader::decode(bytes, &self.identity)
+                {
+                    found.push(Mark { first: header.first, offset: offset + skip as u64 });
+                }
+            }
+            // A header may lie across two chunks.
+            offset += (length - (BATCH_HEADER_BYTES - 1)) as u64;
+        }
+        found.sort_unstable_by_key(|mark| mark.first);
+        Ok(found)
+    }
+
     /// Goes on at another batch, behind damage.
     pub(crate) fn resume(&mut self, at: Mark) {
         self.at = at;

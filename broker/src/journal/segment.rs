@@ -101,6 +101,11 @@ impl Index {
         }
     }
 
+    /// Of these, which ascend: where batches cannot be reached from the ones before them.
+    pub(crate) fn of(marks: Vec<Mark>) -> Self {
+        Self { marks }
+    }
+
     /// The last noted batch that begins at or before the position.
     pub(crate) fn floor(&self, position: Position) -> Option<Mark> {
         let after = self.marks.partition_point(|mark| mark.first <= position);

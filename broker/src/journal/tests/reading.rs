@@ -164,3 +164,38 @@ fn the_pool_does_other_jobs_in_turn_and_hands_back_what_does_not_fit() {
     drop(pool);
     assert_eq!(results.iter().collect::<Vec<_>>(), [1, 2]);
 }
+
+#[test]
+fn damage_to_one_batch_leaves_the_others_of_its_segment_readable() {
+    let storage = MemoryStorage::new();
+    let (opened, expected) = written(&storage, 20);
+    let head = opened.reader.head();
+    drop(opened);
+    let name = segment_names(&storage).remove(1);
+    let first = segment::parse_segment_name(&name).unwrap();
+    let contents = storage.contents(&name);
+    let begins: Vec<_> = (0..contents.len() - 4).filter(|at| contents[*at..*at + 4] == format::BATCH_MAGIC).collect();
+    assert!(begins.len() >= 3, "{begins:?}");
+    for (nth, begin) in begins.iter().enumerate() {
+        let first_of = |begin: usize| u64::from_le_bytes(contents[begin + 32..begin + 40].try_into().unwrap());
+        let count = u64::from(u32::from_le_bytes(contents[begin + 20..begin + 24].try_into().unwrap()));
+        let lost = first_of(*begin)..first_of(*begin) + count;
+        // The magic, the length, and a byte of a frame.
+        for offset in [0, 17, format::BATCH_HEADER_BYTES + format::ROW_BYTES * 3 + 40] {
+            storage.put(&name, contents.clone());
+            storage.flip(&name, begin + offset, 1);
+            let (opened, _) = open_from(&storage, head).unwrap();
+            for entry in &expected.acknowledged {
+                let found = opened.reader.read(&[entry.position], 1);
+                if !lost.contains(&entry.position.0) {
+                    assert_eq!(found.unwrap(), std::slice::from_ref(entry), "batch {nth}, byte {offset}");
+                } else if let Ok(found) = found {
+                    assert_eq!(found, std::slice::from_ref(entry), "another record of the batch");
+                }
+            }
+            let refused = opened.reader.read(&[Position(lost.start)], 1);
+            assert!(offset > 17 || matches!(refused, Err(ReadError::Corrupt { .. })), "batch {nth}, byte {offset}");
+        }
+    }
+    assert!(first > Position(1));
+}
