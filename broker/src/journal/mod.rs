@@ -13,6 +13,7 @@
 //!   when no further one can be prepared, [`Journal::room`] says so while a reserve is left.
 //! - A failed write or sync is final: the journal is poisoned, and no call is tried again.
 //! - Readers see durable positions only.
+//! - What was durable is noted beside the segments: an end that is missing is refused, as damage anywhere else is.
 //! - Recovery deletes nothing that may have been acknowledged. What it cannot explain as the tail of an interrupted
 //!   commit, it refuses, with the place and a remedy.
 //!
@@ -25,7 +26,7 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
+//! roll · `proof` how far it was durable · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
 //! through everything · `walk` batches for tools.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
@@ -35,6 +36,7 @@ pub mod format;
 mod limits;
 mod memory;
 mod pool;
+mod proof;
 mod reader;
 mod recovery;
 mod replay;

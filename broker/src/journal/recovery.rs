@@ -25,6 +25,7 @@ use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::{
     FREE_BYTES_MIN_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, START_BYTES,
 };
+use super::proof::{self, Notes, Proof};
 use super::reader::Reader;
 use super::report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError, corruption, io_error, scan_error};
 use super::room::is_no_room;
@@ -174,27 +175,42 @@ impl Survey {
         let Some(begin) = directory.segments.partition_point(|first| *first <= next).checked_sub(1) else {
             return Err(OpenError::Truncated { first, from });
         };
-        let mut walk =
-            Walk { identity, from, replay, report: &mut report, overlap: None, indexes: Vec::new(), last: None };
+        let mut walk = Walk {
+            identity,
+            from,
+            replay,
+            report: &mut report,
+            overlap: None,
+            indexes: Vec::new(),
+            last: None,
+            end: 0,
+        };
         let scanned = &directory.segments[begin..];
         for (index, first) in scanned.iter().enumerate() {
             walk.segment(&*storage, *first, scanned.get(index + 1).copied())?;
         }
-        let (indexes, last) = (walk.indexes, walk.last);
+        let (indexes, last, end) = (walk.indexes, walk.last, walk.end);
         if at_least > report.head {
             return Err(OpenError::Behind { head: report.head, from: at_least, torn: report.cut });
+        }
+        let noted = Notes::read(&*storage).map_err(io_error("read", proof::NAME))?.head(&identity);
+        if noted > report.head {
+            let last = scanned.last().expect("at least one segment was scanned");
+            let at = Mark { first: report.head.next(), offset: end };
+            return Err(corruption(&segment_name(*last), at, &proof::missing(noted)));
         }
         let mut segments: Vec<_> = directory.segments[..begin].iter().map(|first| Segment::new(*first, None)).collect();
         segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
         let sizes = options.sizes();
         let mut prepared = Prepared::left_over(&*storage, &directory, sizes)?;
-        let proof = (last, &mut prepared);
-        let active = prove_tail(&*storage, &options, identity, proof, &mut segments, &mut report)?;
+        let tail = (last, &mut prepared);
+        let active = prove_tail(&*storage, &options, identity, tail, &mut segments, &mut report)?;
+        let proof = Proof::begin(&*storage, identity, report.head).map_err(io_error("write", proof::NAME))?;
         let segments = Segments::new(storage, identity, segments, report.head, Shelf::new(prepared.reserve));
         let reader = Reader::new(Arc::clone(&segments));
         let upkeep = Upkeep::new(Arc::clone(&segments));
         let preparer = Preparer::new(Arc::clone(&segments), sizes);
-        let journal = SegmentJournal::new(segments, options.shard, options.epoch, sizes, active);
+        let journal = SegmentJournal::new(segments, options.shard, options.epoch, sizes, (active, proof));
         Ok(Opened { journal, reader, upkeep, preparer, report })
     }
 
@@ -257,18 +273,24 @@ impl Directory {
             }
         }
         segments.sort_unstable();
+        let notes = Notes::read(storage).map_err(io_error("read", proof::NAME))?;
         let mut directory = Self { segments, identity: None, spare, reserve };
         for index in 0..directory.segments.len() {
             let first = directory.segments[index];
             match read_segment_header(storage, first)? {
                 Ok(header) => directory.accept(&header, first, shard)?,
-                Err(why) if index > 0 && index + 1 == directory.segments.len() => {
+                Err(why) if index > 0 && index + 1 == directory.segments.len() && directory.noted(&notes) < first => {
                     directory.set_aside(storage, first, why, report)?;
                 }
                 Err(why) => return Err(header_corruption(first, why).into()),
             }
         }
         Ok(directory)
+    }
+
+    /// How far the journal is noted as durable.
+    fn noted(&self, notes: &Notes) -> Position {
+        self.identity.map_or(Position(0), |identity| notes.head(&identity))
     }
 
     /// Checks a header against the first segment's, and against the file's name.
@@ -354,6 +376,8 @@ struct Walk<'a> {
     overlap: Option<Batch>,
     indexes: Vec<Index>,
     last: Option<Last>,
+    /// Where the last good batch of the segment ends.
+    end: u64,
 }
 
 impl Walk<'_> {
@@ -380,6 +404,7 @@ impl Walk<'_> {
             }
         };
         let at = Mark { first: self.report.head.next(), offset: end.offset };
+        self.end = end.offset;
         if self.overlap.is_some() {
             return Err(corruption(&name, at, "it does not repeat the last batch of the segment before"));
         }

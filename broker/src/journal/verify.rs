@@ -3,6 +3,7 @@
 use carillon_protocol::ids::Position;
 
 use super::format::{Identity, SegmentHeader};
+use super::proof::{self, Notes};
 use super::recovery::read_segment_header;
 use super::report::{OpenError, io_error};
 use super::scan::{ScanError, Scanner, Step};
@@ -73,6 +74,8 @@ pub struct Finding {
 ///
 /// `Io` if something cannot be read, `Version` if something is too new; damage is no error but a finding.
 pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, OpenError> {
+    // Before anything else: a broker beside this goes on.
+    let notes = Notes::read(storage).map_err(io_error("read", proof::NAME))?;
     let names = storage.list().map_err(io_error("list", "the directory"))?;
     let mut segments: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     segments.sort_unstable();
@@ -82,7 +85,7 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Resu
         length.unwrap_or(0)
     };
     let bytes_all = segments.iter().map(length).sum();
-    let mut audit = Audit { report: VerifyReport::default(), identity: None, next: None };
+    let mut audit = Audit { report: VerifyReport::default(), identity: None, next: None, end: 0 };
     for (index, first) in segments.iter().enumerate() {
         if let Err(error) = audit.segment(storage, *first, segments.get(index + 1).copied()) {
             // A broker beside this may have removed it by its retention.
@@ -95,6 +98,13 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Resu
         audit.report.segments += 1;
         progress(Progress { segments_done: index + 1, segments: segments.len(), bytes: audit.report.bytes, bytes_all });
     }
+    if let (Some(last), Some((identity, _)), Some(next)) = (segments.last(), audit.identity, audit.next) {
+        let noted = notes.head(&identity);
+        if noted >= next {
+            let at = Mark { first: next, offset: audit.end };
+            audit.find(&segment_name(*last), at, Some(noted.next()), &proof::missing(noted));
+        }
+    }
     Ok(audit.report)
 }
 
@@ -103,6 +113,8 @@ struct Audit {
     identity: Option<(Identity, SegmentHeader)>,
     /// The position that the next segment should begin at.
     next: Option<Position>,
+    /// Where the last good batch of the segment before ends.
+    end: u64,
 }
 
 impl Audit {
@@ -144,6 +156,7 @@ impl Audit {
                     }
                 }
                 Ok(Step::End(end)) => {
+                    self.end = end.offset;
                     match end.why {
                         Some(_) if next.is_none() => self.report.torn_tail_bytes = end.torn_bytes,
                         Some(why) if next.is_some_and(|next| next > position) => {

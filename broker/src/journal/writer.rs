@@ -8,6 +8,7 @@ use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
 use super::batch::{Batch, Draft};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::{BATCH_BYTES_HARD_MAX, START_BYTES};
+use super::proof::Proof;
 use super::room::is_no_room;
 use super::segment::{Index, Mark, Segment, Segments, create_segment, make};
 use super::spare::{Sizes, Spare};
@@ -55,6 +56,7 @@ pub struct SegmentJournal {
     epoch: Epoch,
     sizes: Sizes,
     active: Active,
+    proof: Proof,
     poisoned: bool,
 }
 
@@ -68,8 +70,14 @@ pub(crate) struct Active {
 }
 
 impl SegmentJournal {
-    pub(crate) fn new(segments: Arc<Segments>, shard: ShardId, epoch: Epoch, sizes: Sizes, active: Active) -> Self {
-        Self { segments, shard, epoch, sizes, active, poisoned: false }
+    pub(crate) fn new(
+        segments: Arc<Segments>,
+        shard: ShardId,
+        epoch: Epoch,
+        sizes: Sizes,
+        (active, proof): (Active, Proof),
+    ) -> Self {
+        Self { segments, shard, epoch, sizes, active, proof, poisoned: false }
     }
 
     fn write(&mut self, draft: Draft) -> Result<Batch, CommitError> {
@@ -84,6 +92,7 @@ impl SegmentJournal {
             self.active.file.write_at(&batch.parts(), self.active.offset).map_err(CommitError::Write)?;
             self.active.file.sync_data().map_err(CommitError::Sync)?;
         }
+        self.proof.note(batch.last()).map_err(CommitError::Write)?;
         self.segments.advance(Mark { first: batch.first(), offset: self.active.offset }, batch.last(), bytes);
         self.active.offset += bytes as u64;
         Ok(batch)

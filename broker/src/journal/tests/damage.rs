@@ -216,9 +216,42 @@ fn a_payload_cannot_pretend_to_be_a_later_batch() {
     let (name, ..) = last_batch(&storage);
     let begin = format::SEGMENT_HEADER_BYTES + opened_batch_bytes(&storage, &name);
     storage.flip(&name, begin + 20, 1);
+    // As if the machine had lost power in the commit: nothing notes that it was durable.
+    storage.remove(proof::NAME).unwrap();
     let (opened, found) = open_all(&storage).unwrap();
     assert_eq!(found, expected.acknowledged);
     assert_eq!(opened.report.cut.unwrap().position, Position(2));
+}
+
+#[test]
+fn an_end_that_is_missing_is_refused_although_what_is_left_is_whole() {
+    let (pristine, expected) = closed();
+    let (name, begin, end) = last_batch(&pristine);
+    let contents = pristine.contents(&name);
+    let head = expected.acknowledged.len() as u64;
+    let zeroed = [&contents[..begin], &vec![0; contents.len() - begin]].concat();
+    let mut damaged = contents.clone();
+    damaged[end - 1] ^= 1;
+    for left in [contents[..begin].to_vec(), contents[..end - 1].to_vec(), zeroed, damaged] {
+        pristine.put(&name, left);
+        let found = corruption(&pristine);
+        assert_eq!((found.segment.as_str(), found.offset, found.position), (&*name, begin as u64, Position(head - 1)));
+        assert!(found.what.contains(proof::NAME), "{found}");
+        let audit = verify(&pristine, &mut |_| {}).unwrap();
+        let finding = audit.findings.last().unwrap();
+        assert_eq!(
+            (finding.offset, finding.from, finding.to),
+            (begin as u64, Position(head - 1), Some(Position(head)))
+        );
+    }
+    pristine.remove(proof::NAME).unwrap();
+    assert_eq!(
+        open_all(&pristine).unwrap().1[..],
+        expected.acknowledged[..expected.acknowledged.len() - 2],
+        "given up"
+    );
+    // What was opened is noted from there on.
+    assert!(open_all(&pristine).is_ok());
 }
 
 /// Bytes of the first batch in a segment.

@@ -19,8 +19,8 @@ fn a_roll_takes_the_spare_and_another_is_made() {
         let before = storage.calls();
         expected.commit(&mut opened.journal, 2, 1).unwrap();
         rolled = segment_names(&storage).len() > segments;
-        // A roll into a spare: header, batch, sync, rename, sync of the directory. A plain commit: write, sync.
-        assert_eq!(storage.calls() - before, if rolled { 5 } else { 2 });
+        // A roll into a spare: header, batch, sync, rename, sync of the directory, note. A plain commit: write, sync, note.
+        assert_eq!(storage.calls() - before, if rolled { 6 } else { 3 });
     }
     assert!(!is_spare(&storage));
     assert!(opened.preparer.prepare().unwrap() && is_spare(&storage));
