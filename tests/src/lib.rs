@@ -5,6 +5,8 @@ pub mod crash;
 pub mod gateway;
 pub mod harness;
 pub mod outlets;
+pub mod power;
 pub mod proxy;
 pub mod raw;
+pub mod rig;
 pub mod sim;
