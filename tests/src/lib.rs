@@ -1,6 +1,7 @@
 //! What the end-to-end, simulation and conformance tests of Carillon stand on.
 
 pub mod ahead;
+pub mod corrupt;
 pub mod crash;
 pub mod gateway;
 pub mod harness;

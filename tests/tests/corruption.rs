@@ -1,0 +1,15 @@
+//! Copies of a real data directory, each damaged in one place: nothing wrong is served, nothing bad is deleted, and every place is
+//! named. The long run is `cargo run --release -p carillon-tests --bin corrupt`.
+
+use carillon_tests::corrupt::judge::Verdict;
+use carillon_tests::corrupt::run;
+
+#[test]
+fn damage_is_refused_or_harmless_and_reaches_no_further() {
+    let directory = tempfile::tempdir().unwrap();
+    let summary = run(directory.path(), (2, 0, 300), &mut |_| {});
+    assert_eq!(summary.wrong_count, 0, "{summary}");
+    for verdict in Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::Wrong) {
+        assert!(summary.count(verdict) > 0, "{summary}");
+    }
+}
