@@ -119,11 +119,12 @@ impl Damage {
     fn of_the_last_batch(rng: &mut Rng, last: &BatchAt) -> Self {
         let (begin, end) = (last.offset, last.end);
         let length = usize::try_from(end - begin).expect("a batch is small");
-        let at = usize::try_from(begin).expect("a segment is small") + rng.below(length);
+        // Not at its very begin: nothing would be left that is torn.
+        let at = usize::try_from(begin).expect("a segment is small") + 1 + rng.below(length - 1);
         let how = match rng.below(3) {
             0 => How::Flip { bit: at as u64 * 8 + rng.below(8) as u64 },
             1 => How::Truncate { to: at },
-            _ => How::Zero { at, page: length },
+            _ => How::Zero { at, page: length - 1 },
         };
         Self { class: Class::Segment, name: last.segment.clone(), how, unproven: true }
     }
@@ -189,6 +190,11 @@ impl Damage {
         if self.unproven {
             fs::remove_file(directory.join(NOTE)).expect("it is noted how far the journal was durable");
         }
+    }
+
+    /// Whether two pages are in the place of each other.
+    pub fn is_swap(&self) -> bool {
+        matches!(self.how, How::Swap { .. })
     }
 
     /// What a summary counts it as.

@@ -82,6 +82,8 @@ pub struct Case<'a> {
     pub directory: &'a Path,
     /// Which bytes are others.
     pub changed: Changed,
+    /// Pages are in the place of each other.
+    pub is_swap: bool,
     /// It is known that the last batch was durable.
     pub is_noted: bool,
 }
@@ -186,7 +188,9 @@ impl Case<'_> {
             let length = std::fs::metadata(self.directory.join(name)).map_or(0, |meta| meta.len());
             length < self.pristine.listing[name].len() as u64
         };
-        damaged.len() <= 1 && damaged.iter().all(|(name, ranges)| is_cut(name) || span(ranges) <= PAGE_BYTES)
+        !self.is_swap
+            && damaged.len() <= 1
+            && damaged.iter().all(|(name, ranges)| is_cut(name) || span(ranges) <= PAGE_BYTES)
     }
 
     fn check_verify(&self, wrong: &mut Vec<String>) {

@@ -69,15 +69,17 @@ pub fn run(directory: &Path, (seed, first, cases): (u64, u64, u64), show: &mut d
             }
         };
         let is_noted = copy.join(judge::NOTE).exists();
-        let case = Case { pristine: &pristine, directory: &copy, changed: damage.1, is_noted };
+        let (damage, changed) = damage;
+        let is_swap = damage.is_swap();
+        let case = Case { pristine: &pristine, directory: &copy, changed, is_swap, is_noted };
         let judged = case.judge();
-        *summary.kinds.entry(damage.0.kind()).or_default() += 1;
+        *summary.kinds.entry(damage.kind()).or_default() += 1;
         *summary.verdicts.entry(judged.verdict).or_default() += 1;
         summary.read_back += judged.read_back;
         if !judged.wrong.is_empty() {
             summary.wrong_count += 1;
             if summary.wrong.len() < WRONG_MAX {
-                summary.wrong.push(format!("case {nth}, {}: {}", damage.0, judged.wrong.join("; ")));
+                summary.wrong.push(format!("case {nth}, {damage}: {}", judged.wrong.join("; ")));
             }
         }
         show(nth + 1 - first);
