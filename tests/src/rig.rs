@@ -183,17 +183,15 @@ impl Rig {
         taken.expect("there is room");
     }
 
-    /// Lets it commit what was handed in, and returns its replies by session.
-    ///
-    /// # Errors
-    /// The commit failed: final.
-    pub fn step(&mut self) -> Result<Vec<(u32, Reply)>, CommitError> {
-        let _: Flow = self.sequencer.step()?;
+    /// Lets it commit what was handed in. Returns its replies by session, those too that had left it when the commit failed, and
+    /// whether it did, which is final.
+    pub fn step(&mut self) -> (Vec<(u32, Reply)>, Result<Flow, CommitError>) {
+        let flow = self.sequencer.step();
         let replies = self.mail.replies.try_iter().filter_map(|message| match message {
             ToEdge::Reply { link, reply } => Some((link.index, reply)),
             ToEdge::Counts(_) | ToEdge::Receipts { .. } | ToEdge::Bodies { .. } | ToEdge::Found { .. } => None,
         });
-        Ok(replies.collect())
+        (replies.collect(), flow)
     }
 }
 

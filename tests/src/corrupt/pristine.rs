@@ -184,7 +184,8 @@ struct People {
 impl People {
     fn attach(&mut self, rig: &mut Rig) {
         (0..PEOPLE).for_each(|nth| rig.submit(nth, attach(&format!("person-{nth}"), u64::from(nth) + 1)));
-        let replies = rig.step().expect("the disk is good");
+        let (replies, flow) = rig.step();
+        flow.expect("the disk is good");
         self.users = replies
             .iter()
             .filter_map(|(_, reply)| match reply {
@@ -221,7 +222,9 @@ impl People {
             };
             rig.submit(u32::try_from(nth).expect("few people"), input);
         }
-        for (session, reply) in rig.step().expect("the disk is good") {
+        let (replies, flow) = rig.step();
+        flow.expect("the disk is good");
+        for (session, reply) in replies {
             if let Reply::Frame(Frame::Published(published)) = reply {
                 // The author may mark it too.
                 self.last.insert(published.conversation, (published.seq, session as usize));
