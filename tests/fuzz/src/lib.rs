@@ -3,7 +3,7 @@
 //! A [`Target`] is a function of bytes that panics when a promise is broken. [`check`] runs it with one input and measures
 //! what it allocates: at the peak no more than its [`Budget`] allows. The same targets run three ways: over the committed
 //! corpus and seeded inputs as an ordinary test (`tests/short.rs`), for hours under libFuzzer with AddressSanitizer (`run.sh`), and
-//! with one input by hand (`tests/one.rs`).
+//! with one input by hand (`tests/short.rs`).
 //!
 //! Bytes that were drawn at random end at the first checksum. So a target whose format has checksums runs every input twice:
 //! as it is, and *sealed*, with lengths and checksums made to fit what is there. Mutations of either engine thus get past them.

@@ -3,16 +3,20 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// See the module. What comes is cut into reads of so many bytes, and then ends.
+///
+/// An answer waits for the first byte of what it answers: what comes before is no answer, and would end every conversation alike.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     coming: Vec<u8>,
     at: usize,
     read_bytes_max: usize,
+    is_answer: bool,
+    waits: Option<Waker>,
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -20,12 +24,27 @@ impl Pipe {
     /// The pipe, and what will have been sent.
     pub(crate) fn new(coming: Vec<u8>, read_bytes_max: usize) -> (Self, Arc<Mutex<Vec<u8>>>) {
         let sent = Arc::new(Mutex::default());
-        (Self { coming, at: 0, read_bytes_max: read_bytes_max.max(1), sent: sent.clone() }, sent)
+        let (read_bytes_max, is_answer, waits) = (read_bytes_max.max(1), false, None);
+        (Self { coming, at: 0, read_bytes_max, is_answer, waits, sent: sent.clone() }, sent)
+    }
+
+    /// As [`Pipe::new`], of what comes as an answer.
+    pub(crate) fn answering(coming: Vec<u8>, read_bytes_max: usize) -> (Self, Arc<Mutex<Vec<u8>>>) {
+        let (pipe, sent) = Self::new(coming, read_bytes_max);
+        (Self { is_answer: true, ..pipe }, sent)
     }
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_answer && self.sent.lock().unwrap().is_empty() {
+            self.waits = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         let count = (self.coming.len() - self.at).min(self.read_bytes_max).min(buffer.remaining());
         buffer.put_slice(&self.coming[self.at..self.at + count]);
         self.at += count;
@@ -34,8 +53,11 @@ impl AsyncRead for Pipe {
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.sent.lock().unwrap().extend_from_slice(bytes);
+        if let Some(waits) = self.waits.take() {
+            waits.wake();
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 
