@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use carillon_protocol::Frame;
-use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::ConversationId;
 use carillon_protocol::kinds::{MessageKind, Target};

@@ -114,7 +114,8 @@ pub struct Rig {
 /// How a store is opened here.
 pub fn store_options(ground: &Ground) -> StoreOptions {
     let (epoch, identity) = (Epoch(1), Some(IDENTITY));
-    let journal = JournalOptions { shard: SHARD, epoch, segment_bytes: ground.segment_bytes, identity };
+    let (segment_bytes, reserve_bytes) = (ground.segment_bytes, ground.segment_bytes);
+    let journal = JournalOptions { epoch, segment_bytes, reserve_bytes, identity, ..JournalOptions::new(SHARD) };
     StoreOptions { journal, clock: ground.clock.clone(), progress: None }
 }
 
@@ -127,7 +128,7 @@ impl Rig {
         let store = store::open(ground.storage.clone(), &store_options(ground), &mut &*ground.index)?;
         let opened = store.opened;
         let (submit, queues) = submissions();
-        let (mailbox, mail) = mailbox(Arc::new(Awake), REPLIES, REPLIES);
+        let (mailbox, mail) = mailbox(Arc::new(Awake), [REPLIES; 3]);
         let (running, stop) = bounded(0);
         let options = KeeperOptions {
             snapshot_journal_bytes: u64::MAX,

@@ -118,7 +118,7 @@ impl Journal for NotedJournal {
 /// How a run opens its directory.
 pub(super) fn store_options(shape: &Shape, clock: &Arc<SimClock>) -> StoreOptions {
     let mut journal = JournalOptions::new(SHARD);
-    journal.segment_bytes = shape.segment_bytes;
+    (journal.segment_bytes, journal.reserve_bytes) = (shape.segment_bytes, shape.segment_bytes);
     journal.identity = Some(Identity { incarnation: INCARNATION, salt: 99 });
     StoreOptions { journal, clock: clock.clone(), progress: None }
 }

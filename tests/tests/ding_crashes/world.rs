@@ -186,7 +186,7 @@ fn origin() -> Origin {
 /// A process on what the disk has; `None` if it dies on the way.
 fn start(storage: &MemoryStorage, gateway: &SharedGateway, clock: &Arc<StillClock>) -> Option<Life> {
     let mut journal = JournalOptions::new(SHARD);
-    journal.segment_bytes = 64 * 1024;
+    (journal.segment_bytes, journal.reserve_bytes) = (64 * 1024, 64 * 1024);
     let options = StoreOptions { journal, clock: clock.clone(), progress: None };
     let index = Arc::new(Index::new());
     let Store { shard, opened, .. } = store::open(Arc::new(storage.clone()), &options, &mut &*index).ok()?;

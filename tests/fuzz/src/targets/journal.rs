@@ -115,6 +115,7 @@ fn recover(storage: &MemoryStorage, replay: &mut dyn FnMut(&carillon::journal::B
     let options = JournalOptions {
         epoch: Epoch(1),
         segment_bytes: SEGMENT_BYTES_MIN,
+        reserve_bytes: SEGMENT_BYTES_MIN,
         identity: Some(IDENTITY),
         ..JournalOptions::new(SHARD)
     };

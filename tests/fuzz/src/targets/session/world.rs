@@ -116,20 +116,21 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let mut options = JournalOptions::new(SHARD);
-        options.segment_bytes = 16 * 1024;
+        (options.segment_bytes, options.reserve_bytes) = (16 * 1024, 16 * 1024);
         options.identity = Some(Identity { incarnation: INCARNATION, salt: 99 });
         let opened = open(Arc::new(MemoryStorage::new()), options, Position(0), &mut |_| Ok(()));
         let Opened { journal, reader, .. } = opened.unwrap_or_else(|error| panic!("an empty journal: {error}"));
         let clock =
             Arc::new(SetClock { start: carillon_transport::Clock::now(&SystemClock), passed_ms: AtomicU64::new(0) });
         // Room for what one input asks: a queue takes its room when it is made.
-        let limits = Limits { replies_reserved_max: 512, reads_in_flight_max: 64, ..Limits::default() };
+        let limits =
+            Limits { replies_reserved_max: 512, reads_in_flight_max: 64, marks_under_way_max: 64, ..Limits::default() };
         let (writer, ring) = ring(64, 1 << 20);
         let (submit, queues) = submissions_with_room(64, 64);
         let (index, policies) = (Arc::new(Index::new()), Arc::new(DingPolicies::at(Rates::TRIAL)));
-        let room = limits.replies_reserved_max + limits.reads_in_flight_max;
+        let room = [limits.replies_reserved_max + limits.reads_in_flight_max, limits.marks_under_way_max, 16];
         let wake: Arc<dyn Wake> = Arc::new(Awake);
-        let (mailbox, Mail { replies, replies_in, fences }) = mailbox(wake.clone(), room, 16);
+        let (mailbox, Mail { replies, replies_in, marked, fences }) = mailbox(wake.clone(), room);
         let peers = edge::Peers::of([wake.clone()]).into_iter().next().unwrap();
         let parts = edge::Parts {
             id: EdgeId(0),
@@ -142,6 +143,7 @@ impl World {
             submit,
             replies,
             replies_in,
+            marked,
             fences,
             waker: wake,
             ring,
