@@ -188,7 +188,7 @@ pub struct SequencerMeter {
     pub dings_recalled: Counter,
     /// Calls that wait until their outlet has room.
     pub ding_calls_waiting: Counter,
-    /// A [`Room`](crate::journal::Room), as a number.
+    /// A [`Room`], as a number.
     pub room: Counter,
     pub prepared_bytes: Counter,
 }
