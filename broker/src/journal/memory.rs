@@ -1,13 +1,13 @@
 //! A simulated directory that can crash, fail, tear and rot. For tests and simulation, also of other crates.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::storage::{Storage, StorageFile};
-
-/// A disk writes this many bytes at once.
-const SECTOR_BYTES: usize = 512;
+use change::{Change, DirectoryChange, Random};
 
 /// A [`Storage`] in memory that keeps what is synced apart from what is only written. A clone shares the files.
 ///
@@ -53,20 +53,6 @@ struct Contents {
     current: Vec<u8>,
     synced: Vec<u8>,
     pending: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Length(usize),
-}
-
-#[derive(Clone)]
-enum DirectoryChange {
-    Create(String, u64),
-    Remove(String),
-    /// Of this file, whatever else bears or bore the names.
-    Rename(String, String, u64),
 }
 
 /// What a call is to do after it was counted.
@@ -134,89 +120,6 @@ impl State {
     fn change_directory(&mut self, change: DirectoryChange) {
         change.apply(&mut self.directory);
         self.pending.push(change);
-    }
-}
-
-impl DirectoryChange {
-    fn apply(&self, directory: &mut BTreeMap<String, u64>) {
-        match self {
-            Self::Create(name, id) => {
-                directory.insert(name.clone(), *id);
-            }
-            Self::Remove(name) => {
-                directory.remove(name);
-            }
-            Self::Rename(from, to, id) => {
-                if directory.get(from) == Some(id) {
-                    directory.remove(from);
-                }
-                directory.insert(to.clone(), *id);
-            }
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, contents: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes } => write_into(contents, *offset, bytes),
-            Self::Length(length) => contents.resize(*length, 0),
-        }
-    }
-
-    /// Lets a part of the change reach the disk, sector by sector.
-    fn apply_randomly(&self, contents: &mut Vec<u8>, random: &mut Random) {
-        let Self::Write { offset, bytes } = self else {
-            if random.below(2) == 0 {
-                self.apply(contents);
-            }
-            return;
-        };
-        let mut begin = 0;
-        while begin < bytes.len() {
-            let sector_left = SECTOR_BYTES - (offset + begin) % SECTOR_BYTES;
-            let end = bytes.len().min(begin + sector_left);
-            let part = &bytes[begin..end];
-            match random.below(8) {
-                0..3 => write_into(contents, offset + begin, part),
-                3..6 => {}
-                6 => write_into(contents, offset + begin, &part[..random.below(part.len())]),
-                _ => {
-                    let garbage: Vec<u8> = part.iter().map(|byte| byte ^ random.byte()).collect();
-                    write_into(contents, offset + begin, &garbage);
-                }
-            }
-            begin = end;
-        }
-    }
-}
-
-fn write_into(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if contents.len() < end {
-        contents.resize(end, 0);
-    }
-    contents[offset..end].copy_from_slice(bytes);
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[7]
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("it is below a usize")
     }
 }
 

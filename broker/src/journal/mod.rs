@@ -25,7 +25,7 @@
 //! # The map
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
-//! and creation · `scan` the walk through one segment · `recovery` open, `report` what it says · `writer` commit and
+//! and creation · `scan` the walk through one segment · `options` what it is opened as · `recovery` open, `report` what it says · `writer` commit and
 //! roll · `proof` how far it was durable · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
 //! through everything · `walk` batches for tools.
 
@@ -35,6 +35,7 @@ mod batch;
 pub mod format;
 mod limits;
 mod memory;
+mod options;
 mod pool;
 mod proof;
 mod reader;
@@ -61,10 +62,11 @@ pub use limits::{
     READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
 };
 pub use memory::{Loss, MemoryStorage};
+pub use options::JournalOptions;
 pub(crate) use pool::EndOnPanic;
 pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub use reader::{ReadError, Reader};
-pub use recovery::{JournalOptions, Opened, Replay, Survey, open};
+pub use recovery::{Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
 pub use room::{Room, is_no_room};
 pub use segment::{parse_segment_name as segment_file_position, segment_name as segment_file_name};

@@ -18,13 +18,12 @@
 use std::io;
 use std::sync::Arc;
 
-use carillon_protocol::ids::{Epoch, Incarnation, Position, ShardId};
+use carillon_protocol::ids::{Incarnation, Position, ShardId};
 
 use super::batch::Batch;
 use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::limits::{
-    FREE_BYTES_MIN_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, START_BYTES,
-};
+use super::limits::START_BYTES;
+use super::options::JournalOptions;
 use super::proof::{self, Notes, Proof};
 use super::reader::Reader;
 use super::report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError, corruption, io_error, scan_error};
@@ -37,42 +36,6 @@ use super::spare::{self, Preparer, READY, RESERVE, Shelf, Sizes, Spare};
 use super::storage::{Storage, StorageFile};
 use super::upkeep::Upkeep;
 use super::writer::{Active, SegmentJournal};
-
-/// What a journal is opened as.
-#[derive(Clone, Debug)]
-pub struct JournalOptions {
-    /// The shard whose journal it is; that of another is refused.
-    pub shard: ShardId,
-    /// The owner as which it writes.
-    pub epoch: Epoch,
-    /// Size of new segments; at least [`SEGMENT_BYTES_MIN`] is used. A batch that fits none gets a larger one.
-    pub segment_bytes: u64,
-    /// Size of the reserve. A batch that does not fit it cannot be taken when the disk is full.
-    pub reserve_bytes: u64,
-    /// Free room of the file system below which nothing is taken that makes the journal grow.
-    pub free_bytes_min: u64,
-    /// What a new journal is given; random if `None`. An existing one keeps its own.
-    pub identity: Option<Identity>,
-}
-
-impl JournalOptions {
-    /// The defaults, for a single machine.
-    pub fn new(shard: ShardId) -> Self {
-        Self {
-            shard,
-            epoch: Epoch(1),
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-            reserve_bytes: RESERVE_BYTES_DEFAULT,
-            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
-            identity: None,
-        }
-    }
-
-    fn sizes(&self) -> Sizes {
-        let Self { segment_bytes, reserve_bytes, free_bytes_min, .. } = *self;
-        Sizes { segment_bytes: segment_bytes.max(SEGMENT_BYTES_MIN), reserve_bytes, free_bytes_min }
-    }
-}
 
 /// An open journal.
 pub struct Opened {
