@@ -87,6 +87,14 @@ pub(crate) const FIRST_PACKETS_AT_ONCE: usize = 64;
 /// Sockets that a flood comes from.
 pub(crate) const FLOOD_SOCKETS: usize = 16;
 
+/// Messages that hoarders ask for, and their size: more than two pages of history hold, of which there is none without them.
+pub(crate) const HOARD_MESSAGES: u32 = 64;
+pub(crate) const HOARD_PAYLOAD_BYTES: usize = 4_096;
+
+/// What one session can make a broker hold, as docs/OPERATIONS.md has it: 8 MiB on its edge, and what the transport's windows let
+/// QUIC hold.
+pub(crate) const SESSION_KIB_MAX: u64 = 8 * 1_024 + 256 + 32 + 256 + 16;
+
 /// How long the thread of a flood sleeps between what is due.
 pub(crate) const FLOOD_TICK: Duration = Duration::from_millis(1);
 

@@ -96,7 +96,7 @@ impl Session {
 
     /// Whether there is anything to acknowledge.
     pub(crate) fn is_behind(&self) -> bool {
-        self.phase == Phase::Open && self.received > self.acked
+        self.phase == Phase::Open && self.received > self.acked && !self.is_deaf
     }
 
     /// The connection is there: says who is at its end.
@@ -156,7 +156,7 @@ impl Session {
         std::mem::replace(&mut self.phase, Phase::Ended) != Phase::Ended
     }
 
-    /// Reads nothing until it reads on.
+    /// Reads nothing, and acknowledges nothing, until it reads on.
     pub(crate) fn stop_reading(&mut self) {
         self.is_deaf = true;
     }

@@ -81,6 +81,15 @@ fn who_stops_reading_gets_everything_later_and_the_others_at_once() {
 }
 
 #[test]
+fn who_holds_what_it_can_is_let_and_holds_no_more_than_is_documented() {
+    let broker = Broker::start();
+    let report = run(&plan(Strain::Hoard { sessions: 10 }), &broker, 3);
+    let Outcome::Hoard(hoard) = &report.outcome else { panic!("{report}") };
+    assert_eq!((hoard.sessions, hoard.ended), (10, 0), "{report}");
+    assert!(report.hoarded_kib().is_some(), "{report}");
+}
+
+#[test]
 fn first_packets_that_nobody_follows_up_end_no_session() {
     let broker = Broker::start();
     let report = run(&plan(Strain::Flood { rate: 2_000 }), &broker, 3);

@@ -19,7 +19,7 @@ use crate::out;
 use ding::DingArgs;
 use fanout::FanoutArgs;
 use receipts::ReceiptsArgs;
-use strain::{DeafArgs, FloodArgs, OverloadArgs};
+use strain::{DeafArgs, FloodArgs, HoardArgs, OverloadArgs};
 
 const ABOUT: &str = "\
 Start a broker in one terminal, then run against it; give its process id to learn what a delivery costs it:
@@ -51,6 +51,7 @@ pub(crate) enum Scenario {
     Ding(DingArgs),
     Overload(OverloadArgs),
     Deaf(DeafArgs),
+    Hoard(HoardArgs),
     Flood(FloodArgs),
 }
 
@@ -63,6 +64,7 @@ impl Scenario {
             Self::Ding(args) => args.run(),
             Self::Overload(args) => args.run(),
             Self::Deaf(args) => args.run(),
+            Self::Hoard(args) => args.run(),
             Self::Flood(args) => args.run(),
         }
     }

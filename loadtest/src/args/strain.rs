@@ -1,4 +1,4 @@
-//! The arguments of `overload`, `deaf` and `flood`.
+//! The arguments of `overload`, `deaf`, `hoard` and `flood`.
 
 use std::time::Duration;
 
@@ -158,6 +158,26 @@ pub(crate) struct DeafArgs {
 impl DeafArgs {
     pub(super) fn run(&self) -> Result<bool, Failure> {
         self.strain.run(Strain::Deaf { sessions: self.sessions, percent: self.percent, rate: self.rate })
+    }
+}
+
+/// Sessions that hold as much of the broker as they can
+///
+/// Each asks for as many pages of history as may be asked for at once, reads none of them, and leaves a frame of about the largest size
+/// unfinished on its control and its publish stream. With --broker-pid the run fails if that takes more memory than is documented.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct HoardArgs {
+    /// How many
+    #[arg(long, value_name = "N", default_value = "200", value_parser = range(1, DEVICES_MAX))]
+    sessions: u32,
+    #[command(flatten)]
+    strain: StrainArgs,
+}
+
+impl HoardArgs {
+    pub(super) fn run(&self) -> Result<bool, Failure> {
+        self.strain.run(Strain::Hoard { sessions: self.sessions })
     }
 }
 

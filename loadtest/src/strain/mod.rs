@@ -1,4 +1,4 @@
-//! The scenarios `overload`, `deaf` and `flood`: somebody strains the broker, and a probe measures what that does to everybody
+//! The scenarios `overload`, `deaf`, `hoard` and `flood`: somebody strains the broker, and a probe measures what that does to everybody
 //! else, before, while and after it.
 //!
 //! One thread plays those who strain it, another is the probe. What must hold whatever the speed: what was acknowledged is
@@ -6,6 +6,7 @@
 
 mod deaf;
 mod flood;
+mod hoard;
 mod plan;
 mod pressure;
 mod report;
@@ -24,9 +25,10 @@ use crate::target::Target;
 use crate::token::Role;
 use deaf::Deaf;
 use flood::Flood;
+use hoard::Hoard;
 pub use plan::{Plan, Strain};
 use pressure::Pressure;
-pub use report::{Deafness, Flooding, Outcome, Overload, Report};
+pub use report::{Deafness, Flooding, Hoarding, Outcome, Overload, Report};
 
 /// The session that makes what is not there, the first of the fleet.
 const SERVICE: SessionIndex = 0;
@@ -38,6 +40,7 @@ const PHASES: [&str; 3] = ["before", "during", "after"];
 enum Load {
     Pressure(Pressure),
     Deaf(Box<Deaf>),
+    Hoard(Hoard),
     Flood(Flood),
 }
 
@@ -93,6 +96,10 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
             let (what, service) = ((sessions, percent, rate), (SERVICE, welcome.producer_highest));
             Load::Deaf(Box::new(Deaf::prepare(&mut rig, plan, what, run_number + 1, service)?))
         }
+        Strain::Hoard { sessions } => {
+            let service = (SERVICE, welcome.producer_highest);
+            Load::Hoard(Hoard::prepare(&mut rig, plan, sessions, run_number + 1, service)?)
+        }
         Strain::Flood { rate } => Load::Flood(Flood::prepare(target, rate)?),
     };
     let look_at = rig.clock.now();
@@ -128,6 +135,7 @@ impl Run<'_> {
         match &mut self.load {
             Load::Pressure(pressure) => pressure.begin(start.at),
             Load::Deaf(deaf) => deaf.begin(start.at, &mut self.rig.fleet),
+            Load::Hoard(hoard) => hoard.begin(&mut self.rig.fleet),
             Load::Flood(flood) => flood.begin(start.at)?,
         }
         self.run_until(start.at + plan.during, probe, "straining the broker")?;
@@ -140,6 +148,7 @@ impl Run<'_> {
                 deaf.end(calm.at);
                 deaf.read_on(&mut self.rig.fleet);
             }
+            Load::Hoard(_) => {}
             Load::Flood(flood) => flood.end(calm.at),
         }
         self.rig.note(format!("measuring for {} s after it", plan.after.as_secs()));
@@ -248,7 +257,7 @@ impl Load {
         match self {
             Self::Pressure(pressure) => pressure.act(now, &mut rig.fleet),
             Self::Deaf(deaf) => deaf.act(now, &mut rig.fleet),
-            Self::Flood(_) => {}
+            Self::Hoard(_) | Self::Flood(_) => {}
         }
     }
 
@@ -256,6 +265,7 @@ impl Load {
         match self {
             Self::Pressure(pressure) => pressure.take(session, now, news),
             Self::Deaf(deaf) => deaf.take(session, now, news),
+            Self::Hoard(hoard) => hoard.take(session, news),
             Self::Flood(_) => {}
         }
     }
@@ -264,7 +274,7 @@ impl Load {
         match self {
             Self::Pressure(pressure) => pressure.is_settled(),
             Self::Deaf(deaf) => deaf.is_settled(),
-            Self::Flood(_) => true,
+            Self::Hoard(_) | Self::Flood(_) => true,
         }
     }
 
@@ -272,6 +282,7 @@ impl Load {
         match self {
             Self::Pressure(pressure) => pressure.outcome(),
             Self::Deaf(deaf) => deaf.outcome(),
+            Self::Hoard(hoard) => hoard.outcome(),
             Self::Flood(flood) => flood.outcome(),
         }
     }

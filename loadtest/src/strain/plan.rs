@@ -25,6 +25,11 @@ pub enum Strain {
         /// Messages a second into the group.
         rate: u32,
     },
+    /// Sessions that hold as much of the broker as they can.
+    Hoard {
+        /// How many.
+        sessions: u32,
+    },
     /// First packets of connections that go no further.
     Flood {
         /// Packets a second.
@@ -38,6 +43,7 @@ impl Strain {
         match self {
             Self::Overload { .. } => "overload",
             Self::Deaf { .. } => "deaf",
+            Self::Hoard { .. } => "hoard",
             Self::Flood { .. } => "flood",
         }
     }

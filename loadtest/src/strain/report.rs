@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::latency::Latency;
-use crate::limits::{BACK_TO_NORMAL, FLOOD_P99_FACTOR};
+use crate::limits::{BACK_TO_NORMAL, FLOOD_P99_FACTOR, SESSION_KIB_MAX};
 use crate::phases::{Cost, Costs, Row, Table};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
@@ -36,6 +36,8 @@ pub enum Outcome {
     Overload(Overload),
     /// Of listeners that stopped reading.
     Deaf(Deafness),
+    /// Of sessions that hold as much as they can.
+    Hoard(Hoarding),
     /// Of first packets.
     Flood(Flooding),
 }
@@ -100,6 +102,19 @@ pub struct Deafness {
     pub refused: Option<String>,
 }
 
+/// Sessions that hold as much as they can.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hoarding {
+    /// How many.
+    pub sessions: u32,
+    /// Those that were ended.
+    pub ended: u32,
+    /// Why the first of them was.
+    pub first_end: Option<String>,
+    /// What the broker had resident before.
+    pub resident_before_kib: Option<u64>,
+}
+
 /// First packets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Flooding {
@@ -136,6 +151,12 @@ impl Report {
                 found.extend((*others_ended > 0).then(|| format!("{others_ended} who read were ended: {why}")));
                 found.extend(refused.clone());
             }
+            Outcome::Hoard(_) => {
+                let most = SESSION_KIB_MAX;
+                let too_much = self.hoarded_kib().filter(|kib| *kib > most);
+                found
+                    .extend(too_much.map(|kib| format!("a session holds {kib} KiB of the broker, {most} is the most")));
+            }
             Outcome::Flood(flood) => found.extend(flood.failed.clone()),
         }
         found
@@ -154,6 +175,13 @@ impl Report {
         {
             found.push(format!("the broker had {most} MiB resident, {max} is the most"));
         }
+    }
+
+    /// What each hoarder made the broker hold, in KiB, at the most; `None` if its process id was not given.
+    pub fn hoarded_kib(&self) -> Option<u64> {
+        let Outcome::Hoard(hoard) = &self.outcome else { return None };
+        let grown = (self.resident_max_mib? * 1_024).saturating_sub(hoard.resident_before_kib?);
+        Some(grown / u64::from(hoard.sessions).max(1))
     }
 
     /// How many times its p99 of before a measure has while the strain lasts, at worst.
@@ -176,6 +204,10 @@ impl fmt::Display for Outcome {
         match self {
             Self::Overload(overload) => overload.fmt(f),
             Self::Deaf(deaf) => deaf.fmt(f),
+            Self::Hoard(Hoarding { sessions, ended, first_end, .. }) => {
+                write!(f, "hoarders    {sessions} sessions hold what they can; {ended} were ended")?;
+                first_end.as_ref().map_or(Ok(()), |why| write!(f, ", the first as {why}"))
+            }
             Self::Flood(Flooding { offered_per_s, sent, sent_per_s, .. }) => {
                 write!(f, "flood       {sent} first packets, {sent_per_s:.0} a second of {offered_per_s} due")
             }
@@ -220,6 +252,9 @@ impl fmt::Display for Report {
         if let Some(mib) = self.resident_max_mib {
             writeln!(f, "memory      {mib} MiB resident at the most")?;
         }
+        if let Some(kib) = self.hoarded_kib() {
+            writeln!(f, "            {kib} KiB for each hoarder, {SESSION_KIB_MAX} may be")?;
+        }
         writeln!(f, "the probe wrote {:.1} ms late at worst", self.probe_late_ms_max)?;
         let within = BACK_TO_NORMAL.as_secs();
         match self.normal_after_s {
@@ -238,7 +273,7 @@ impl fmt::Display for Report {
                     "\ngoal        p99 within {FLOOD_P99_FACTOR:.0} times that of before, it was {factor:.1}: {verdict}"
                 )?;
             }
-            Outcome::Overload(_) | Outcome::Deaf(_) => {
+            Outcome::Overload(_) | Outcome::Deaf(_) | Outcome::Hoard(_) => {
                 write!(f, "\nwhile it lasted, p99 was {factor:.1} times that of before at worst")?;
             }
         }
