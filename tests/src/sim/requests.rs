@@ -65,6 +65,7 @@ impl World {
         if !self.life.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
             self.open_publish(id);
         }
+        self.session(id).under_way.push(number);
         self.send(id, PUBLISH, &publish);
     }
 
@@ -92,6 +93,7 @@ impl World {
             device.unsettled.values().map(|unsettled| Publish { low, ..unsettled.publish.clone() }).collect();
         self.open_publish(id);
         for publish in again {
+            self.session(id).under_way.push(publish.number);
             self.send(id, PUBLISH, &publish);
         }
     }
@@ -348,7 +350,8 @@ impl World {
         let nth = self.rng.below(device.settled.len());
         let settled = &device.settled[nth].0;
         let (mut stamp, mut publish) = (settled.stamp, settled.publish.clone());
-        if self.sessions[&id].repeats.contains_key(&publish.number) {
+        let session = &self.sessions[&id];
+        if session.repeats.contains_key(&publish.number) || session.under_way.contains(&publish.number) {
             return;
         }
         let same = self.rng.percent(50);

@@ -103,6 +103,8 @@ pub(super) struct Session {
     pub(super) next_request: u32,
     /// Numbers of publishes that were answered and sent once more, and whether with the same content.
     pub(super) repeats: BTreeMap<u64, bool>,
+    /// Numbers that were sent here and have no answer here: another session of the device may have got one.
+    pub(super) under_way: Vec<u64>,
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
@@ -157,6 +159,7 @@ impl Session {
             welcome: None,
             pending: BTreeMap::new(),
             repeats: BTreeMap::new(),
+            under_way: Vec::new(),
             progress: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -218,8 +221,14 @@ impl Session {
             }
             (CONTROL, _, Frame::Goodbye(_)) if self.welcome.is_some() => self.told_goodbye = true,
             (CONTROL, _, frame) => self.judge_reply(&frame, device, ledger)?,
-            (PUBLISH, _, Frame::Published(published)) => self.judge_published(&published, device, ledger)?,
-            (PUBLISH, _, Frame::PublishRefused(refused)) => self.judge_refused(&refused, device, ledger)?,
+            (PUBLISH, _, Frame::Published(published)) => {
+                self.note_answer(published.number);
+                self.judge_published(&published, device, ledger)?;
+            }
+            (PUBLISH, _, Frame::PublishRefused(refused)) => {
+                self.note_answer(refused.number);
+                self.judge_refused(&refused, device, ledger)?;
+            }
             (_, None, Frame::LaneOpened(LaneOpened { lane })) => {
                 if self.incoming.values().any(|incoming| incoming.lane == Some(lane)) {
                     return Err(format!("a second {lane:?} lane"));
@@ -286,6 +295,12 @@ impl Session {
             device.ding_unanswered.take_if(|create| create.key == key);
         }
         asked.judge(frame, self.who_of(ledger)?, ledger)
+    }
+
+    fn note_answer(&mut self, number: u64) {
+        if let Some(nth) = self.under_way.iter().position(|sent| *sent == number) {
+            self.under_way.swap_remove(nth);
+        }
     }
 
     fn judge_published(&self, published: &Published, device: &mut Device, ledger: &Ledger) -> Result<(), String> {
