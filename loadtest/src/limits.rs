@@ -75,6 +75,9 @@ pub(crate) const BACK_TO_NORMAL: Duration = Duration::from_secs(30);
 /// "As before" is nine of ten within so many times what 99 of 100 took before.
 pub(crate) const NORMAL_FACTOR: f64 = 2.0;
 
+/// What is looked at together for it, so that one hiccup of the machine is not taken for the strain's.
+pub(crate) const NORMAL_WINDOW: Duration = Duration::from_secs(5);
+
 /// What a flood of handshakes may do to the p99 of others.
 pub(crate) const FLOOD_P99_FACTOR: f64 = 2.0;
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
-use crate::limits::{IDLE_WAIT, NORMAL_FACTOR, RESIDENT_EVERY};
+use crate::limits::{IDLE_WAIT, NORMAL_FACTOR, NORMAL_WINDOW, RESIDENT_EVERY};
 use crate::phases::{Cost, Mark, Row};
 use crate::probe::{Command, Probe, ProbePlan, Probed};
 use crate::process::Usage;
@@ -288,12 +288,13 @@ impl Load {
     }
 }
 
-/// After how many whole seconds what the probe measures was as before and stayed so: nine of ten within twice what 99 of 100
-/// took before.
+/// After how many whole seconds what the probe measures was as before and stayed so: in each window of some seconds from then on nine of
+/// ten within twice what 99 of 100 took before.
 fn normal_after(rows: &[Row], probed: &Probed, calm: Instant, after: Duration) -> Option<u32> {
     let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
     let is_normal = |second: u32| {
-        let (from, to) = (calm + Duration::from_secs(second.into()), calm + Duration::from_secs((second + 1).into()));
+        let from = calm + Duration::from_secs(second.into());
+        let to = (from + NORMAL_WINDOW).min(calm + after);
         probed.measures().iter().all(|(measure, count, samples)| {
             let before = rows.iter().find(|row| row.measure == *measure && row.phase == PHASES[0]);
             let most_ms = before.map_or(0.0, |row| row.figures.latency.p99_ms * NORMAL_FACTOR);
