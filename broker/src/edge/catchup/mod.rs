@@ -247,11 +247,10 @@ impl Edge {
         }
     }
 
-    /// What retention took, and what the shard has forgotten, is named before anything that lies behind it. False if the floors
-    /// have risen meanwhile: nothing was named by them.
+    /// What retention took, and what the shard has forgotten, is named before anything that lies behind it. False if nothing was
+    /// named yet: the floors have risen meanwhile, or lie beyond what this edge has processed.
     fn name_gone(&mut self, key: LinkKey, floors: u64) -> bool {
-        // Beyond `seen` the edge does not know yet who was entitled to what.
-        let floor = self.parts.index.truncated_through().min(self.seen);
+        let (floor, seen) = (self.parts.index.truncated_through(), self.seen);
         let Some(session) = self.sessions.at_key(key) else { return true };
         let Some(who) = session.identity().map(|identity| identity.who) else { return true };
         let sent = session.inbox.sent;
@@ -262,6 +261,11 @@ impl Edge {
             catch_up.name(plan::forgotten(known, catch_up.next), sent);
         }
         if floor >= catch_up.next && floor > catch_up.named_floor {
+            // What the edge has yet to process still comes, from the ring: it must not be named as gone. Nor does the edge know yet
+            // who was entitled to it.
+            if floor > seen {
+                return false;
+            }
             let gone = plan::truncations(&self.parts.index, known, catch_up.next);
             if self.parts.index.floors_version() != Some(floors) {
                 return false;
