@@ -19,6 +19,7 @@ pub mod fanout;
 mod fleet;
 pub mod latency;
 pub mod limits;
+pub mod others;
 pub mod phases;
 mod probe;
 pub mod process;

@@ -5,6 +5,7 @@ mod broker;
 use std::time::Duration;
 
 use broker::Broker;
+use carillon_loadtest::others::Others;
 use carillon_loadtest::receipts::{self, Plan, Report};
 
 fn plan() -> Plan {
@@ -14,11 +15,7 @@ fn plan() -> Plan {
         authors: 2,
         storm: Duration::from_millis(300),
         around: Duration::from_millis(300),
-        publish_rate: 100,
-        listeners: 3,
-        ding_rate: 50,
-        senders: 2,
-        payload_bytes: 128,
+        others: Others { publish_rate: 100, listeners: 3, ding_rate: 50, senders: 2, payload_bytes: 128 },
         sockets: 2,
         connecting_max: 8,
         prefix: "load".into(),

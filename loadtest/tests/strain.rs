@@ -6,6 +6,7 @@ mod broker;
 use std::time::Duration;
 
 use broker::Broker;
+use carillon_loadtest::others::Others;
 use carillon_loadtest::strain::{self, Outcome, Plan, Report, Strain};
 
 fn plan(strain: Strain) -> Plan {
@@ -14,11 +15,7 @@ fn plan(strain: Strain) -> Plan {
         during: Duration::from_millis(1_500),
         before: Duration::from_millis(300),
         after: Duration::from_millis(1_200),
-        publish_rate: 100,
-        listeners: 3,
-        ding_rate: 50,
-        senders: 2,
-        payload_bytes: 128,
+        others: Others { publish_rate: 100, listeners: 3, ding_rate: 50, senders: 2, payload_bytes: 128 },
         sockets: 2,
         connecting_max: 8,
         prefix: "load".into(),
@@ -70,7 +67,9 @@ fn who_stops_reading_gets_everything_later_and_the_others_at_once() {
     let broker = Broker::start();
     // More than the windows hold: 256 KiB each.
     let strain = Strain::Deaf { sessions: 20, percent: 10, rate: 500 };
-    let report = run(&Plan { payload_bytes: 1_000, ..plan(strain) }, &broker, 3);
+    let mut plan = plan(strain);
+    plan.others.payload_bytes = 1_000;
+    let report = run(&plan, &broker, 3);
     let Outcome::Deaf(deaf) = &report.outcome else { panic!("{report}") };
     assert_eq!(
         (deaf.deaf, deaf.missing, deaf.misplaced, deaf.deaf_ended, deaf.others_ended),

@@ -2,6 +2,7 @@
 
 mod ding;
 mod fanout;
+mod others;
 mod receipts;
 mod strain;
 

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
-use carillon_loadtest::limits::{
-    AUTHORS_MAX, CONNECTING_MAX, DEVICES_MAX, LISTENERS_MAX, MEMBERS_MAX, MESSAGES_MAX, RATE_MAX, SESSIONS_MAX,
-    SOCKETS_MAX,
-};
+use carillon_loadtest::limits::{AUTHORS_MAX, CONNECTING_MAX, MEMBERS_MAX, SESSIONS_MAX, SOCKETS_MAX};
 use carillon_loadtest::receipts::{self, Plan};
 use carillon_loadtest::target::TargetArgs;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::{RunArgs, payload_range, range};
+use super::others::OthersArgs;
+use super::{RunArgs, range};
 
 const ABOUT: &str = "\
 A storm of 100,000 members takes some minutes, most of them for the handshakes, and 5 GB for both sides; with --sessions 20000
@@ -49,21 +47,8 @@ pub(crate) struct ReceiptsArgs {
     /// Seconds that are measured before the storm, and again after it
     #[arg(long, value_name = "S", default_value = "10", value_parser = range(1, 600))]
     around_s: u32,
-    /// Messages a second into other groups
-    #[arg(long, value_name = "N", default_value = "100", value_parser = range(1, RATE_MAX))]
-    publish_rate: u32,
-    /// Those groups, with one listener each
-    #[arg(long, value_name = "N", default_value = "10", value_parser = range(1, LISTENERS_MAX))]
-    listeners: u32,
-    /// DINGs a second to the listeners
-    #[arg(long, value_name = "N", default_value = "20", value_parser = range(1, RATE_MAX))]
-    ding_rate: u32,
-    /// Services that send them, in turn: a broker may limit how many one sends a minute
-    #[arg(long, value_name = "N", default_value = "1", value_parser = range(1, DEVICES_MAX))]
-    ding_senders: u32,
-    /// Bytes of each payload
-    #[arg(long, value_name = "N", default_value = "128", value_parser = payload_range())]
-    payload_bytes: u32,
+    #[command(flatten)]
+    others: OthersArgs,
     /// UDP sockets that the members are spread over, each with a loopback address of its own. A message to all of them, or the
     /// replies to their marks, must fit in the sockets' receive buffers: some thousand packets each
     #[arg(long, value_name = "N", default_value = "32", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
@@ -91,25 +76,13 @@ impl ReceiptsArgs {
             return Err(Failure::Usage(why));
         }
         let measured_s = 2 * self.around_s + self.seconds;
-        if self.publish_rate.max(self.ding_rate).saturating_mul(measured_s) > MESSAGES_MAX {
-            let why = format!("the probe would send more than {MESSAGES_MAX} in {measured_s} s: lower its rates");
-            return Err(Failure::Usage(why));
-        }
-        if measured_s > self.run.time_limit_s {
-            let why = format!("the measuring alone takes {measured_s} s: raise --time-limit-s");
-            return Err(Failure::Usage(why));
-        }
         Ok(Plan {
             members: self.members,
             sessions,
             authors: self.authors,
             storm: Duration::from_secs(self.seconds.into()),
             around: Duration::from_secs(self.around_s.into()),
-            publish_rate: self.publish_rate,
-            listeners: self.listeners,
-            ding_rate: self.ding_rate,
-            senders: self.ding_senders,
-            payload_bytes: self.payload_bytes as usize,
+            others: self.others.plan(measured_s, &self.run)?,
             sockets: self.sockets,
             connecting_max: self.connecting,
             prefix: self.run.prefix.clone(),

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
-use carillon_loadtest::limits::{
-    CONNECTING_MAX, DEVICES_MAX, LISTENERS_MAX, MESSAGES_MAX, RATE_MAX, SESSIONS_MAX, SOCKETS_MAX,
-};
+use carillon_loadtest::limits::{CONNECTING_MAX, DEVICES_MAX, LISTENERS_MAX, RATE_MAX, SESSIONS_MAX, SOCKETS_MAX};
 use carillon_loadtest::strain::{self, Plan, Strain};
 use carillon_loadtest::target::TargetArgs;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::{RunArgs, payload_range, range};
+use super::others::OthersArgs;
+use super::{RunArgs, range};
 
 const EXIT_CODES: &str = "\
 Exit codes: as `carillon-loadtest --help` has them. It is 1 when what was acknowledged was not delivered once and in order, when
@@ -32,21 +31,8 @@ struct StrainArgs {
     /// Seconds that are measured after it
     #[arg(long, value_name = "S", default_value = "40", value_parser = range(1, 600))]
     after_s: u32,
-    /// Messages a second that the probe publishes
-    #[arg(long, value_name = "N", default_value = "100", value_parser = range(1, RATE_MAX))]
-    publish_rate: u32,
-    /// Groups that it publishes into, with one listener each
-    #[arg(long, value_name = "N", default_value = "10", value_parser = range(1, LISTENERS_MAX))]
-    listeners: u32,
-    /// DINGs a second to the listeners
-    #[arg(long, value_name = "N", default_value = "20", value_parser = range(1, RATE_MAX))]
-    ding_rate: u32,
-    /// Services that send them, in turn: a broker may limit how many one sends a minute
-    #[arg(long, value_name = "N", default_value = "1", value_parser = range(1, DEVICES_MAX))]
-    ding_senders: u32,
-    /// Bytes of each payload
-    #[arg(long, value_name = "N", default_value = "128", value_parser = payload_range())]
-    payload_bytes: u32,
+    #[command(flatten)]
+    others: OthersArgs,
     /// UDP sockets that the sessions of the strain are spread over, each with a loopback address of its own
     #[arg(long, value_name = "N", default_value = "8", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
     sockets: u16,
@@ -67,25 +53,13 @@ impl StrainArgs {
 
     fn plan(&self, strain: Strain) -> Result<Plan, Failure> {
         let measured_s = self.before_s + self.seconds + self.after_s;
-        if self.publish_rate.max(self.ding_rate).saturating_mul(measured_s) > MESSAGES_MAX {
-            let why = format!("the probe would send more than {MESSAGES_MAX} in {measured_s} s: lower its rates");
-            return Err(Failure::Usage(why));
-        }
-        if measured_s > self.run.time_limit_s {
-            let why = format!("the measuring alone takes {measured_s} s: raise --time-limit-s");
-            return Err(Failure::Usage(why));
-        }
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         Ok(Plan {
             strain,
             during: seconds(self.seconds),
             before: seconds(self.before_s),
             after: seconds(self.after_s),
-            publish_rate: self.publish_rate,
-            listeners: self.listeners,
-            ding_rate: self.ding_rate,
-            senders: self.ding_senders,
-            payload_bytes: self.payload_bytes as usize,
+            others: self.others.plan(measured_s, &self.run)?,
             sockets: self.sockets,
             connecting_max: self.connecting,
             prefix: self.run.prefix.clone(),

@@ -23,7 +23,7 @@ use crate::fleet::{Acks, SessionIndex};
 use crate::latency::Latency;
 use crate::limits::{COUNTS_EVERY, IDLE_WAIT, NAMED_MEMBERS_MAX};
 use crate::phases::{Cost, Mark};
-use crate::probe::{Command, Probe, ProbePlan, Probed};
+use crate::probe::{Command, Probe, Probed};
 use crate::publisher::{Publisher, Publishing};
 use crate::requests::ask;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head, sleep_until};
@@ -76,24 +76,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     rig.note(format!("making {} users and their group", plan.members));
     let group = enlist(&mut rig, plan)?;
     let run_number = rig.run_number();
-    let listeners: Vec<_> = plan.listener_handles().collect();
-    let (conversations, recipients) =
-        crew::enlist_each(&mut rig, SERVICE, &format!("{}/listener", plan.prefix), &listeners)?;
     let cursor = cursor_at_head(&welcome);
-    let probe = Probe::start(ProbePlan {
-        target: target.clone(),
-        terms: Terms { sockets: 1, ..terms },
-        prefix: plan.prefix.clone(),
-        run: run_number,
-        payload_bytes: plan.payload_bytes,
-        publish_rate: plan.publish_rate,
-        conversations,
-        ding_rate: plan.ding_rate,
-        recipients,
-        senders: plan.senders,
-        listeners,
-        cursor,
-    })?;
+    let probe = plan.others.start((&mut rig, SERVICE), (target, terms), &plan.prefix, (run_number, cursor))?;
     if plan.sessions < plan.members {
         rig.note(format!("of {} members {} connect, and mark", plan.members, plan.sessions));
     }
@@ -132,7 +116,7 @@ impl Run<'_> {
                 schedule,
                 messages: 1,
                 conversations: vec![self.group],
-                payload_bytes: self.plan.payload_bytes,
+                payload_bytes: self.plan.others.payload_bytes,
             };
             publishers.push(Publisher::new(what, welcome.producer_highest));
         }

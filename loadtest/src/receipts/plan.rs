@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::others::Others;
 use crate::schedule::Schedule;
 
 /// What is to be run.
@@ -17,16 +18,8 @@ pub struct Plan {
     pub storm: Duration,
     /// How long the probe runs before the storm, and again after it.
     pub around: Duration,
-    /// Messages a second that the probe publishes into other groups.
-    pub publish_rate: u32,
-    /// Those groups, with one listener each.
-    pub listeners: u32,
-    /// DINGs a second that the probe sends to the listeners in turn.
-    pub ding_rate: u32,
-    /// Services that send the DINGs, in turn.
-    pub senders: u32,
-    /// Bytes of each payload, at least [`PAYLOAD_BYTES_MIN`](crate::limits::PAYLOAD_BYTES_MIN).
-    pub payload_bytes: usize,
+    /// What the probe keeps up.
+    pub others: Others,
     /// Sockets that the sessions are spread over.
     pub sockets: u16,
     /// Handshakes under way at once.
@@ -60,11 +53,6 @@ impl Plan {
     /// The handles of the authors.
     pub(super) fn author_handles(&self) -> impl ExactSizeIterator<Item = String> + use<> {
         self.handles("author-", self.authors)
-    }
-
-    /// The handles of the listeners.
-    pub(super) fn listener_handles(&self) -> impl ExactSizeIterator<Item = String> + use<> {
-        self.handles("listener-", self.listeners)
     }
 
     fn handles(&self, kind: &str, count: u32) -> impl ExactSizeIterator<Item = String> + use<> {

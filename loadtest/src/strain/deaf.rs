@@ -62,7 +62,7 @@ impl Deaf {
             schedule,
             messages: u32::MAX,
             conversations: vec![group],
-            payload_bytes: plan.payload_bytes,
+            payload_bytes: plan.others.payload_bytes,
         };
         Ok(Self {
             run,

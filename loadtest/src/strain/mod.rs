@@ -13,12 +13,11 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::limits::{IDLE_WAIT, NORMAL_FACTOR, NORMAL_WINDOW, RESIDENT_EVERY};
 use crate::phases::{Cost, Mark, Row};
-use crate::probe::{Command, Probe, ProbePlan, Probed};
+use crate::probe::{Command, Probe, Probed};
 use crate::process::Usage;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head};
 use crate::target::Target;
@@ -70,23 +69,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let service = Guest { handle: &handle, role: Role::Service, publishes: true, cursor: None };
     let (_, welcome) = rig.connect_one(&service)?;
     let run_number = rig.run_number();
-    let listeners = plan.handles("listener", plan.listeners);
-    let (conversations, recipients) =
-        crew::enlist_each(&mut rig, SERVICE, &format!("{}/listener", plan.prefix), &listeners)?;
-    let probe = Probe::start(ProbePlan {
-        target: target.clone(),
-        terms: Terms { sockets: 1, ..terms },
-        prefix: plan.prefix.clone(),
-        run: run_number,
-        payload_bytes: plan.payload_bytes,
-        publish_rate: plan.publish_rate,
-        conversations,
-        ding_rate: plan.ding_rate,
-        recipients,
-        senders: plan.senders,
-        listeners,
-        cursor: cursor_at_head(&welcome),
-    })?;
+    let cursor = cursor_at_head(&welcome);
+    let probe = plan.others.start((&mut rig, SERVICE), (target, terms), &plan.prefix, (run_number, cursor))?;
     let load = match plan.strain {
         Strain::Overload { producers, factor, memory_max_mib, .. } => {
             let what = (producers, factor, memory_max_mib);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::others::Others;
+
 /// What the broker is strained with, while a probe measures what that does to everybody else.
 #[derive(Clone, Debug)]
 pub enum Strain {
@@ -60,16 +62,8 @@ pub struct Plan {
     pub before: Duration,
     /// How long it runs after it.
     pub after: Duration,
-    /// Messages a second that the probe publishes.
-    pub publish_rate: u32,
-    /// Groups that it publishes into, with one listener each.
-    pub listeners: u32,
-    /// DINGs a second that the probe sends to the listeners in turn.
-    pub ding_rate: u32,
-    /// Services that send the DINGs, in turn.
-    pub senders: u32,
-    /// Bytes of each payload, at least [`PAYLOAD_BYTES_MIN`](crate::limits::PAYLOAD_BYTES_MIN).
-    pub payload_bytes: usize,
+    /// What the probe keeps up.
+    pub others: Others,
     /// Sockets that the sessions are spread over.
     pub sockets: u16,
     /// Handshakes under way at once.

@@ -92,7 +92,7 @@ impl Pressure {
             pairs,
             factor,
             memory_max_mib,
-            payload_bytes: plan.payload_bytes,
+            payload_bytes: plan.others.payload_bytes,
             run,
             schedule: None,
             end: None,
