@@ -21,7 +21,7 @@ fn check(seeds: impl Iterator<Item = u64>) -> Option<Coverage> {
             Err(failure) => panic!(
                 "{}\n\nthe last actions:\n{}\n\n{}\nreplay it with SIM_SEED={}",
                 failure.why,
-                failure.actions.join("\n"),
+                failure.last_actions(60).join("\n"),
                 failure.why,
                 failure.seed
             ),

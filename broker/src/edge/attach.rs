@@ -101,6 +101,9 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return };
         let (tenant, user) = (attached.tenant, attached.user);
         let again = session.identity().is_some();
+        if matches!(&session.feed, Feed::CatchingUp(catch_up) if catch_up.attach_is_stale) {
+            return self.attaching_again.push_back(key);
+        }
         let dings = match &session.phase {
             Phase::AwaitingHello { .. } => return,
             Phase::Attached(_) => {
@@ -155,7 +158,11 @@ impl Edge {
     pub(super) fn attach_again(&mut self) {
         while self.reserved < self.limits.replies_reserved_max {
             let Some(key) = self.attaching_again.pop_front() else { break };
-            let Some(attach) = self.sessions.at_key(key).and_then(|session| session.attach()) else { continue };
+            let Some(session) = self.sessions.at_key(key) else { continue };
+            let Some(attach) = session.attach() else { continue };
+            if let Feed::CatchingUp(catch_up) = &mut session.feed {
+                catch_up.attach_is_stale = false;
+            }
             self.reserved += 1;
             let (from, watched) = (self.origin(key), self.dings.watched_by(key));
             self.submit(Submission::AttachAgain { from, attach, watched });

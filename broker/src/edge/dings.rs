@@ -25,7 +25,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::attach::Missed;
 use super::limits::DINGS_DUE_MAX;
-use super::session::{Session, Weight};
+use super::session::{Feed, Session, Weight};
 use super::{Edge, Links};
 use crate::sequencer::Submission;
 use crate::sequencer::ring::Committed;
@@ -201,6 +201,10 @@ impl Edge {
         };
         let newest = newest_of(&missed, ding).filter(|moved| moved.position > progress.position).unwrap_or(progress);
         self.dings.grant(key, ding, request);
+        // What moved is lost if the edge falls off the ring again before that answer: it does not speak of this DING.
+        if let Some(Feed::CatchingUp(catch_up)) = self.sessions.at_key(key).map(|session| &mut session.feed) {
+            catch_up.attach_is_stale = catch_up.attaching;
+        }
         self.answer(links, key, &Frame::from(Done { request }));
         self.push_urgent(links, key, newest.to_bytes(), Weight::Own);
     }

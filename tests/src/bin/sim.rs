@@ -36,6 +36,9 @@ struct Arguments {
     /// Ends each run after so many steps.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     steps: usize,
+    /// Shows so many of the last actions of a run that failed; 4,000 are kept.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    actions: usize,
     /// Seeds that run side by side; all cores unless given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -197,7 +200,7 @@ fn print_coverage(coverage: &Coverage) -> io::Result<()> {
 fn print_failure(arguments: &Arguments, failure: &Failure, steps: usize) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "\nthe last actions:")?;
-    for action in &failure.actions {
+    for action in failure.last_actions(arguments.actions) {
         writeln!(out, "{action}")?;
     }
     let (seed, machine) = (failure.seed, arguments.machine.name());

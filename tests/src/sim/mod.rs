@@ -41,10 +41,7 @@ pub use coverage::Coverage;
 pub use shape::Machine;
 use world::{Log, Outcome, World};
 
-/// Actions shown of a run that failed.
-const ACTIONS_SHOWN: usize = 60;
-
-/// Of those that are noted, the last ones are kept.
+/// Of the actions that are noted, the last ones are kept.
 const ACTIONS_KEPT: usize = 4_000;
 
 /// Why a run failed, and what it did last.
@@ -58,6 +55,14 @@ pub struct Failure {
     pub step: usize,
     /// The last actions.
     pub actions: Vec<String>,
+}
+
+impl Failure {
+    /// The last actions, so many at most.
+    #[must_use]
+    pub fn last_actions(&self, count: usize) -> &[String] {
+        &self.actions[self.actions.len().saturating_sub(count)..]
+    }
 }
 
 /// What a run is to be like.
@@ -105,7 +110,7 @@ pub fn attempt(options: RunOptions) -> Result<Coverage, Failure> {
     outcome.map_err(|why| {
         let log = &mut *log.borrow_mut();
         let lines = std::mem::take(&mut log.lines);
-        let actions = lines.into_iter().rev().take(ACTIONS_SHOWN).rev().collect();
+        let actions = lines.into_iter().collect();
         Failure { seed: options.seed, why, step: log.step, actions }
     })
 }

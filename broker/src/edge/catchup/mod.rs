@@ -60,6 +60,8 @@ pub(super) struct CatchUp {
     asking: Option<u64>,
     /// The edge missed signals: the user's stints are asked for anew.
     pub(super) attaching: bool,
+    /// The stints that are under way were asked for without a DING that the session watches since.
+    pub(super) attach_is_stale: bool,
     /// The shard is told that something is left out: nothing is offered before that is durable, so that no cursor beyond it
     /// counts for what the device never had.
     noting: bool,
@@ -83,6 +85,7 @@ impl CatchUp {
             reading: false,
             asking: None,
             attaching: false,
+            attach_is_stale: false,
             noting: false,
             queued: false,
         }
