@@ -15,7 +15,7 @@ use carillon_protocol::ids::{ConversationId, Position};
 use carillon_transport::{Link, LinkKey, Room};
 
 use super::interest::Audience;
-use super::limits::PINNED_FACTOR_MAX;
+use super::limits::{EXPECTED_AHEAD, PACK_SESSIONS, PINNED_FACTOR_MAX};
 use super::{Edge, Links};
 use crate::sequencer::ring::{Committed, Found};
 
@@ -179,8 +179,14 @@ impl Edge {
         let end = round.audience.len().min(round.visited + self.limits.round_chunk_sessions);
         while round.visited < end {
             let session = round.audience[round.visited];
+            if let Some(later) = round.audience.get(round.visited + EXPECTED_AHEAD) {
+                links.expect(*later);
+            }
             round.visited += 1;
             self.visit(links, session, &round);
+            if round.visited.is_multiple_of(PACK_SESSIONS) {
+                links.pack();
+            }
         }
         if round.visited < round.audience.len() {
             self.rounds.push_front(round);

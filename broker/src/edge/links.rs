@@ -11,6 +11,12 @@ pub trait Links {
 
     /// The link, or `None` when the connection is gone.
     fn link(&mut self, key: LinkKey) -> Option<Self::Link<'_>>;
+
+    /// Builds the packets of what was written, while the connections are in the caches. It is done after the turn in any case.
+    fn pack(&mut self) {}
+
+    /// Says that the link in this slot is about to be used.
+    fn expect(&self, _index: u32) {}
 }
 
 impl Links for Endpoint {
@@ -18,5 +24,13 @@ impl Links for Endpoint {
 
     fn link(&mut self, key: LinkKey) -> Option<ConnectionLink<'_>> {
         Endpoint::link(self, key)
+    }
+
+    fn pack(&mut self) {
+        Endpoint::pack(self);
+    }
+
+    fn expect(&self, index: u32) {
+        Endpoint::expect(self, index);
     }
 }

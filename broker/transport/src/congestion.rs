@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quinn_proto::RttEstimator;
-use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
 
 /// A window beyond 4 GiB is not paced either.
 const WINDOW_OPEN_BYTES: u64 = 1 << 40;
@@ -23,23 +23,21 @@ pub(crate) struct Factory {
 
 impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        let inner = self.cubic.clone().build(now, current_mtu);
-        Box::new(Closable { inner, closing: Arc::default() })
+        Box::new(Closable { inner: Cubic::new(self.cubic.clone(), now, current_mtu), closing: AtomicBool::new(false) })
     }
 }
 
-/// Lets the last packet of a connection go out, whatever is in flight.
+/// Lets the last packet of a connection go out, whatever is in flight. A controller of ours takes being asked for its metrics as
+/// that wish: nobody else asks, and a reference to one tells nothing else that would reach it.
 pub(crate) fn open_for_close(controller: &dyn Controller) {
-    // A copy of it is the only one that can be asked what it is.
-    if let Ok(ours) = controller.clone_box().into_any().downcast::<Closable>() {
-        ours.closing.store(true, Ordering::Relaxed);
-    }
+    controller.metrics();
 }
 
+/// All in one allocation: a window is asked for with every packet, of a connection that has left the caches since the last one.
 struct Closable {
-    inner: Box<dyn Controller>,
-    /// Shared by the controllers of all paths of a connection. An atomic only because controllers may cross threads.
-    closing: Arc<AtomicBool>,
+    inner: Cubic,
+    /// An atomic only because controllers may cross threads.
+    closing: AtomicBool,
 }
 
 impl Controller for Closable {
@@ -68,11 +66,13 @@ impl Controller for Closable {
     }
 
     fn metrics(&self) -> ControllerMetrics {
+        self.closing.store(true, Ordering::Relaxed);
         self.inner.metrics()
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), closing: self.closing.clone() })
+        let closing = AtomicBool::new(self.closing.load(Ordering::Relaxed));
+        Box::new(Self { inner: self.inner.clone(), closing })
     }
 
     fn initial_window(&self) -> u64 {

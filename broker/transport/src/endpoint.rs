@@ -19,6 +19,7 @@ use crate::connection::{Connection, ConnectionLink, Count, Phase, SendWindow, Se
 use crate::event::{CloseReason, Event};
 use crate::limits::POLLS_UNDRAINED_MAX;
 use crate::link::LinkKey;
+use crate::prefetch::prefetch;
 use crate::socket::{Socket, SocketBuffers};
 use crate::stats::Stats;
 use crate::steer::{Packet, Steering};
@@ -101,6 +102,10 @@ pub struct Endpoint {
     wakes: mio::Events,
     waker: Waker,
     accepting: bool,
+    /// Connections that began and had no turn to speak.
+    entered: Vec<u32>,
+    /// What was received and not yet handled, with the connection it is for.
+    arrived: Vec<(u32, quic::ConnectionEvent)>,
     /// The last receipt left nothing in the socket: the precondition of sleeping, since readiness is told once.
     drained: bool,
     polls_undrained: u32,
@@ -136,6 +141,8 @@ impl Endpoint {
             wakes: mio::Events::with_capacity(2),
             waker,
             accepting: true,
+            entered: Vec::new(),
+            arrived: Vec::new(),
             drained: false,
             polls_undrained: 0,
             links_open: 0,
@@ -261,39 +268,56 @@ impl Endpoint {
         self.flush();
         self.wait(if events.len() > told { Some(Duration::ZERO) } else { timeout })?;
         self.unproved = 0;
-        self.receive()?;
+        self.receive(events)?;
         let now = self.clock.now();
-        self.take_handovers(now);
+        self.take_handovers(now, events);
         // What is already here may be the acknowledgement that a loss timer waits for.
         if self.drained || self.polls_undrained > POLLS_UNDRAINED_MAX {
             self.fire_timers(now, events);
         }
-        self.settle(events);
+        self.settle_entered(events);
         Ok(())
+    }
+
+    /// Says that the link at this index is about to be used: its memory is asked for meanwhile.
+    pub fn expect(&self, index: u32) {
+        if let Some(connection) = self.slots.get(index as usize).and_then(|slot| slot.connection.as_deref()) {
+            prefetch(connection);
+        }
     }
 
     /// Builds and sends the packets of every connection touched since the last flush.
     pub fn flush(&mut self) {
+        self.pack();
+        self.batch.flush(&self.socket.io, &mut self.stats);
+    }
+
+    /// Builds the packets of every connection touched since the last flush, and sends full batches of them; the rest leaves with
+    /// the flush. Worth calling while the connections are still in the caches.
+    pub fn pack(&mut self) {
         let now = self.clock.now();
         let mut touched = mem::take(&mut self.touched);
         for index in touched.drain(..) {
-            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
-            connection.touched = false;
-            loop {
-                let segments_max = self.batch.segments_max();
-                let built = self.batch.fill(&self.socket.io, &mut self.stats, |buffer| {
-                    connection.quic.poll_transmit(now, segments_max, buffer)
-                });
-                if !built {
-                    break;
-                }
-            }
-            if let Some(deadline) = connection.deadline() {
-                self.timers.arm(index, &mut connection.armed, deadline);
-            }
+            self.pack_one(now, index);
         }
         self.touched = touched;
-        self.batch.flush(&self.socket.io, &mut self.stats);
+    }
+
+    fn pack_one(&mut self, now: Instant, index: u32) {
+        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        connection.touched = false;
+        loop {
+            let segments_max = self.batch.segments_max();
+            let built = self.batch.fill(&self.socket.io, &mut self.stats, |buffer| {
+                connection.quic.poll_transmit(now, segments_max, buffer)
+            });
+            if !built {
+                break;
+            }
+        }
+        if let Some(deadline) = connection.deadline() {
+            self.timers.arm(index, &mut connection.armed, deadline);
+        }
     }
 
     /// Sleeps, unless there is something to do already.
@@ -331,8 +355,7 @@ impl Endpoint {
                     connection.announce_close(CloseReason::TimedOut, events);
                 }
                 connection.quic.handle_timeout(now);
-                touch(&mut self.touched, connection);
-                self.recount(index);
+                self.leave(now, index, events);
             } else if let Some(deadline) = deadline {
                 self.timers.arm(index, &mut connection.armed, deadline);
             }
@@ -351,16 +374,35 @@ impl Endpoint {
         self.closing = closing;
     }
 
-    /// Lets every touched connection speak, and frees the slots of those that quinn-proto has forgotten.
-    fn settle(&mut self, events: &mut Vec<Event>) {
-        for position in 0..self.touched.len() {
-            let index = self.touched[position];
-            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
-            let settled = connection.settle(&mut self.quic, events);
-            self.recount(index);
-            if settled == Settled::Drained {
-                self.free(index, events);
-            }
+    /// Lets a connection speak, and frees its slot if quinn-proto has forgotten it.
+    fn settle(&mut self, index: u32, events: &mut Vec<Event>) {
+        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let settled = connection.settle(&mut self.quic, events);
+        self.recount(index);
+        if settled == Settled::Drained {
+            self.free(index, events);
+        }
+    }
+
+    /// Those that began in this poll have had no turn to speak yet.
+    fn settle_entered(&mut self, events: &mut Vec<Event>) {
+        let mut entered = mem::take(&mut self.entered);
+        for index in entered.drain(..) {
+            self.settle(index, events);
+        }
+        self.entered = entered;
+    }
+
+    /// A connection's packets were handled, and others' follow: while it is in the caches it speaks, and if the caller has nothing
+    /// to answer, its own answers are built.
+    fn leave(&mut self, now: Instant, index: u32, events: &mut Vec<Event>) {
+        let told = events.len();
+        self.settle(index, events);
+        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        if events.len() > told {
+            touch(&mut self.touched, connection);
+        } else if !connection.touched {
+            self.pack_one(now, index);
         }
     }
 

@@ -28,6 +28,7 @@ mod group;
 mod keys;
 mod limits;
 mod link;
+mod prefetch;
 mod reuseport;
 mod socket;
 mod stats;

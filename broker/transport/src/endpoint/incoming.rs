@@ -7,15 +7,16 @@ use std::time::Instant;
 use bytes::BytesMut;
 use quinn_proto as quic;
 
-use super::{Endpoint, Slot, touch};
+use super::{Endpoint, Slot, connection_at, touch};
 use crate::connection::Connection;
+use crate::event::Event;
 use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX, UNPROVED_A_POLL_MAX};
 use crate::link::LinkKey;
 use crate::steer::{Packet, Steered};
 
 impl Endpoint {
     /// Takes packets from the socket, a bounded number, and notes whether some may be left.
-    pub(super) fn receive(&mut self) -> io::Result<()> {
+    pub(super) fn receive(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         self.drained = false;
         let mut packets = mem::take(&mut self.packets);
         for _ in 0..RECEIVE_BATCHES_MAX {
@@ -46,6 +47,7 @@ impl Endpoint {
                     Steered::Lost => self.stats.handovers_dropped += 1,
                 }
             }
+            self.handle_arrived(now, events);
             if messages < RECEIVE_BATCH {
                 self.drained = true;
                 break;
@@ -56,33 +58,49 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(super) fn take_handovers(&mut self, now: Instant) {
+    pub(super) fn take_handovers(&mut self, now: Instant, events: &mut Vec<Event>) {
         for _ in 0..HANDOVER_QUEUE_MAX {
-            let Some(packet) = self.steering.take() else { return };
+            let Some(packet) = self.steering.take() else { return self.handle_arrived(now, events) };
             self.stats.handovers_received += 1;
             self.handle_packet(now, packet);
         }
+        self.handle_arrived(now, events);
         // A full queue was taken, and perhaps more has come: do not sleep on it.
         self.waker.wake();
     }
 
+    /// Finds whom a packet is for. A connection handles it with the others of its batch, by when its memory has come.
     fn handle_packet(&mut self, now: Instant, packet: Packet) {
         let Packet { remote, local_ip, ecn, bytes } = packet;
         let mut response = mem::take(&mut self.response);
         response.clear();
         match self.quic.handle(now, remote, local_ip, ecn, bytes, &mut response) {
             Some(quic::DatagramEvent::ConnectionEvent(handle, event)) => {
-                let slot = self.slots.get_mut(handle.0).and_then(|slot| slot.connection.as_deref_mut());
-                if let Some(connection) = slot {
-                    connection.handle_event(event);
-                    touch(&mut self.touched, connection);
-                }
+                let index = u32::try_from(handle.0).expect("connections_max is a u32");
+                self.expect(index);
+                self.arrived.push((index, event));
             }
             Some(quic::DatagramEvent::NewConnection(incoming)) => self.handle_incoming(now, incoming, &mut response),
             Some(quic::DatagramEvent::Response(transmit)) => self.respond(transmit, &response),
             None => {}
         }
         self.response = response;
+    }
+
+    /// Hands each connection what has come for it, one connection after the other.
+    fn handle_arrived(&mut self, now: Instant, events: &mut Vec<Event>) {
+        let mut arrived = mem::take(&mut self.arrived);
+        let mut packets = arrived.drain(..).peekable();
+        while let Some((index, event)) = packets.next() {
+            if let Some(connection) = connection_at(&mut self.slots, index) {
+                connection.handle_event(event);
+            }
+            if packets.peek().is_none_or(|(next, _)| *next != index) {
+                self.leave(now, index, events);
+            }
+        }
+        drop(packets);
+        self.arrived = arrived;
     }
 
     /// Decides on a connection attempt at once, so that none is kept undecided.
@@ -152,6 +170,7 @@ impl Endpoint {
         let key = LinkKey { index, generation: slot.generation };
         let connection = slot.connection.insert(Box::new(Connection::new(connection, key, now)));
         touch(&mut self.touched, connection);
+        self.entered.push(index);
         self.stats.handshakes_started += 1;
         self.recount(index);
         key
