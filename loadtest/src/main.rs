@@ -1,5 +1,6 @@
 //! The command: arguments in, figures out, an exit code that a script can trust.
 
+mod allocator;
 mod args;
 mod out;
 
