@@ -64,7 +64,7 @@ pub(crate) fn enlist(
             |request| MembersAdd { request, conversation, role: Role::MEMBER, members: members.to_vec() }.to_bytes();
         let reply = ask(rig, service, add)?;
         accepted(rig, reply)?;
-        rig.tell_progress(done * MEMBERS_A_REQUEST_MAX, users.len());
+        rig.tell_count(done * MEMBERS_A_REQUEST_MAX, users.len());
     }
     // The maker of a group is a member of it. A service may go on publishing into it.
     let leave = |request| Leave { request, conversation }.to_bytes();

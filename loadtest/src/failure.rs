@@ -23,6 +23,14 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Nobody answers.
     #[error("no broker answers at {0} (UDP): is it running, and is the address right?")]
     Unreachable(SocketAddr),
@@ -55,7 +63,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Broker { .. } | Self::Stalled { .. } | Self::Socket(_) => 1,
-            Self::Usage(_) | Self::Read { .. } => 2,
+            Self::Usage(_) | Self::Read { .. } | Self::Write { .. } => 2,
             Self::Unreachable(_) => 3,
             Self::NotAllowed(_) => 4,
         }

@@ -26,6 +26,7 @@ pub mod process;
 mod publisher;
 mod pushes;
 pub mod receipts;
+pub mod report;
 mod requests;
 mod rig;
 pub mod samples;

@@ -101,6 +101,20 @@ pub(crate) const SESSION_KIB_MAX: u64 = 8 * 1_024 + 256 + 32 + 256 + 16;
 /// How long the thread of a flood sleeps between what is due.
 pub(crate) const FLOOD_TICK: Duration = Duration::from_millis(1);
 
+/// From point to point of a time series: what `/proc` counts in hundredths is then right to a percent.
+pub(crate) const POINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Share of the CPU that its threads can have, above which it is the generator that is measured: what is left is what the kernel
+/// takes for switching.
+pub(crate) const OWN_BUSY_SHARE: f64 = 0.9;
+
+/// How late something may be sent before it is said that latencies may be the generator's own: some turns of the scheduler between
+/// processes that share a core.
+pub(crate) const OWN_LATE: Duration = Duration::from_millis(10);
+
+/// Share of all cores, of broker and generator together, above which it is the machine that is measured.
+pub(crate) const MACHINE_BUSY_SHARE: f64 = 0.95;
+
 /// How often a phase that takes long says how far it is.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 

@@ -63,7 +63,7 @@ pub(crate) fn ask_all(
         if let Some(ended) = &ended {
             return Err(rig.failed(ended.to_string()));
         }
-        rig.tell_progress(answered, count);
+        rig.tell_count(answered, count);
         rig.watch.check(rig.clock.now(), || format!("the replies to {} of {count} requests", count - answered))?;
     }
     Ok(replies.into_iter().flatten().collect())

@@ -87,11 +87,16 @@ impl<'a> Rig<'a> {
     }
 
     /// Says now and then how far the present phase is, if it takes long.
-    pub(crate) fn tell_progress(&mut self, done: impl Display, of: impl Display) {
+    pub(crate) fn tell_count(&mut self, done: impl Display, of: impl Display) {
+        self.tell_progress(format_args!("{done} of {of}"));
+    }
+
+    /// Likewise, in other words.
+    pub(crate) fn tell_progress(&mut self, how_far: impl Display) {
         let now = self.clock.now();
         if now.saturating_duration_since(self.told) >= PROGRESS_EVERY {
             self.told = now;
-            self.note(format!("{}: {done} of {of}", self.watch.phase()));
+            self.note(format!("{}: {how_far}", self.watch.phase()));
         }
     }
 
@@ -180,7 +185,7 @@ impl<'a> Rig<'a> {
                 News::CaughtUp | News::Answer(_) | News::Message(_) | News::Receipt(_) | News::Urgent(_) => {}
             })?;
             self.check_lost(lost.as_ref())?;
-            self.tell_progress(open, count);
+            self.tell_count(open, count);
             let waits_for = || format!("{} welcomes and {} catch-ups", count - open, open - caught_up);
             self.watch.check(self.clock.now(), waits_for)?;
         }

@@ -1,22 +1,25 @@
 //! The command line, parsed into plans: a file for each scenario.
 
+mod compare;
 mod ding;
 mod fanout;
 mod others;
 mod receipts;
 mod strain;
 
-use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use carillon_loadtest::clock::SystemClock;
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::limits::PAYLOAD_BYTES_MIN;
+use carillon_loadtest::report::{self, Document, Findings, Head};
 use carillon_protocol::limits::PAYLOAD_BYTES_MAX;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
 
 use crate::out;
+use compare::CompareArgs;
 use ding::DingArgs;
 use fanout::FanoutArgs;
 use receipts::ReceiptsArgs;
@@ -54,6 +57,7 @@ pub(crate) enum Scenario {
     Deaf(DeafArgs),
     Hoard(HoardArgs),
     Flood(FloodArgs),
+    Compare(CompareArgs),
 }
 
 impl Scenario {
@@ -67,6 +71,7 @@ impl Scenario {
             Self::Deaf(args) => args.run(),
             Self::Hoard(args) => args.run(),
             Self::Flood(args) => args.run(),
+            Self::Compare(args) => args.run(),
         }
     }
 }
@@ -89,6 +94,12 @@ struct RunArgs {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
+    /// Write the figures to a file as one JSON object, for `compare`
+    #[arg(long, value_name = "FILE", value_parser = parse_new_file)]
+    json_file: Option<PathBuf>,
+    /// Write a page of HTML with plots, which needs nothing else
+    #[arg(long, value_name = "FILE", value_parser = parse_new_file)]
+    report: Option<PathBuf>,
     /// Say nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -104,21 +115,29 @@ impl RunArgs {
     }
 
     /// Runs with the progress on standard error, and prints the figures.
-    fn run<R: Serialize + Display>(
-        &self,
-        run: impl FnOnce(&mut dyn FnMut(String)) -> Result<R, Failure>,
-    ) -> Result<R, Failure> {
+    fn run<R: Findings>(&self, run: impl FnOnce(&mut dyn FnMut(String)) -> Result<R, Failure>) -> Result<R, Failure> {
+        let clock = SystemClock;
+        let (began, start) = (clock.wall(), clock.now());
+        let mut notes = out::Notes::default();
         let report = run(&mut |text| {
             if !self.quiet {
-                out::note(text);
+                notes.show(&text);
             }
         })?;
-        let text = if self.json {
-            serde_json::to_string(&report).expect("a report is numbers and texts")
+        let took = clock.now().saturating_duration_since(start);
+        let head = Head::new(report.scenario(), began, took, std::env::args().collect(), &report.load());
+        let document = Document::of(head, &report);
+        if self.json {
+            out::line(document.to_json())?;
         } else {
-            report.to_string()
-        };
-        out::line(text)?;
+            out::line(format_args!("{report}\nmeasured    {}", document.head.generator.verdict))?;
+        }
+        if let Some(path) = &self.json_file {
+            report::write(path, &document.to_json())?;
+        }
+        if let Some(path) = &self.report {
+            report::write(path, &report::page(&[(report.scenario().to_owned(), document)]))?;
+        }
         Ok(report)
     }
 }
@@ -129,6 +148,16 @@ fn range(min: u32, max: u32) -> RangedU64ValueParser<u32> {
 
 fn payload_range() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(PAYLOAD_BYTES_MIN as u64..=PAYLOAD_BYTES_MAX as u64)
+}
+
+/// A file that is written in the end, after minutes: that its directory is there is looked at in the beginning.
+fn parse_new_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !directory.is_dir() {
+        return Err("a file in a directory that exists".to_owned());
+    }
+    Ok(path)
 }
 
 /// Handles have at most 64 bytes, and the longest suffix is `-listener-` with a number.

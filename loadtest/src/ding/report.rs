@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::phases::{Cost, Costs, Row, Table};
+use crate::report::{Findings, Load};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +67,21 @@ impl Report {
             format!("{measure}, {phase}: {} of {}", figures.seen, figures.offered)
         };
         missing.map(say).collect()
+    }
+}
+
+impl Findings for Report {
+    fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn load(&self) -> Load {
+        // One thread plays the crowd, the other is the probe.
+        Load::of_costs(&self.costs, 2, self.load_late_ms_max)
     }
 }
 

@@ -18,9 +18,10 @@ use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::latency::{self, Latency};
-use crate::limits::IDLE_WAIT;
+use crate::limits::{IDLE_WAIT, POINT_EVERY};
 use crate::process::Usage;
 use crate::publisher::{Publisher, Publishing};
+use crate::report::{Curve, Point, Recorder};
 use crate::rig::{Guest, Rig, Terms, cursor_at_head, sleep_until};
 use crate::session::News;
 use crate::target::Target;
@@ -103,7 +104,7 @@ impl Run<'_> {
     ) -> Result<Report, Failure> {
         self.rig.begin("delivering");
         let own_before = Usage::of(None)?;
-        let schedule = self.plan.schedule(self.rig.clock.now());
+        let schedule = self.plan.schedule(self.rig.clock.now() + POINT_EVERY / 2);
         let what = Publishing {
             run: self.rig.run_number(),
             schedule,
@@ -114,6 +115,8 @@ impl Run<'_> {
         let mut tally = Tally::new(self.plan, what.run, schedule, conversation);
         let mut publisher = Publisher::new(what, welcome.producer_highest);
         let mut published = latency::histogram();
+        // A round that is due on a full second lies in the midst of a point, not half in one and half in the next.
+        let mut recorder = Recorder::new(self.rig.clock.now(), self.plan.broker_pid, tally.latency());
         let mut failed = None;
         loop {
             publisher.send_due(self.rig.clock.now(), &mut self.rig.fleet, PUBLISHER);
@@ -137,6 +140,9 @@ impl Run<'_> {
                 return Err(self.rig.failed(why));
             }
             let now = self.rig.clock.now();
+            if let Some(point) = recorder.tick(now, || self.plan.due_until(&schedule, now), tally.latency()) {
+                self.rig.tell_progress(point.sentence());
+            }
             if tally.has_all_of(publisher.sent()) && publisher.next_due().is_some_and(|due| due > now) {
                 // Nothing is expected before the next message is due.
                 self.rig.watch.note(now);
@@ -145,7 +151,9 @@ impl Run<'_> {
                 break;
             }
         }
-        self.report(&publisher, &published, &tally, connected, own_before)
+        let now = self.rig.clock.now();
+        let series = recorder.finish(now, self.plan.due_until(&schedule, now), tally.latency());
+        self.report(&publisher, &published, &tally, connected, (own_before, series))
     }
 
     fn report(
@@ -154,7 +162,7 @@ impl Run<'_> {
         published: &Histogram<u64>,
         tally: &Tally,
         connected: &Connected,
-        own_before: Usage,
+        (own_before, series): (Usage, Vec<Point>),
     ) -> Result<Report, Failure> {
         let plan = self.plan;
         let sessions = f64::from(plan.sessions);
@@ -187,6 +195,9 @@ impl Run<'_> {
             first_loss: tally.first_loss().map(str::to_owned),
             broker: costs.map(|((before, connected), after)| cost(before, connected, after)),
             own_cpu_s: Usage::of(None)?.cpu_s() - own_before.cpu_s(),
+            measured_s: series.last().map_or(0.0, |point| point.at_s),
+            curves: vec![Curve::of("due to delivered", tally.latency()), Curve::of("due to durable", published)],
+            series,
         })
     }
 }

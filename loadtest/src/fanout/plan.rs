@@ -41,6 +41,11 @@ impl Plan {
         self.rounds * self.batch
     }
 
+    /// Deliveries that are due before a moment.
+    pub(super) fn due_until(&self, schedule: &Schedule, now: Instant) -> u64 {
+        u64::from(schedule.count_until(now).min(self.messages())) * u64::from(self.sessions)
+    }
+
     /// When they are due, in a run that begins at `start`.
     pub(super) fn schedule(&self, start: Instant) -> Schedule {
         Schedule { start, interval: self.interval, batch: self.batch }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::latency::Latency;
+use crate::report::{Curve, Findings, Load, Point};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +46,12 @@ pub struct Report {
     pub broker: Option<BrokerCost>,
     /// CPU that the load generator itself used while it measured, in seconds.
     pub own_cpu_s: f64,
+    /// How long that was, in seconds.
+    pub measured_s: f64,
+    /// Latencies by percentile.
+    pub curves: Vec<Curve>,
+    /// Second by second.
+    pub series: Vec<Point>,
 }
 
 /// What a run cost the broker.
@@ -64,6 +71,27 @@ impl Report {
     /// Whether every delivery came, once and in order.
     pub fn is_complete(&self) -> bool {
         self.delivered == self.offered && self.misplaced == 0 && self.sessions_lost == 0
+    }
+}
+
+impl Findings for Report {
+    fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn load(&self) -> Load {
+        let broker = self.broker.map(|broker| broker.cpu_us_per_delivery * self.delivered as f64 / 1e6);
+        Load {
+            took_s: self.measured_s,
+            own_cpu_s: self.own_cpu_s,
+            broker_cpu_s: broker,
+            threads: 1,
+            late_ms_max: self.publisher_late_ms_max,
+        }
     }
 }
 

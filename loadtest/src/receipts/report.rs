@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::latency::Latency;
 use crate::phases::{Cost, Costs, Row, Table};
+use crate::report::{Findings, Load};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -147,6 +148,21 @@ impl Report {
         let why = self.first_loss.as_deref().unwrap_or_default();
         expect(self.sessions_lost == 0, &|| format!("{} sessions were lost, the first: {why}", self.sessions_lost));
         found
+    }
+}
+
+impl Findings for Report {
+    fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn load(&self) -> Load {
+        // One thread plays the crowd, the other is the probe.
+        Load::of_costs(&self.costs, 2, self.probe_late_ms_max.max(self.marks.late_ms_max))
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::latency::Latency;
 use crate::limits::{BACK_TO_NORMAL, FLOOD_P99_FACTOR, SESSION_KIB_MAX};
 use crate::phases::{Cost, Costs, Row, Table};
+use crate::report::{Findings, Load};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -243,6 +244,21 @@ impl fmt::Display for Deafness {
             write!(f, "\n  who reads {phase:<8} {latency}")?;
         }
         Ok(())
+    }
+}
+
+impl Findings for Report {
+    fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn load(&self) -> Load {
+        // One thread plays the crowd, the other is the probe.
+        Load::of_costs(&self.costs, 2, self.probe_late_ms_max)
     }
 }
 
