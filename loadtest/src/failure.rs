@@ -34,6 +34,9 @@ pub enum Failure {
     /// Nobody answers.
     #[error("no broker answers at {0} (UDP): is it running, and is the address right?")]
     Unreachable(SocketAddr),
+    /// Nobody answers where a peer should.
+    #[error("no server answers at {0} (TCP): is it running, and is the address right?")]
+    UnreachablePeer(SocketAddr),
     /// The certificate or the token is not accepted.
     #[error("{0}")]
     NotAllowed(String),
@@ -64,7 +67,7 @@ impl Failure {
         match self {
             Self::Broker { .. } | Self::Stalled { .. } | Self::Socket(_) => 1,
             Self::Usage(_) | Self::Read { .. } | Self::Write { .. } => 2,
-            Self::Unreachable(_) => 3,
+            Self::Unreachable(_) | Self::UnreachablePeer(_) => 3,
             Self::NotAllowed(_) => 4,
         }
     }

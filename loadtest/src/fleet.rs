@@ -289,7 +289,7 @@ impl Fleet {
 
 /// Any port of the same machine, each socket on a loopback address of its own where there are many (Linux has all of
 /// 127.0.0.0/8), or of any interface if the broker is elsewhere.
-fn local(remote: SocketAddr, socket: u16) -> SocketAddr {
+pub(crate) fn local(remote: SocketAddr, socket: u16) -> SocketAddr {
     let ip = match remote {
         SocketAddr::V4(v4) if v4.ip().is_loopback() => {
             IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + u32::from(socket)))

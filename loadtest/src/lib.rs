@@ -20,6 +20,7 @@ mod fleet;
 pub mod latency;
 pub mod limits;
 pub mod others;
+pub mod peers;
 pub mod phases;
 mod probe;
 pub mod process;

@@ -129,3 +129,19 @@ pub(crate) const COMMANDS_MAX: usize = 8;
 
 /// The largest latency that is told apart, in microseconds: ten minutes. Larger ones count as this.
 pub(crate) const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// What a peer may send before its meaning is clear: a payload of 64 KiB with its head, and the greeting of NATS with the
+/// addresses of a large cluster, many times over.
+pub(crate) const PEER_LINE_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// Messages of one MQTT connection without an acknowledgement: their identifiers are 16 bits, and never 0.
+pub(crate) const PEER_WINDOW_MAX: u32 = 65_535;
+
+/// What is read of a peer's connection at once: a TLS record.
+pub(crate) const PEER_READ_BYTES: usize = 16 * 1024;
+
+/// How far ahead of a due time the thread stops to sleep and begins to look: timers count whole milliseconds and round up.
+pub(crate) const PEER_AWAKE: Duration = Duration::from_millis(2);
+
+/// How often a run looks at what has become of it, with nothing due.
+pub(crate) const PEER_LOOK: Duration = Duration::from_millis(10);

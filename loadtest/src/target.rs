@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::peers::{Peer, PeerTarget};
 
 /// Where `carillon dev` puts its context unless told otherwise.
 const CONTEXT_DEFAULT: &str = "carillon-data/context.toml";
@@ -20,7 +21,7 @@ pub struct TargetArgs {
     /// --token-key and --tenant are given
     #[arg(long, env = "CARILLON_CONTEXT", value_name = "FILE")]
     pub context: Option<PathBuf>,
-    /// The broker, host:port (UDP)
+    /// The broker, host:port (UDP; a peer: TCP)
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<String>,
     /// The name in its certificate
@@ -83,6 +84,21 @@ impl TargetArgs {
             ca: self.ca.clone().or(context.ca).ok_or_else(|| missing("ca"))?,
             token_key: self.token_key.clone().or(context.token_key).ok_or_else(|| missing("token-key"))?,
             tenant: self.tenant.clone().or(context.tenant).ok_or_else(|| missing("tenant"))?,
+        })
+    }
+
+    /// The server of a peer that was meant. Nothing is taken from a context, which is Carillon's.
+    ///
+    /// # Errors
+    /// [`Failure`] says which flag is missing or wrong.
+    pub fn resolve_peer(&self, peer: Peer) -> Result<PeerTarget, Failure> {
+        let missing = |what: &str| Failure::Usage(format!("say --{what}: a peer has no context"));
+        let address = self.address.as_ref().ok_or_else(|| missing("address"))?;
+        Ok(PeerTarget {
+            peer,
+            address: self.resolve_address(address)?,
+            server_name: self.server_name.clone().unwrap_or_else(|| SERVER_NAME_DEFAULT.to_owned()),
+            ca: self.ca.clone().ok_or_else(|| missing("ca"))?,
         })
     }
 

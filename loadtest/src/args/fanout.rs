@@ -5,10 +5,12 @@ use std::time::Duration;
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{self, Plan};
 use carillon_loadtest::limits::{CONNECTING_MAX, MESSAGES_MAX, SESSIONS_MAX, SOCKETS_MAX};
+use carillon_loadtest::peers::{self, Answers};
 use carillon_loadtest::target::TargetArgs;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
+use super::peers::PeerArgs;
 use super::{ABOUT, RunArgs, payload_range, range};
 
 /// One group, all sessions its members: every message goes to each of them
@@ -21,6 +23,8 @@ use super::{ABOUT, RunArgs, payload_range, range};
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    peer: PeerArgs,
     /// Sessions that receive, one a user
     #[arg(long, value_name = "N", default_value = "1000", value_parser = range(1, SESSIONS_MAX))]
     sessions: u32,
@@ -36,7 +40,7 @@ pub(crate) struct FanoutArgs {
     /// Milliseconds from round to round
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = range(1, 3_600_000))]
     interval_ms: u32,
-    /// UDP sockets that the sessions are spread over. With more than one, a delivery on a quiet socket may be seen up to
+    /// Loopback addresses that the sessions come from: with Carillon, UDP sockets. With more than one, a delivery on a quiet socket may be seen up to
     /// 1 ms late: use 1 to measure few sessions exactly
     #[arg(long, value_name = "N", default_value = "2", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
     sockets: u16,
@@ -58,8 +62,17 @@ impl FanoutArgs {
     /// Runs and prints; answers whether every delivery came.
     pub(super) fn run(&self) -> Result<bool, Failure> {
         let plan = self.plan()?;
-        let target = self.target.resolve()?;
-        self.run.run(|note| fanout::run(&plan, &target, note)).map(|report| report.is_complete())
+        let report = match self.peer.peer(Answers::None) {
+            None => {
+                let target = self.target.resolve()?;
+                self.run.run(|note| fanout::run(&plan, &target, note))?
+            }
+            Some(peer) => {
+                let target = self.target.resolve_peer(peer)?;
+                self.run.run(|note| peers::fanout(&plan, &target, note))?
+            }
+        };
+        Ok(report.is_complete())
     }
 
     fn plan(&self) -> Result<Plan, Failure> {

@@ -4,6 +4,7 @@ mod compare;
 mod ding;
 mod fanout;
 mod others;
+mod peers;
 mod receipts;
 mod strain;
 

@@ -6,29 +6,30 @@
 
 mod plan;
 mod report;
+mod rounds;
 mod tally;
 
 use std::time::Duration;
 
 use carillon_protocol::ids::ConversationId;
 use carillon_protocol::session::Welcome;
-use hdrhistogram::Histogram;
 
 use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
-use crate::latency::{self, Latency};
+use crate::latency;
 use crate::limits::{IDLE_WAIT, POINT_EVERY};
 use crate::process::Usage;
 use crate::publisher::{Publisher, Publishing};
-use crate::report::{Curve, Point, Recorder};
+use crate::report::Recorder;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head, sleep_until};
 use crate::session::News;
 use crate::target::Target;
 use crate::token::Role;
 pub use plan::Plan;
 pub use report::{BrokerCost, Report};
-use tally::Tally;
+pub(crate) use report::{Costs, Measured};
+pub(crate) use tally::{Steps, Tally};
 
 /// The session that publishes, the first of the fleet.
 const PUBLISHER: SessionIndex = 0;
@@ -112,7 +113,7 @@ impl Run<'_> {
             conversations: vec![conversation],
             payload_bytes: self.plan.payload_bytes,
         };
-        let mut tally = Tally::new(self.plan, what.run, schedule, conversation);
+        let (mut tally, mut steps) = (Tally::new(self.plan, what.run, schedule), Steps::default());
         let mut publisher = Publisher::new(what, welcome.producer_highest);
         let mut published = latency::histogram();
         // A round that is due on a full second lies in the midst of a point, not half in one and half in the next.
@@ -123,9 +124,9 @@ impl Run<'_> {
             let wait = publisher.next_due().map_or(IDLE_WAIT, |due| sleep_until(due, self.rig.clock.now()));
             let watch = &mut self.rig.watch;
             self.rig.fleet.turn(wait, &mut |session, now, news| match news {
-                News::Message(deliver) if session != PUBLISHER => {
+                News::Message(deliver) if session != PUBLISHER && deliver.conversation == conversation => {
                     watch.note(now);
-                    tally.take(session - 1, now, &deliver);
+                    tally.take(session - 1, now, &deliver.payload, |index| steps.keeps(index, deliver.seq));
                 }
                 News::Answer(frame) => match publisher.take(now, &frame) {
                     Ok(Some(index)) => latency::record(&mut published, now, schedule.due_at(index)),
@@ -153,56 +154,19 @@ impl Run<'_> {
         }
         let now = self.rig.clock.now();
         let series = recorder.finish(now, self.plan.due_until(&schedule, now), tally.latency());
-        self.report(&publisher, &published, &tally, connected, (own_before, series))
-    }
-
-    fn report(
-        &self,
-        publisher: &Publisher,
-        published: &Histogram<u64>,
-        tally: &Tally,
-        connected: &Connected,
-        (own_before, series): (Usage, Vec<Point>),
-    ) -> Result<Report, Failure> {
-        let plan = self.plan;
-        let sessions = f64::from(plan.sessions);
-        let offered = u64::from(plan.sessions) * u64::from(plan.messages());
         // A broker that died on the way has no cost to tell; what is missing tells of it.
         let after = self.usage().ok().flatten();
-        let cost = |before: Usage, connected: Usage, after: Usage| BrokerCost {
-            cpu_us_per_connect: (connected.cpu_s() - before.cpu_s()) * 1e6 / sessions,
-            cpu_us_per_delivery: (after.cpu_s() - connected.cpu_s()) * 1e6 / tally.delivered().max(1) as f64,
-            resident_kib_per_session: growth(before, connected) / sessions,
-            resident_kib_per_session_after: growth(before, after) / sessions,
-        };
         let costs = connected.before.zip(connected.after).zip(after);
-        Ok(Report {
-            scenario: "fanout",
-            sessions: plan.sessions,
-            messages: plan.messages(),
-            payload_bytes: plan.payload_bytes,
-            connect_s: connected.took.as_secs_f64(),
-            connects_per_s: sessions / connected.took.as_secs_f64(),
-            offered,
-            delivered: tally.delivered(),
-            misplaced: tally.misplaced(),
-            offered_per_s: offered as f64 / (f64::from(plan.rounds) * plan.interval.as_secs_f64()),
-            achieved_per_s: tally.delivered() as f64 / tally.span().as_secs_f64(),
-            latency: Latency::of(tally.latency()),
-            published: Latency::of(published),
-            publisher_late_ms_max: publisher.late_max().as_secs_f64() * 1e3,
-            sessions_lost: tally.lost(),
-            first_loss: tally.first_loss().map(str::to_owned),
-            broker: costs.map(|((before, connected), after)| cost(before, connected, after)),
+        Ok(Report::of(&Measured {
+            target: "carillon",
+            plan: self.plan,
+            connected_in: connected.took,
+            tally: &tally,
+            published: Some(&published),
+            late_max: publisher.late_max(),
+            costs: costs.map(|((before, connected), after)| Costs { before, connected, after }),
             own_cpu_s: Usage::of(None)?.cpu_s() - own_before.cpu_s(),
-            measured_s: series.last().map_or(0.0, |point| point.at_s),
-            curves: vec![Curve::of("due to delivered", tally.latency()), Curve::of("due to durable", published)],
             series,
-        })
+        }))
     }
-}
-
-/// KiB of resident memory from one look to the next.
-fn growth(before: Usage, after: Usage) -> f64 {
-    after.resident_kib as f64 - before.resident_kib as f64
 }

@@ -37,7 +37,7 @@ pub struct Plan {
 
 impl Plan {
     /// Messages of the whole run.
-    pub(super) fn messages(&self) -> u32 {
+    pub(crate) fn messages(&self) -> u32 {
         self.rounds * self.batch
     }
 
@@ -47,7 +47,7 @@ impl Plan {
     }
 
     /// When they are due, in a run that begins at `start`.
-    pub(super) fn schedule(&self, start: Instant) -> Schedule {
+    pub(crate) fn schedule(&self, start: Instant) -> Schedule {
         Schedule { start, interval: self.interval, batch: self.batch }
     }
 }

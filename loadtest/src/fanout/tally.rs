@@ -1,25 +1,36 @@
-//! The receiving side: every session gets every message, once, in order, under gap-free seqs.
+//! The receiving side: every session gets every message, once and in order; with Carillon, under gap-free seqs.
 
 use std::time::{Duration, Instant};
 
-use carillon_protocol::deliver::Deliver;
-use carillon_protocol::ids::ConversationId;
+use bytes::Bytes;
+use carillon_protocol::ids::Seq;
 use hdrhistogram::Histogram;
 
 use super::Plan;
-use crate::failure::Ended;
+use super::rounds::Rounds;
 use crate::latency::{histogram, record};
 use crate::publisher::index_in;
 use crate::schedule::Schedule;
 
+/// Whether the seqs of one conversation go in step with the messages: that of message 0 is learnt from the first delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    first: Option<u64>,
+}
+
+impl Steps {
+    pub(crate) fn keeps(&mut self, index: u32, seq: Seq) -> bool {
+        let index = u64::from(index);
+        seq.0 == *self.first.get_or_insert(seq.0.saturating_sub(index)) + index
+    }
+}
+
 /// See the module.
-pub(super) struct Tally {
+pub(crate) struct Tally {
     plan: Plan,
     run: u64,
     schedule: Schedule,
-    conversation: ConversationId,
-    /// The seq of message 0, learnt from the first delivery: from then on seq and index go in step.
-    first_seq: Option<u64>,
+    rounds: Rounds,
     /// By session: the message that it must get next.
     next: Vec<u32>,
     delivered: u64,
@@ -31,13 +42,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(plan: &Plan, run: u64, schedule: Schedule, conversation: ConversationId) -> Self {
+    pub(crate) fn new(plan: &Plan, run: u64, schedule: Schedule) -> Self {
         Self {
             plan: plan.clone(),
             run,
             schedule,
-            conversation,
-            first_seq: None,
+            rounds: Rounds::new(schedule, plan.rounds, plan.sessions),
             next: vec![0; plan.sessions as usize],
             delivered: 0,
             misplaced: 0,
@@ -48,19 +58,14 @@ impl Tally {
         }
     }
 
-    /// A session, counted from 0, got a message. One that lies ahead of its turn counts as misplaced, and those it has
-    /// overtaken are missing: they would be misplaced themselves.
-    pub(super) fn take(&mut self, session: usize, now: Instant, deliver: &Deliver) {
-        if deliver.conversation != self.conversation {
-            return;
-        }
-        let Some(index) = self.index(deliver) else {
+    /// A session, counted from 0, got a message; `in_step` says whether its seq, if it has one, fits. One that lies ahead of
+    /// its turn counts as misplaced, and those it has overtaken are missing: they would be misplaced themselves.
+    pub(crate) fn take(&mut self, session: usize, now: Instant, payload: &Bytes, in_step: impl FnOnce(u32) -> bool) {
+        let Some(index) = self.index(payload) else {
             self.misplaced += 1;
             return;
         };
-        let first_seq = *self.first_seq.get_or_insert(deliver.seq.0.saturating_sub(u64::from(index)));
-        let is_in_step = deliver.seq.0 == first_seq + u64::from(index);
-        if index != self.next[session] || !is_in_step {
+        if !in_step(index) || index != self.next[session] {
             self.misplaced += 1;
             self.next[session] = self.next[session].max(index + 1);
             return;
@@ -68,22 +73,23 @@ impl Tally {
         self.next[session] += 1;
         self.delivered += 1;
         self.last = now;
+        self.rounds.take(index, now);
         record(&mut self.latency, now, self.schedule.due_at(index));
     }
 
     /// A session is no more.
-    pub(super) fn lose(&mut self, why: &Ended) {
+    pub(crate) fn lose(&mut self, why: impl ToString) {
         self.lost += 1;
         self.first_loss.get_or_insert_with(|| why.to_string());
     }
 
     /// Whether every session has got the first so many messages.
-    pub(super) fn has_all_of(&self, messages: u32) -> bool {
+    pub(crate) fn has_all_of(&self, messages: u32) -> bool {
         self.delivered + self.misplaced >= u64::from(self.plan.sessions) * u64::from(messages)
     }
 
     /// Whether nothing more can come: all is there, or nobody is left to get it.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.has_all_of(self.plan.messages()) || self.lost == self.plan.sessions
     }
 
@@ -113,10 +119,15 @@ impl Tally {
         self.last.saturating_duration_since(self.schedule.start).max(Duration::from_micros(1))
     }
 
+    /// Deliveries a second within a round, in the median of the rounds.
+    pub(super) fn round_per_s(&self) -> f64 {
+        self.rounds.median_per_s()
+    }
+
     /// Which message of this run it is.
-    fn index(&self, deliver: &Deliver) -> Option<u32> {
-        let index = index_in(&deliver.payload, self.run)?;
-        let is_ours = deliver.payload.len() == self.plan.payload_bytes && index < self.plan.messages();
+    fn index(&self, payload: &Bytes) -> Option<u32> {
+        let index = index_in(payload, self.run)?;
+        let is_ours = payload.len() == self.plan.payload_bytes && index < self.plan.messages();
         is_ours.then_some(index)
     }
 }
@@ -126,11 +137,8 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use bytes::{BufMut, BytesMut};
-    use carillon_protocol::ids::{Position, Seq, Timestamp, UserId};
-    use carillon_protocol::kinds::MessageKind;
 
     const RUN: u64 = 5;
-    const HERE: ConversationId = ConversationId(9);
 
     fn tally() -> Tally {
         let plan = Plan {
@@ -148,29 +156,21 @@ mod tests {
             time_limit: Duration::ZERO,
             broker_pid: None,
         };
-        Tally::new(&plan, RUN, plan.schedule(SystemClock.now()), HERE)
+        Tally::new(&plan, RUN, plan.schedule(SystemClock.now()))
     }
 
-    fn deliver(run: u64, index: u64, seq: u64) -> Deliver {
+    fn payload(run: u64, index: u64) -> Bytes {
         let mut payload = BytesMut::new();
         payload.put_u64_le(run);
         payload.put_u64_le(index);
-        Deliver {
-            position: Position(1),
-            conversation: HERE,
-            seq: Seq(seq),
-            author: UserId(0),
-            time: Timestamp(0),
-            kind: MessageKind::TEXT,
-            payload: payload.freeze(),
-        }
+        payload.freeze()
     }
 
     /// Gives session 0 these messages (run, index, seq) and says what was counted.
     fn check(messages: &[(u64, u64, u64)], delivered: u64, misplaced: u64) {
-        let mut tally = tally();
+        let (mut tally, mut steps) = (tally(), Steps::default());
         for &(run, index, seq) in messages {
-            tally.take(0, SystemClock.now(), &deliver(run, index, seq));
+            tally.take(0, SystemClock.now(), &payload(run, index), |index| steps.keeps(index, Seq(seq)));
         }
         assert_eq!((tally.delivered(), tally.misplaced()), (delivered, misplaced), "{messages:?}");
         assert!(!tally.is_done(), "the other session has nothing");
