@@ -34,6 +34,7 @@ pub mod samples;
 mod schedule;
 mod session;
 pub mod strain;
+pub mod table;
 pub mod target;
 mod tls;
 mod token;

@@ -145,3 +145,9 @@ pub(crate) const PEER_AWAKE: Duration = Duration::from_millis(2);
 
 /// How often a run looks at what has become of it, with nothing due.
 pub(crate) const PEER_LOOK: Duration = Duration::from_millis(10);
+
+/// What a run leaves on the disk of a peer while it lasts: half a minute of 200,000 small messages a second; then the oldest go.
+pub(crate) const PEER_STREAM_BYTES_MAX: u64 = 1_024 * 1_024 * 1_024;
+
+/// Producers of a run, with a connection each.
+pub const PRODUCERS_MAX: u32 = 1_000;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{Plan, Report};
-use carillon_loadtest::peers::{self, Answers, Peer, PeerTarget, Quality};
+use carillon_loadtest::peers::{self, Answers, Peer, PeerTarget, Quality, publish};
 
 use peer::{Fault, Server};
 
@@ -88,4 +88,35 @@ fn what_is_wrong_is_said() {
 
     let nobody = refused(PeerTarget { address: ([127, 0, 0, 1], 9).into(), ..server.target.clone() });
     assert!(matches!(&nobody, Failure::UnreachablePeer(_)) && nobody.exit_code() == 3, "{nobody}");
+}
+
+fn publish_plan() -> publish::Plan {
+    publish::Plan {
+        producers: 5,
+        window: 4,
+        payload_bytes: 128,
+        warm_up: Duration::ZERO,
+        measured: Duration::from_secs(1),
+        sources: 2,
+        patience: Duration::from_secs(60),
+        time_limit: Duration::from_secs(120),
+        server_pid: Some(std::process::id()),
+    }
+}
+
+#[test]
+fn everything_that_is_published_is_acknowledged() {
+    for peer in [Peer::Nats(Answers::JetStream), Peer::Mqtt(Quality::AtLeastOnce)] {
+        let server = Server::start(peer, Fault::None);
+        let report = publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap();
+        assert!(report.is_complete() && report.acknowledged_per_s > 0.0, "{report}");
+        assert_eq!(u64::from(server.published()), report.sent + u64::from(matches!(peer, Peer::Nats(_))) * 2);
+    }
+}
+
+#[test]
+fn who_acknowledges_nothing_is_not_measured_for_it() {
+    let server = Server::start(Peer::Mqtt(Quality::AtMostOnce), Fault::None);
+    let refused = publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap_err();
+    assert!(matches!(&refused, Failure::Usage(why) if why.contains("--qos 1")), "{refused}");
 }

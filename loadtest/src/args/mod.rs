@@ -5,8 +5,10 @@ mod ding;
 mod fanout;
 mod others;
 mod peers;
+mod publish;
 mod receipts;
 mod strain;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +25,10 @@ use crate::out;
 use compare::CompareArgs;
 use ding::DingArgs;
 use fanout::FanoutArgs;
+use publish::PublishArgs;
 use receipts::ReceiptsArgs;
 use strain::{DeafArgs, FloodArgs, HoardArgs, OverloadArgs};
+use table::TableArgs;
 
 const ABOUT: &str = "\
 Start a broker in one terminal, then run against it; give its process id to learn what a delivery costs it:
@@ -52,6 +56,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
     Fanout(FanoutArgs),
+    Publish(PublishArgs),
     Receipts(ReceiptsArgs),
     Ding(DingArgs),
     Overload(OverloadArgs),
@@ -59,6 +64,7 @@ pub(crate) enum Scenario {
     Hoard(HoardArgs),
     Flood(FloodArgs),
     Compare(CompareArgs),
+    Table(TableArgs),
 }
 
 impl Scenario {
@@ -66,6 +72,7 @@ impl Scenario {
     pub(crate) fn run(&self) -> Result<bool, Failure> {
         match self {
             Self::Fanout(args) => args.run(),
+            Self::Publish(args) => args.run(),
             Self::Receipts(args) => args.run(),
             Self::Ding(args) => args.run(),
             Self::Overload(args) => args.run(),
@@ -73,6 +80,7 @@ impl Scenario {
             Self::Hoard(args) => args.run(),
             Self::Flood(args) => args.run(),
             Self::Compare(args) => args.run(),
+            Self::Table(args) => args.run(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod fanout;
 mod line;
 mod mqtt;
 mod nats;
+pub mod publish;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

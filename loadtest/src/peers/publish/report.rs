@@ -1,0 +1,100 @@
+//! What a run of the scenario found, for people and for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::latency::Latency;
+use crate::report::{Findings, Load};
+
+/// Figures of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was run.
+    pub scenario: &'static str,
+    /// Against what.
+    pub target: &'static str,
+    /// Connections that published.
+    pub producers: u32,
+    /// Messages of each that were on their way at once.
+    pub window: u32,
+    /// Bytes of each payload.
+    pub payload_bytes: usize,
+    /// How long was measured, in seconds.
+    pub measured_s: f64,
+    /// Messages sent, those before the measuring included.
+    pub sent: u64,
+    /// Messages that were acknowledged, likewise.
+    pub acknowledged: u64,
+    /// Those acknowledged while it was measured, a second.
+    pub acknowledged_per_s: f64,
+    /// From the handing over to the connection to the acknowledgement, of those.
+    pub published: Latency,
+    /// What a message cost the server, if its process id was given.
+    pub broker: Option<PublishCost>,
+    /// CPU of the load generator while it was measured, in seconds.
+    pub own_cpu_s: f64,
+}
+
+/// What a run cost the server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PublishCost {
+    /// CPU an acknowledged message, in microseconds.
+    pub cpu_us_per_message: f64,
+    /// Resident memory at the end, in KiB.
+    pub resident_kib: u64,
+}
+
+impl Report {
+    /// Whether everything that was sent was acknowledged.
+    pub fn is_complete(&self) -> bool {
+        self.sent == self.acknowledged && self.sent > 0
+    }
+}
+
+impl Findings for Report {
+    fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    fn is_complete(&self) -> bool {
+        Self::is_complete(self)
+    }
+
+    fn load(&self) -> Load {
+        let messages = self.acknowledged_per_s * self.measured_s;
+        Load {
+            took_s: self.measured_s,
+            own_cpu_s: self.own_cpu_s,
+            broker_cpu_s: self.broker.map(|broker| broker.cpu_us_per_message * messages / 1e6),
+            threads: 1,
+            // Sent as fast as the windows let: nothing is due.
+            late_ms_max: 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, producers, window, payload_bytes, measured_s, .. } = self;
+        writeln!(
+            f,
+            "producers   {producers} of {target}, {window} messages of {payload_bytes} bytes each on their way, for {measured_s:.1} s"
+        )?;
+        writeln!(
+            f,
+            "messages    {} sent, {} acknowledged: {:.0} a second",
+            self.sent, self.acknowledged, self.acknowledged_per_s
+        )?;
+        writeln!(f, "published   {}", self.published)?;
+        if let Some(broker) = &self.broker {
+            let mib = broker.resident_kib / 1024;
+            writeln!(f, "server      {:.2} µs CPU a message; {mib} MiB resident", broker.cpu_us_per_message)?;
+        }
+        write!(f, "generator   {:.2} s CPU", self.own_cpu_s)?;
+        if !self.is_complete() {
+            write!(f, "\nNOT COMPLETE: {} messages have no answer", self.sent - self.acknowledged)?;
+        }
+        Ok(())
+    }
+}
