@@ -172,7 +172,7 @@ connect_run=(fanout --sessions "$sessions" --connecting 64 --rounds 2 --batch 16
 thin_run=(fanout --sessions "$sessions" --connecting 64 --rounds 24 --batch 1 --interval-ms 500)
 thick_run=(fanout --sessions "$sessions" --connecting 64 --rounds 6 --batch 16 --interval-ms 3000)
 pipelined_run=(publish --producers 256 --window 4 --seconds "$seconds")
-single_run=(publish --producers 1 --window 1 --seconds "$seconds")
+single_run=(publish --producers 1 --window 1 --sockets 1 --seconds "$seconds")
 
 # The first run warms the server up for the others, and finds it fresh: memory means something only then.
 fanouts() { # fanouts CONTENDER

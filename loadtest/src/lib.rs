@@ -24,6 +24,7 @@ pub mod peers;
 pub mod phases;
 mod probe;
 pub mod process;
+pub mod publish;
 mod publisher;
 mod pushes;
 pub mod receipts;

@@ -39,6 +39,8 @@ pub(crate) struct Publisher {
     next: u32,
     /// No later message was ever sent: a refusal as too much at once lets the next one be an earlier one again.
     sent: u32,
+    /// Messages that may be without an answer; at most [`WINDOW`].
+    window: u64,
     /// All messages below have their answer.
     low: u32,
     /// Which of those from `low` on have it; at most [`WINDOW`] of them.
@@ -55,11 +57,17 @@ impl Publisher {
             first_number: producer_highest + 1,
             next: 0,
             sent: 0,
+            window: WINDOW,
             low: 0,
             settled: VecDeque::new(),
             paused_until: None,
             late_max: Duration::ZERO,
         }
+    }
+
+    /// Lets so many messages be without an answer, and no more than the protocol does.
+    pub(crate) fn with_window(self, window: u32) -> Self {
+        Self { window: u64::from(window).min(WINDOW), ..self }
     }
 
     /// Publishes nothing that is due at this moment or later.
@@ -75,7 +83,7 @@ impl Publisher {
 
     /// When the next message is to be sent; `None` if all were, or an answer must come first.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        if self.next >= self.what.messages || u64::from(self.next - self.low) >= WINDOW {
+        if self.next >= self.what.messages || u64::from(self.next - self.low) >= self.window {
             return None;
         }
         let due = self.what.schedule.due_at(self.next);
@@ -192,4 +200,25 @@ pub(crate) fn index_in(payload: &Bytes, run: u64) -> Option<u32> {
     let (index, _) = rest.split_first_chunk::<8>()?;
     let index = u32::try_from(u64::from_le_bytes(*index)).ok()?;
     (u64::from_le_bytes(*of) == run).then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn no_more_than_the_window_is_without_an_answer() {
+        let now = SystemClock.now();
+        let schedule = Schedule { start: now, interval: Duration::ZERO, batch: 1 };
+        let what =
+            Publishing { run: 1, schedule, messages: 10, conversations: vec![ConversationId(1)], payload_bytes: 16 };
+        let mut publisher = Publisher::new(what, 0).with_window(3);
+        let mut out = BytesMut::new();
+        for (settled, sent) in [(None, 3), (Some(1), 3), (Some(0), 5)] {
+            settled.map(|index| publisher.settle(index));
+            publisher.encode_due(now, &mut out);
+            assert_eq!(publisher.sent(), sent, "after {settled:?}");
+        }
+    }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{Plan, Report};
-use carillon_loadtest::peers::{self, Answers, Peer, PeerTarget, Quality, publish};
+use carillon_loadtest::peers::{self, Answers, Peer, PeerTarget, Quality};
 
+use carillon_loadtest::publish;
 use peer::{Fault, Server};
 
 const SESSIONS: u32 = 20;
@@ -92,6 +93,7 @@ fn what_is_wrong_is_said() {
 
 fn publish_plan() -> publish::Plan {
     publish::Plan {
+        prefix: "load".into(),
         producers: 5,
         window: 4,
         payload_bytes: 128,
@@ -108,7 +110,7 @@ fn publish_plan() -> publish::Plan {
 fn everything_that_is_published_is_acknowledged() {
     for peer in [Peer::Nats(Answers::JetStream), Peer::Mqtt(Quality::AtLeastOnce)] {
         let server = Server::start(peer, Fault::None);
-        let report = publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap();
+        let report = peers::publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap();
         assert!(report.is_complete() && report.acknowledged_per_s > 0.0, "{report}");
         assert_eq!(u64::from(server.published()), report.sent + u64::from(matches!(peer, Peer::Nats(_))) * 2);
     }
@@ -117,6 +119,6 @@ fn everything_that_is_published_is_acknowledged() {
 #[test]
 fn who_acknowledges_nothing_is_not_measured_for_it() {
     let server = Server::start(Peer::Mqtt(Quality::AtMostOnce), Fault::None);
-    let refused = publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap_err();
+    let refused = peers::publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap_err();
     assert!(matches!(&refused, Failure::Usage(why) if why.contains("--qos 1")), "{refused}");
 }

@@ -3,8 +3,6 @@
 //! A producer is one connection, and one task in the run's thread. The load is closed: the next message is sent when one is
 //! acknowledged, so that what is found is the capacity with so much under way.
 
-mod plan;
-mod report;
 mod stream;
 
 use std::cell::RefCell;
@@ -22,13 +20,12 @@ use super::line::{Dialler, Line};
 use super::{Peer, PeerTarget};
 use crate::clock::SystemClock;
 use crate::failure::Failure;
-use crate::latency::{self, Latency};
+use crate::latency;
 use crate::limits::PEER_LOOK;
 use crate::process::Usage;
+use crate::publish::{Measured, Plan, Report};
 use crate::publisher::payload;
 use crate::watch::Watch;
-pub use plan::Plan;
-pub use report::{PublishCost, Report};
 use stream::Stream;
 
 /// What the producers tell the run, and the run the producers.
@@ -147,28 +144,21 @@ impl Run<'_> {
         self.board.borrow_mut().stage = Stage::Measuring;
         self.wait_until(begin + plan.measured).await?;
         self.board.borrow_mut().stage = Stage::Ending;
-        let measured_s = self.clock.now().saturating_duration_since(begin).as_secs_f64();
+        let took = self.clock.now().saturating_duration_since(begin);
         let (after, own_cpu_s) = (self.usage()?, Usage::of(None)?.cpu_s() - own_before.cpu_s());
         self.wait_for_answers().await;
         let board = self.board.borrow();
-        let cost = |before: Usage, after: Usage| PublishCost {
-            cpu_us_per_message: (after.cpu_s() - before.cpu_s()) * 1e6 / board.measured.max(1) as f64,
-            resident_kib: after.resident_kib,
-        };
-        Ok(Report {
-            scenario: "publish",
+        Ok(Report::of(&Measured {
             target: self.target.peer.name(),
-            producers: plan.producers,
-            window: plan.window,
-            payload_bytes: plan.payload_bytes,
-            measured_s,
+            plan,
+            took,
             sent: board.sent,
             acknowledged: board.acknowledged,
-            acknowledged_per_s: board.measured as f64 / measured_s,
-            published: Latency::of(&board.published),
-            broker: before.zip(after).map(|(before, after)| cost(before, after)),
+            measured: board.measured,
+            published: &board.published,
+            costs: before.zip(after),
             own_cpu_s,
-        })
+        }))
     }
 
     /// Lets the producers publish; no producer may be lost, and something must happen now and then.

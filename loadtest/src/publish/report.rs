@@ -1,10 +1,14 @@
 //! What a run of the scenario found, for people and for programs.
 
 use std::fmt;
+use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::Plan;
 use crate::latency::Latency;
+use crate::process::Usage;
 use crate::report::{Findings, Load};
 
 /// Figures of one run.
@@ -45,7 +49,44 @@ pub struct PublishCost {
     pub resident_kib: u64,
 }
 
+/// What a run has seen, of whatever target.
+pub(crate) struct Measured<'a> {
+    pub(crate) target: &'static str,
+    pub(crate) plan: &'a Plan,
+    pub(crate) took: Duration,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    /// Of those, while it was measured.
+    pub(crate) measured: u64,
+    pub(crate) published: &'a Histogram<u64>,
+    /// Two looks at the server: before the measuring and after it.
+    pub(crate) costs: Option<(Usage, Usage)>,
+    pub(crate) own_cpu_s: f64,
+}
+
 impl Report {
+    pub(crate) fn of(measured: &Measured<'_>) -> Self {
+        let Measured { target, plan, took, sent, acknowledged, measured, published, costs, own_cpu_s } = *measured;
+        let measured_s = took.as_secs_f64();
+        Self {
+            scenario: "publish",
+            target,
+            producers: plan.producers,
+            window: plan.window,
+            payload_bytes: plan.payload_bytes,
+            measured_s,
+            sent,
+            acknowledged,
+            acknowledged_per_s: measured as f64 / measured_s.max(1e-6),
+            published: Latency::of(published),
+            broker: costs.map(|(before, after)| PublishCost {
+                cpu_us_per_message: (after.cpu_s() - before.cpu_s()) * 1e6 / measured.max(1) as f64,
+                resident_kib: after.resident_kib,
+            }),
+            own_cpu_s,
+        }
+    }
+
     /// Whether everything that was sent was acknowledged.
     pub fn is_complete(&self) -> bool {
         self.sent == self.acknowledged && self.sent > 0

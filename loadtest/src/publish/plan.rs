@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Connections that publish.
+    /// Sessions or connections that publish.
     pub producers: u32,
     /// Messages of each that may be without an answer.
     pub window: u32,
@@ -17,6 +17,8 @@ pub struct Plan {
     pub measured: Duration,
     /// Source addresses that the connections come from.
     pub sources: u16,
+    /// Handles are this with a dash and more. Peers have none.
+    pub prefix: String,
     /// Give up when nothing happens for so long.
     pub patience: Duration,
     /// Give up after so long.

@@ -1,0 +1,39 @@
+//! The scenario against a broker in this process: whatever is published is acknowledged.
+
+mod broker;
+
+use std::time::Duration;
+
+use carillon_loadtest::publish::{self, Plan, Report};
+
+use broker::Broker;
+
+fn run(broker: &Broker, producers: u32, window: u32) -> Report {
+    let plan = Plan {
+        producers,
+        window,
+        payload_bytes: 128,
+        warm_up: Duration::from_millis(100),
+        measured: Duration::from_secs(1),
+        sources: 1,
+        prefix: "load".into(),
+        patience: Duration::from_secs(60),
+        time_limit: Duration::from_secs(120),
+        server_pid: Some(std::process::id()),
+    };
+    publish::run(&plan, &broker.target(), &mut |_| {}).expect("figures")
+}
+
+#[test]
+fn everything_is_acknowledged_and_another_run_goes_on_after_it() {
+    let broker = Broker::start();
+    for (producers, window) in [(5, 8), (5, 8), (1, 1)] {
+        let report = run(&broker, producers, window);
+        assert!(report.is_complete(), "{report}");
+        assert!(
+            report.acknowledged_per_s > 0.0 && report.published.p50_ms > 0.0 && report.broker.is_some(),
+            "{report}"
+        );
+        assert_eq!((report.producers, report.window, report.target), (producers, window, "carillon"));
+    }
+}
