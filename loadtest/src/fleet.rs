@@ -3,6 +3,7 @@
 //! Owns the loop: look at every socket, hand events to their sessions, tell what they say, acknowledge now and then.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,13 +11,15 @@ use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::Position;
 use carillon_transport::{ConnectionLink, Endpoint, Event, Link, LinkKey, TransportConfig};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use crate::channel::Purpose;
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
 use crate::limits::FAREWELL_TURNS;
 use crate::session::{Broken, News, Session};
 use crate::target::Target;
-use crate::tls;
 
 /// A session of the fleet, in the order of their beginnings.
 pub(crate) type SessionIndex = usize;
@@ -55,9 +58,8 @@ pub(crate) struct Fleet {
     acks: Acks,
     /// The session that is looked at next for something to acknowledge, and when the last one was.
     swept: (SessionIndex, Instant),
-    /// Nothing happened in the last turn: the next one may sleep, on one socket after the other.
+    /// Nothing happened in the last turn: the next one may sleep.
     is_idle: bool,
-    sleeps_on: usize,
     events: Vec<Event>,
     /// Sessions whose end is to be told: at most each of them, once.
     ended: Vec<(SessionIndex, Ended)>,
@@ -67,12 +69,16 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// A fleet without sessions.
-    pub(crate) fn new(target: &Target, sockets: u16, acks: Acks, clock: SystemClock) -> Result<Self, Failure> {
-        let tls = tls::client_config(&target.ca)?;
+    pub(crate) fn new(
+        target: &Target,
+        tls: Arc<rustls::ClientConfig>,
+        (sockets, acks): (u16, Acks),
+        clock: SystemClock,
+    ) -> Result<Self, Failure> {
         let endpoints = (0..sockets)
             .map(|socket| {
                 let config = TransportConfig::client();
-                Endpoint::client(local(target.address, socket), tls.clone(), config, std::sync::Arc::new(clock))
+                Endpoint::client(local(target.address, socket), tls.clone(), config, Arc::new(clock))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
@@ -85,7 +91,6 @@ impl Fleet {
             acks,
             swept: (0, clock.now()),
             is_idle: false,
-            sleeps_on: 0,
             events: Vec::new(),
             ended: Vec::new(),
             resumed: Vec::new(),
@@ -122,13 +127,13 @@ impl Fleet {
         wait: Duration,
         tell: &mut impl FnMut(SessionIndex, Instant, News),
     ) -> Result<(), Failure> {
-        let sleeps_on = self.is_idle.then_some(self.sleeps_on);
-        self.sleeps_on = (self.sleeps_on + 1) % self.endpoints.len();
+        if self.is_idle {
+            self.sleep(wait)?;
+        }
         self.is_idle = true;
         for at in 0..self.endpoints.len() {
-            let wait = if sleeps_on == Some(at) { wait } else { Duration::ZERO };
             let mut events = std::mem::take(&mut self.events);
-            self.endpoints[at].poll(Some(wait), &mut events)?;
+            self.endpoints[at].poll(Some(Duration::ZERO), &mut events)?;
             let now = self.clock.now();
             self.is_idle &= events.is_empty();
             for event in events.drain(..) {
@@ -151,6 +156,23 @@ impl Fleet {
             endpoint.flush();
         }
         Ok(())
+    }
+
+    /// Sleeps until a packet has come, a timer is due, or this is over. The endpoints' own pollers know one socket each, and whole
+    /// milliseconds only.
+    fn sleep(&self, wait: Duration) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let timers = self.endpoints.iter().filter_map(Endpoint::next_deadline).min();
+        let wait = timers.map_or(wait, |at| wait.min(at.saturating_duration_since(now)));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let mut sockets: Vec<_> = self.endpoints.iter().map(|endpoint| PollFd::new(endpoint, PollFlags::IN)).collect();
+        let timeout = Timespec::try_from(wait).ok();
+        match poll(&mut sockets, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(Failure::Socket(error.into())),
+        }
     }
 
     /// Writes frames to the control or publish stream of a session. If it has ended, or ends by this, the next turn says so.

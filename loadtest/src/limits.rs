@@ -58,13 +58,8 @@ pub(crate) const WINDOW: u64 = PRODUCER_WINDOW;
 /// What was refused as too much at once is sent again after this.
 pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest sleep when nothing happens, and so the error that a second socket adds to a latency: the thread sleeps on
-/// one socket and looks at the others after it.
+/// The longest sleep when nothing happens: so late a run may see that it is over.
 pub(crate) const IDLE_WAIT: Duration = Duration::from_millis(1);
-
-/// What a probe sleeps when something is due within a millisecond, and so, with the 50 µs that Linux adds, the error of its
-/// latencies: little beside a commit.
-pub(crate) const PROBE_NAP: Duration = Duration::from_micros(50);
 
 /// How often the broker's resident memory is looked at.
 pub(crate) const RESIDENT_EVERY: Duration = Duration::from_secs(1);

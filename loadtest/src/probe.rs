@@ -15,7 +15,7 @@ use carillon_protocol::ids::{ConversationId, UserId};
 use carillon_protocol::session::Cursor;
 
 use crate::failure::Failure;
-use crate::limits::{COMMANDS_MAX, IDLE_WAIT, PROBE_NAP};
+use crate::limits::{COMMANDS_MAX, IDLE_WAIT};
 use crate::rig::{Guest, Rig, Terms, sleep_until};
 use crate::target::Target;
 use crate::token::Role;
@@ -126,11 +126,6 @@ fn run(plan: &ProbePlan, orders: &Receiver<Command>, ready: &SyncSender<()>) -> 
         }
         instruments.send_due(rig.clock.now(), &mut rig.fleet);
         let wait = instruments.next_due().map_or(IDLE_WAIT, |due| sleep_until(due, rig.clock.now()));
-        if wait.is_zero() && !instruments.is_anything_due(rig.clock.now()) {
-            // The poller knows whole milliseconds only. To turn without a pause until the moment has come would take a core
-            // from the broker.
-            std::thread::sleep(PROBE_NAP);
-        }
         let watch = &mut rig.watch;
         rig.fleet.turn(wait, &mut |session, now, news| {
             watch.note(now);

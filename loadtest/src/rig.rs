@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carillon_protocol::frame::Body;
@@ -16,6 +17,7 @@ use crate::phases::Mark;
 use crate::process::Usage;
 use crate::session::News;
 use crate::target::Target;
+use crate::tls;
 use crate::token::{Role, Signer};
 use crate::watch::Watch;
 
@@ -62,11 +64,21 @@ pub(crate) struct Rig<'a> {
 impl<'a> Rig<'a> {
     /// A fleet without sessions. Progress is told in sentences.
     pub(crate) fn new(target: &Target, terms: Terms, note: &'a mut dyn FnMut(String)) -> Result<Self, Failure> {
+        Self::with_tls(target, terms, tls::client_config(&target.ca)?, note)
+    }
+
+    /// The same with sessions that make their handshakes by this.
+    pub(crate) fn with_tls(
+        target: &Target,
+        terms: Terms,
+        tls: Arc<rustls::ClientConfig>,
+        note: &'a mut dyn FnMut(String),
+    ) -> Result<Self, Failure> {
         let clock = SystemClock;
         let expires_at = clock.wall() + terms.time_limit + TOKEN_MARGIN;
         Ok(Self {
             clock,
-            fleet: Fleet::new(target, terms.sockets, terms.acks, clock)?,
+            fleet: Fleet::new(target, tls, (terms.sockets, terms.acks), clock)?,
             watch: Watch::new(clock, terms.patience, terms.time_limit),
             address: target.address,
             signer: Signer::new(&target.token_key, &target.tenant, expires_at)?,
@@ -211,7 +223,7 @@ pub(crate) fn cursor_at_head(welcome: &Welcome) -> Cursor {
     Cursor { shard, incarnation, position: head, receipts_through: Position(0) }
 }
 
-/// The poller counts whole milliseconds and rounds up, so that the last one is not slept through.
+/// How long a turn may sleep when something is due then.
 pub(crate) fn sleep_until(due: Instant, now: Instant) -> Duration {
-    if due.saturating_duration_since(now) > IDLE_WAIT { IDLE_WAIT } else { Duration::ZERO }
+    due.saturating_duration_since(now).min(IDLE_WAIT)
 }

@@ -5,7 +5,7 @@ mod incoming;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,13 @@ pub struct Endpoint {
     response: Vec<u8>,
 }
 
+/// The socket, to wait for packets of several endpoints at once. Who has done that polls without a timeout.
+impl AsFd for Endpoint {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.io.as_fd()
+    }
+}
+
 impl Endpoint {
     pub(crate) fn assemble(parts: Parts) -> io::Result<Self> {
         let Parts { quic, socket, poll, waker, steering, client, config, clock } = parts;
@@ -174,6 +181,13 @@ impl Endpoint {
     /// The kernel would not say.
     pub fn socket_buffers(&self) -> io::Result<SocketBuffers> {
         self.socket.buffers()
+    }
+
+    /// When a timer of a connection is due, `None` without any: whoever waits elsewhere for the socket, which
+    /// [`AsFd`](std::os::fd::AsFd) gives, polls again by then.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
     }
 
     /// What the endpoint has done so far.

@@ -40,8 +40,7 @@ pub(crate) struct FanoutArgs {
     /// Milliseconds from round to round
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = range(1, 3_600_000))]
     interval_ms: u32,
-    /// Loopback addresses that the sessions come from: with Carillon, UDP sockets. With more than one, a delivery on a quiet socket may be seen up to
-    /// 1 ms late: use 1 to measure few sessions exactly
+    /// Loopback addresses that the sessions come from: with Carillon, each with a UDP socket of its own
     #[arg(long, value_name = "N", default_value = "2", value_parser = RangedU64ValueParser::<u16>::new().range(1..=u64::from(SOCKETS_MAX)))]
     sockets: u16,
     /// Handshakes at once

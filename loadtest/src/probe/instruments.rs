@@ -205,11 +205,6 @@ impl<'a> Instruments<'a> {
         message.into_iter().chain(ding).min()
     }
 
-    /// Whether something is to be sent at once.
-    pub(super) fn is_anything_due(&self, now: Instant) -> bool {
-        self.next_due().is_some_and(|due| due <= now)
-    }
-
     /// Takes what a session tells.
     pub(super) fn take(&mut self, session: SessionIndex, now: Instant, news: News) {
         let seat = self.seat(session);
