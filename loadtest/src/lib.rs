@@ -8,8 +8,12 @@
 //! Invariants: a run is bounded in sessions, messages and time and ends by itself. Load is open: messages are due by a
 //! schedule, and a latency counts from there, so that a broker that stalls is not asked less.
 
+mod admission;
+mod backlog;
+pub mod basis;
 mod channel;
 pub mod clock;
+pub mod connect;
 mod crew;
 pub mod ding;
 mod ding_frames;
@@ -17,6 +21,8 @@ mod dinger;
 pub mod failure;
 pub mod fanout;
 mod fleet;
+pub mod idle;
+mod inboxes;
 pub mod latency;
 pub mod limits;
 pub mod others;
@@ -28,6 +34,7 @@ pub mod publish;
 mod publisher;
 mod pushes;
 pub mod receipts;
+pub mod reconnect;
 pub mod report;
 mod requests;
 mod rig;
@@ -35,8 +42,10 @@ pub mod samples;
 mod schedule;
 mod session;
 pub mod strain;
+pub mod summary;
 pub mod table;
 pub mod target;
+mod tickets;
 mod tls;
 mod token;
 mod watch;

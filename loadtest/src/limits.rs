@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use carillon_protocol::limits::PRODUCER_WINDOW;
 
-/// Sessions of a run: about 20 KB each make 2 GB.
-pub const SESSIONS_MAX: u32 = 100_000;
+/// Sessions of a run: about 20 KB each make 10 GB. One endpoint has room for 100,000, so that more need more sockets.
+pub const SESSIONS_MAX: u32 = 500_000;
 
 /// Messages of a run: a bit and a moment each are kept, and numbered by a `u32`.
 pub const MESSAGES_MAX: u32 = 1_000_000;
@@ -115,6 +115,19 @@ pub(crate) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Tokens outlive the run by this.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
+
+/// How long sessions are left alone before it counts what they cost: the wake of connecting, or of a burst, with the last acknowledgements.
+pub(crate) const SETTLE: Duration = Duration::from_secs(3);
+
+/// What coming back to a hundred missed messages may take, in multiples of the bare handshakes.
+pub(crate) const CAUGHT_UP_FACTOR: f64 = 3.0;
+
+/// Tickets that nobody has taken yet: two for each session of the largest run, 2 KB each. Then the oldest goes.
+pub(crate) const TICKETS_MAX: usize = 2 * SESSIONS_MAX as usize;
+
+/// What the broker gets to let go of sessions that have left, before something is measured: some round trips on loopback, and the time
+/// in which it drains their connections.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Turns spent on telling the broker that the sessions end.
 pub(crate) const FAREWELL_TURNS: u32 = 100;

@@ -44,6 +44,25 @@ pub(crate) struct Mark {
     pub(crate) own: Usage,
 }
 
+impl Mark {
+    /// CPU of the broker from here to a later mark, in seconds.
+    pub(crate) fn broker_cpu_s_until(&self, later: &Self) -> Option<f64> {
+        let (from, to) = self.broker.zip(later.broker)?;
+        Some(to.cpu_s() - from.cpu_s())
+    }
+
+    /// The same for each of so many things, in microseconds.
+    pub(crate) fn broker_cpu_us_until(&self, later: &Self, things: u64) -> Option<f64> {
+        self.broker_cpu_s_until(later).map(|cpu_s| cpu_s * 1e6 / things.max(1) as f64)
+    }
+
+    /// What the broker's resident memory has grown by for each of so many things, in KiB.
+    pub(crate) fn broker_kib_until(&self, later: &Self, things: u64) -> Option<f64> {
+        let (from, to) = self.broker.zip(later.broker)?;
+        Some((to.resident_kib as f64 - from.resident_kib as f64) / things.max(1) as f64)
+    }
+}
+
 impl Cost {
     /// Of what lies between two marks.
     pub(crate) fn between(phase: &'static str, from: &Mark, to: &Mark) -> Self {

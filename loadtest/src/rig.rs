@@ -158,50 +158,32 @@ impl<'a> Rig<'a> {
         Ok((session, welcome.expect("the loop ends with it")))
     }
 
-    /// Opens the sessions of these handles' users, `at_once` at a time, each with this cursor, and waits until all have
-    /// caught up from there. Answers the time from the first packet to the last welcome.
-    pub(crate) fn connect_users(
-        &mut self,
-        handles: impl ExactSizeIterator<Item = String>,
-        at_once: u32,
-        cursor: Cursor,
-    ) -> Result<Duration, Failure> {
-        let first = self.fleet.sessions();
-        let (count, at_once) = (handles.len(), at_once as usize);
-        let mut handles = handles;
+    /// Lets the sessions be for so long: they acknowledge and keep their connections. None may end.
+    pub(crate) fn turn_for(&mut self, long: Duration) -> Result<(), Failure> {
         let begin = self.clock.now();
-        let (mut begun, mut open, mut caught_up) = (0, 0, 0);
-        let mut opened_at = begin;
-        let mut lost: Option<Ended> = None;
-        while caught_up < count {
-            while begun - open < at_once
-                && let Some(handle) = handles.next()
-            {
-                let guest = Guest { handle: &handle, role: Role::User, publishes: false, cursor: Some(cursor) };
-                self.fleet.connect(self.greeting(&guest)?)?;
-                begun += 1;
+        loop {
+            let passed = self.clock.now().saturating_duration_since(begin);
+            if passed >= long {
+                return Ok(());
             }
-            let watch = &mut self.watch;
-            self.fleet.turn(IDLE_WAIT, &mut |session, now, news| match news {
-                News::Open(_) => {
-                    open += 1;
-                    opened_at = now;
-                    watch.note(now);
-                }
-                // The earlier sessions have no part in this.
-                News::CaughtUp if session >= first => {
-                    caught_up += 1;
-                    watch.note(now);
-                }
-                News::Ended(why) => lost = Some(why),
-                News::CaughtUp | News::Answer(_) | News::Message(_) | News::Receipt(_) | News::Urgent(_) => {}
-            })?;
-            self.check_lost(lost.as_ref())?;
-            self.tell_count(open, count);
-            let waits_for = || format!("{} welcomes and {} catch-ups", count - open, open - caught_up);
-            self.watch.check(self.clock.now(), waits_for)?;
+            self.tell_count(format_args!("{} s", passed.as_secs()), format_args!("{} s", long.as_secs()));
+            // Nothing is waited for but the time.
+            self.watch.note(self.clock.now());
+            self.turn(&mut |_, _, _| {})?;
+            self.watch.check(self.clock.now(), || "the time to pass".to_owned())?;
         }
-        Ok(opened_at.saturating_duration_since(begin))
+    }
+
+    /// One turn of the fleet, of which no session may end.
+    pub(crate) fn turn(&mut self, tell: &mut impl FnMut(SessionIndex, Instant, &News)) -> Result<(), Failure> {
+        let mut lost = None;
+        self.fleet.turn(IDLE_WAIT, &mut |session, now, news| {
+            tell(session, now, &news);
+            if let News::Ended(why) = news {
+                lost = Some(why);
+            }
+        })?;
+        self.check_lost(lost.as_ref())
     }
 
     /// A moment between two phases, with what the broker of this process id has cost until then. One that has died has no cost
@@ -212,7 +194,7 @@ impl<'a> Rig<'a> {
     }
 
     /// No session may be lost yet.
-    fn check_lost(&self, lost: Option<&Ended>) -> Result<(), Failure> {
+    pub(crate) fn check_lost(&self, lost: Option<&Ended>) -> Result<(), Failure> {
         lost.map_or(Ok(()), |why| Err(why.failure(self.watch.phase(), self.address)))
     }
 }

@@ -1,12 +1,16 @@
 //! The command line, parsed into plans: a file for each scenario.
 
+mod basis;
 mod compare;
+mod connect;
 mod ding;
 mod fanout;
+mod idle;
 mod others;
 mod peers;
 mod publish;
 mod receipts;
+mod reconnect;
 mod strain;
 mod table;
 
@@ -23,10 +27,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::out;
 use compare::CompareArgs;
+use connect::ConnectArgs;
 use ding::DingArgs;
 use fanout::FanoutArgs;
+use idle::IdleArgs;
 use publish::PublishArgs;
 use receipts::ReceiptsArgs;
+use reconnect::ReconnectArgs;
 use strain::{DeafArgs, FloodArgs, HoardArgs, OverloadArgs};
 use table::TableArgs;
 
@@ -57,6 +64,9 @@ pub(crate) struct Cli {
 pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     Publish(PublishArgs),
+    Connect(ConnectArgs),
+    Idle(IdleArgs),
+    Reconnect(ReconnectArgs),
     Receipts(ReceiptsArgs),
     Ding(DingArgs),
     Overload(OverloadArgs),
@@ -73,6 +83,9 @@ impl Scenario {
         match self {
             Self::Fanout(args) => args.run(),
             Self::Publish(args) => args.run(),
+            Self::Connect(args) => args.run(),
+            Self::Idle(args) => args.run(),
+            Self::Reconnect(args) => args.run(),
             Self::Receipts(args) => args.run(),
             Self::Ding(args) => args.run(),
             Self::Overload(args) => args.run(),

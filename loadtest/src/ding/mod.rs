@@ -12,19 +12,18 @@ mod report;
 use std::time::{Duration, Instant};
 
 use carillon_protocol::ids::{ConversationId, UserId};
-use carillon_protocol::session::{Cursor, Welcome};
+use carillon_protocol::session::Cursor;
 
+use crate::backlog;
 use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::limits::{DING_GOAL, IDLE_WAIT};
 use crate::phases::{Cost, Mark, Row, seconds};
 use crate::probe::{Command, Probe, ProbePlan, Probed};
-use crate::publisher::{Publisher, Publishing};
 use crate::pushes::Pushes;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head};
 use crate::schedule::Schedule;
-use crate::session::News;
 use crate::target::Target;
 use crate::token::Role;
 use devices::Devices;
@@ -70,7 +69,13 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let group = crew::enlist(&mut rig, SERVICE, &format!("{}/ding/{}", plan.prefix, plan.devices), &recipients)?;
     let run_number = rig.run_number();
     rig.note(format!("publishing a backlog of {} messages", plan.backlog));
-    publish_backlog(&mut rig, plan, run_number, group, &welcome)?;
+    let backlog = backlog::Backlog {
+        run: run_number,
+        messages: plan.backlog,
+        conversation: group,
+        payload_bytes: plan.payload_bytes,
+    };
+    backlog.publish(&mut rig, (SERVICE, welcome.producer_highest), &mut |_, _, _| {})?;
     let behind = cursor_at_head(&welcome);
     let probe = start_probe(plan, target, terms, run_number, (group, recipients), behind)?;
     let mut run = Run { plan, rig, devices: Devices::new(plan.handles(), behind), ends: Vec::new() };
@@ -103,44 +108,6 @@ fn start_probe(
         listeners: Vec::new(),
         cursor,
     })
-}
-
-/// Publishes as fast as the broker takes it, and waits until all of it is durable.
-fn publish_backlog(
-    rig: &mut Rig<'_>,
-    plan: &Plan,
-    run: u64,
-    group: ConversationId,
-    welcome: &Welcome,
-) -> Result<(), Failure> {
-    rig.begin("publishing the backlog");
-    let schedule = Schedule { start: rig.clock.now(), interval: Duration::ZERO, batch: 1 };
-    let what = Publishing {
-        run,
-        schedule,
-        messages: plan.backlog,
-        conversations: vec![group],
-        payload_bytes: plan.payload_bytes,
-    };
-    let mut publisher = Publisher::new(what, welcome.producer_highest);
-    let mut failed = None;
-    while !publisher.is_done() {
-        publisher.send_due(rig.clock.now(), &mut rig.fleet, SERVICE);
-        let watch = &mut rig.watch;
-        rig.fleet.turn(IDLE_WAIT, &mut |_, now, news| match news {
-            News::Answer(frame) => {
-                watch.note(now);
-                failed = publisher.take(now, &frame).err().or(failed.take());
-            }
-            News::Ended(why) => failed = Some(format!("the publisher is lost: {why}")),
-            News::Open(_) | News::CaughtUp | News::Message(_) | News::Receipt(_) | News::Urgent(_) => {}
-        })?;
-        if let Some(why) = failed {
-            return Err(rig.failed(why));
-        }
-        rig.watch.check(rig.clock.now(), || "the answers to the backlog".to_owned())?;
-    }
-    Ok(())
 }
 
 impl Run<'_> {

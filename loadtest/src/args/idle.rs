@@ -1,0 +1,51 @@
+//! The arguments of `idle`.
+
+use std::time::Duration;
+
+use carillon_loadtest::failure::Failure;
+use carillon_loadtest::idle::{self, Plan};
+use carillon_loadtest::limits::{MESSAGES_MAX, SESSIONS_MAX};
+use clap::Args;
+
+use super::basis::BasisArgs;
+use super::{ABOUT, payload_range, range};
+
+/// Many sessions that do nothing but stay
+///
+/// What the broker has resident for each of them, right after they have come, after --seconds, after a burst of messages to all of them,
+/// and --after-s later; and what staying costs it in CPU. Start the broker anew before: memory that an earlier run has left is used again.
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(crate) struct IdleArgs {
+    /// Sessions that are held, one a user
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = range(1, SESSIONS_MAX))]
+    sessions: u32,
+    /// Seconds before the burst
+    #[arg(long, value_name = "S", default_value = "60", value_parser = range(1, 86_400))]
+    seconds: u32,
+    /// Messages that each of them gets then
+    #[arg(long, value_name = "N", default_value = "20", value_parser = range(1, MESSAGES_MAX))]
+    burst: u32,
+    /// Bytes of each payload
+    #[arg(long, value_name = "N", default_value = "128", value_parser = payload_range())]
+    payload_bytes: u32,
+    /// Seconds after it
+    #[arg(long, value_name = "S", default_value = "60", value_parser = range(1, 86_400))]
+    after_s: u32,
+    #[command(flatten)]
+    basis: BasisArgs,
+}
+
+impl IdleArgs {
+    pub(super) fn run(&self) -> Result<bool, Failure> {
+        let plan = Plan {
+            basis: self.basis.basis(self.sessions, self.seconds + self.after_s)?,
+            sessions: self.sessions,
+            hold: Duration::from_secs(self.seconds.into()),
+            burst: self.burst,
+            payload_bytes: self.payload_bytes as usize,
+            after: Duration::from_secs(self.after_s.into()),
+        };
+        self.basis.report(|target, note| idle::run(&plan, target, note))
+    }
+}

@@ -1,0 +1,35 @@
+//! Sessions that do nothing but stay, against a broker in this process.
+
+mod basis;
+mod broker;
+
+use std::time::Duration;
+
+use basis::basis;
+use broker::Broker;
+use carillon_loadtest::idle::{self, Plan};
+use carillon_loadtest::report::Findings;
+
+#[test]
+fn sessions_are_held_and_the_burst_reaches_all() {
+    let broker = Broker::start();
+    let plan = Plan {
+        basis: basis(),
+        sessions: 40,
+        hold: Duration::from_secs(1),
+        burst: 5,
+        payload_bytes: 128,
+        after: Duration::from_secs(1),
+    };
+    for _ in 0..2 {
+        let summary = idle::run(&plan, &broker.target(), &mut |_| {}).expect("figures");
+        assert!(summary.is_complete(), "{summary}");
+        for path in ["", "_settled", "_burst", "_after"] {
+            let path = format!("broker.resident_kib_per_session{path}");
+            assert!(summary.value(&path).is_some(), "{path}: {summary}");
+        }
+        assert!(summary.value("held_s").is_some_and(|held_s| held_s >= 1.0), "{summary}");
+        assert!(summary.value("broker.cpu_ms_per_session_minute").is_some(), "{summary}");
+        assert_eq!(summary.latency("connected").map(|spread| spread.count), Some(40), "{summary}");
+    }
+}
