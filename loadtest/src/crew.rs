@@ -56,8 +56,18 @@ pub(crate) fn enlist(
     name: &str,
     users: &[UserId],
 ) -> Result<ConversationId, Failure> {
+    enlist_in(rig, service, (ConversationKind::GROUP, name), users)
+}
+
+/// The same for a conversation of any kind.
+pub(crate) fn enlist_in(
+    rig: &mut Rig<'_>,
+    service: SessionIndex,
+    (kind, name): (ConversationKind, &str),
+    users: &[UserId],
+) -> Result<ConversationId, Failure> {
     rig.begin("making the group");
-    let conversation = find_group(rig, service, name)?;
+    let conversation = find_conversation(rig, service, kind, name)?;
     let parts: Vec<_> = users.chunks(MEMBERS_A_REQUEST_MAX).collect();
     for (done, members) in parts.iter().enumerate() {
         let add =
@@ -77,10 +87,15 @@ pub(crate) fn enlist(
     Ok(conversation)
 }
 
-fn find_group(rig: &mut Rig<'_>, service: SessionIndex, name: &str) -> Result<ConversationId, Failure> {
+fn find_conversation(
+    rig: &mut Rig<'_>,
+    service: SessionIndex,
+    kind: ConversationKind,
+    name: &str,
+) -> Result<ConversationId, Failure> {
     let find = |request| ConversationFind { request, name: name.into() }.to_bytes();
     let create = |request| {
-        let (kind, post_policy, members) = (ConversationKind::GROUP, PostPolicy(0), Vec::new());
+        let (post_policy, members) = (PostPolicy(0), Vec::new());
         ConversationCreate {
             request,
             kind,

@@ -9,8 +9,10 @@
 //! schedule, and a latency counts from there, so that a broker that stalls is not asked less.
 
 mod admission;
+mod authors;
 mod backlog;
 pub mod basis;
+pub mod broadcast;
 mod channel;
 pub mod clock;
 pub mod connect;
@@ -26,6 +28,7 @@ mod inboxes;
 pub mod latency;
 pub mod limits;
 pub mod others;
+pub mod pairwise;
 pub mod peers;
 pub mod phases;
 mod probe;

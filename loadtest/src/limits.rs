@@ -122,6 +122,9 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 /// What coming back to a hundred missed messages may take, in multiples of the bare handshakes.
 pub(crate) const CAUGHT_UP_FACTOR: f64 = 3.0;
 
+/// Pairs that write to each other: each session has two streams of its own to write on, and a message of each is under way.
+pub const PAIRS_MAX: u32 = 50_000;
+
 /// Tickets that nobody has taken yet: two for each session of the largest run, 2 KB each. Then the oldest goes.
 pub(crate) const TICKETS_MAX: usize = 2 * SESSIONS_MAX as usize;
 

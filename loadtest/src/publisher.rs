@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use carillon_protocol::Frame;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::ConversationId;
+use carillon_protocol::ids::{ConversationId, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::publish::Publish;
 
@@ -30,9 +30,20 @@ pub(crate) struct Publishing {
     pub(crate) payload_bytes: usize,
 }
 
+/// What a message is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A conversation that is there.
+    Conversation(ConversationId),
+    /// The direct conversation with this user.
+    User(UserId),
+}
+
 /// See the module. Messages are counted from 0; the producer's numbers go on after those of earlier runs.
 pub(crate) struct Publisher {
     what: Publishing,
+    /// Where to, in turn; at least one.
+    places: Vec<Place>,
     /// The producer's number of message 0.
     first_number: u64,
     /// The next message to be sent.
@@ -53,6 +64,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(what: Publishing, producer_highest: u64) -> Self {
         Self {
+            places: what.conversations.iter().copied().map(Place::Conversation).collect(),
             what,
             first_number: producer_highest + 1,
             next: 0,
@@ -63,6 +75,11 @@ impl Publisher {
             paused_until: None,
             late_max: Duration::ZERO,
         }
+    }
+
+    /// Publishes to these in turn, instead of the conversations.
+    pub(crate) fn with_places(self, places: Vec<Place>) -> Self {
+        Self { places, ..self }
     }
 
     /// Lets so many messages be without an answer, and no more than the protocol does.
@@ -88,6 +105,11 @@ impl Publisher {
         }
         let due = self.what.schedule.due_at(self.next);
         Some(self.paused_until.map_or(due, |until| due.max(until)))
+    }
+
+    /// Whether something that is due was not sent.
+    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+        self.next < self.what.messages && self.what.schedule.due_at(self.next) <= now
     }
 
     /// Sends what is due, as far as the stream takes it.
@@ -145,12 +167,18 @@ impl Publisher {
     fn encode_due(&mut self, now: Instant, out: &mut BytesMut) {
         while out.len() < PUBLISH_BYTES_A_WRITE && self.next_due().is_some_and(|due| due <= now) {
             let index = self.next;
-            self.late_max = self.late_max.max(now.saturating_duration_since(self.what.schedule.due_at(index)));
+            if index >= self.sent {
+                self.late_max = self.late_max.max(now.saturating_duration_since(self.what.schedule.due_at(index)));
+            }
+            let (target, target_id) = match self.places[index as usize % self.places.len()] {
+                Place::Conversation(conversation) => (Target::CONVERSATION, conversation.0),
+                Place::User(user) => (Target::USER, u64::from(user.0)),
+            };
             let publish = Publish {
                 number: self.first_number + u64::from(index),
                 low: self.first_number + u64::from(self.low),
-                target: Target::CONVERSATION,
-                target_id: self.what.conversations[index as usize % self.what.conversations.len()].0,
+                target,
+                target_id,
                 kind: MessageKind::TEXT,
                 payload: payload(self.what.run, index, self.what.payload_bytes),
             };

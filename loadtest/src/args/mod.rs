@@ -1,12 +1,14 @@
 //! The command line, parsed into plans: a file for each scenario.
 
 mod basis;
+mod channel;
 mod compare;
 mod connect;
 mod ding;
 mod fanout;
 mod idle;
 mod others;
+mod pairwise;
 mod peers;
 mod publish;
 mod receipts;
@@ -26,11 +28,13 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::out;
+use channel::ChannelArgs;
 use compare::CompareArgs;
 use connect::ConnectArgs;
 use ding::DingArgs;
 use fanout::FanoutArgs;
 use idle::IdleArgs;
+use pairwise::PairwiseArgs;
 use publish::PublishArgs;
 use receipts::ReceiptsArgs;
 use reconnect::ReconnectArgs;
@@ -67,6 +71,8 @@ pub(crate) enum Scenario {
     Connect(ConnectArgs),
     Idle(IdleArgs),
     Reconnect(ReconnectArgs),
+    Pairwise(PairwiseArgs),
+    Channel(ChannelArgs),
     Receipts(ReceiptsArgs),
     Ding(DingArgs),
     Overload(OverloadArgs),
@@ -86,6 +92,8 @@ impl Scenario {
             Self::Connect(args) => args.run(),
             Self::Idle(args) => args.run(),
             Self::Reconnect(args) => args.run(),
+            Self::Pairwise(args) => args.run(),
+            Self::Channel(args) => args.run(),
             Self::Receipts(args) => args.run(),
             Self::Ding(args) => args.run(),
             Self::Overload(args) => args.run(),
