@@ -21,6 +21,8 @@ pub(crate) struct Writing {
     /// Messages a second, of all together.
     pub(crate) rate: u32,
     pub(crate) payload_bytes: usize,
+    /// Messages of each that may be without an answer.
+    pub(crate) window: u32,
 }
 
 /// One of them.
@@ -60,7 +62,8 @@ impl Authors {
                 conversations: Vec::new(),
                 payload_bytes: what.payload_bytes,
             };
-            let publisher = Publisher::new(publishing, highest).with_places(places(nth as usize));
+            let publisher =
+                Publisher::new(publishing, highest).with_places(places(nth as usize)).with_window(what.window);
             Author { session, publisher, schedule }
         });
         Self { what, authors: authors.collect(), next: 0, end: None, behind: Vec::new() }

@@ -52,6 +52,9 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Publishes encoded and handed to the stream at once; the next ones follow when they are taken.
 pub(crate) const PUBLISH_BYTES_A_WRITE: usize = 64 * 1024;
 
+/// Publishes of a person without an answer: as many as the protocol lets, so that it is never the window that holds them back.
+pub(crate) const AUTHOR_WINDOW: u32 = 1_024;
+
 /// Publishes without an answer, as the protocol has it.
 pub(crate) const WINDOW: u64 = PRODUCER_WINDOW;
 
@@ -124,6 +127,9 @@ pub(crate) const CAUGHT_UP_FACTOR: f64 = 3.0;
 
 /// Pairs that write to each other: each session has two streams of its own to write on, and a message of each is under way.
 pub const PAIRS_MAX: u32 = 50_000;
+
+/// Messages a second that are due by the clock, of all authors together: more than a core can send.
+pub const OFFERED_MAX: u32 = 1_000_000;
 
 /// Tickets that nobody has taken yet: two for each session of the largest run, 2 KB each. Then the oldest goes.
 pub(crate) const TICKETS_MAX: usize = 2 * SESSIONS_MAX as usize;

@@ -16,7 +16,7 @@ use crate::crew;
 use crate::failure::Failure;
 use crate::fleet::SessionIndex;
 use crate::latency::{histogram, record};
-use crate::limits::IDLE_WAIT;
+use crate::limits::{AUTHOR_WINDOW, IDLE_WAIT};
 use crate::phases::{Mark, seconds};
 use crate::publisher::{Place, index_in};
 use crate::report::{Point, Recorder};
@@ -87,7 +87,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     rig.begin("writing");
     rig.note(format!("{} messages a second for {} s", plan.rate, plan.measured.as_secs()));
     let (run, start) = (rig.run_number(), rig.clock.now());
-    let writing = Writing { run, start, rate: plan.rate, payload_bytes: plan.payload_bytes };
+    let writing = Writing { run, start, rate: plan.rate, payload_bytes: plan.payload_bytes, window: AUTHOR_WINDOW };
     let sessions = admission.producers.iter().enumerate().map(|(nth, highest)| (admission.first + nth, *highest));
     let authors = Authors::new(writing, sessions, |author| vec![Place::User(users[author ^ 1])]);
     let mut chat = Chat::new(run, (admission.first, users), authors, start + plan.warm_up);

@@ -96,6 +96,7 @@ fn publish_plan() -> publish::Plan {
         prefix: "load".into(),
         producers: 5,
         window: 4,
+        rate: None,
         payload_bytes: 128,
         warm_up: Duration::ZERO,
         measured: Duration::from_secs(1),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
-use carillon_loadtest::limits::{PRODUCERS_MAX, SOCKETS_MAX};
+use carillon_loadtest::limits::{OFFERED_MAX, PRODUCERS_MAX, SOCKETS_MAX};
 use carillon_loadtest::peers::{self, Answers};
 use carillon_loadtest::publish::{self, Plan};
 use carillon_loadtest::target::TargetArgs;
@@ -31,6 +31,9 @@ pub(crate) struct PublishArgs {
     /// Messages of each without an answer
     #[arg(long, value_name = "N", default_value = "4", value_parser = RangedU64ValueParser::<u32>::new().range(1..=PRODUCER_WINDOW))]
     window: u32,
+    /// Messages a second that are due, by the clock, of all together; without it, as many as the windows let out
+    #[arg(long, value_name = "N", value_parser = range(1, OFFERED_MAX))]
+    rate: Option<u32>,
     /// Bytes of each payload
     #[arg(long, value_name = "N", default_value = "128", value_parser = payload_range())]
     payload_bytes: u32,
@@ -57,6 +60,10 @@ impl PublishArgs {
                 let target = self.target.resolve()?;
                 self.run.run(|note| publish::run(&plan, &target, note))?
             }
+            Some(_) if self.rate.is_some() => {
+                let why = "--rate is for Carillon alone: without it, peers too publish as fast as the windows let them";
+                return Err(Failure::Usage(why.to_owned()));
+            }
             Some(peer) => {
                 let target = self.target.resolve_peer(peer)?;
                 self.run.run(|note| peers::publish::run(&plan, &target, note))?
@@ -73,6 +80,7 @@ impl PublishArgs {
         Ok(Plan {
             producers: self.producers,
             window: self.window,
+            rate: self.rate,
             payload_bytes: self.payload_bytes as usize,
             warm_up: Duration::from_secs(self.warm_up_s.into()),
             measured: Duration::from_secs(self.seconds.into()),

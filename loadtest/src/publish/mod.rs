@@ -1,9 +1,10 @@
 //! The scenario `publish`: producers that publish as fast as their windows let them, and count what is acknowledged.
 //!
 //! A producer is a session of a service. All publish into one group without members, so that nothing is delivered and what is
-//! measured is the way into the journal. The load is closed: the next message is sent when one is acknowledged, so that what is
-//! found is the capacity with so much under way. Against peers it is run by [`peers::publish`](crate::peers::publish).
+//! measured is the way into the journal. Without a rate the load is closed: the next message is sent when one is acknowledged, so that
+//! what is found is the capacity with so much under way. With a rate it is open: messages are due by the clock. Against peers it is run by [`peers::publish`](crate::peers::publish).
 
+mod paced;
 mod plan;
 mod report;
 
@@ -21,6 +22,7 @@ use crate::latency;
 use crate::limits::IDLE_WAIT;
 use crate::process::Usage;
 use crate::publisher::{Publisher, Publishing};
+use crate::report::Recorder;
 use crate::rig::{Guest, Rig, Terms};
 use crate::schedule::Schedule;
 use crate::session::News;
@@ -69,10 +71,16 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
         Seen { acknowledged: 0, measured: 0, published: latency::histogram(), is_measuring: false, failed: None };
     let mut run = Run { plan, rig: Rig::new(target, terms, note)?, producers: Vec::new(), seen };
     run.usage()?;
-    run.connect()?;
+    let (group, producers) = run.connect()?;
     run.rig.begin("publishing");
     run.rig.note("publishing");
-    let report = run.measure()?;
+    let report = match plan.rate {
+        Some(rate) => paced::measure(&mut run.rig, (plan, rate), group, &producers)?,
+        None => {
+            run.begin(group, &producers);
+            run.measure()?
+        }
+    };
     run.rig.fleet.close()?;
     Ok(report)
 }
@@ -83,7 +91,7 @@ impl Run<'_> {
     }
 
     /// Makes the group, and opens the producers' sessions.
-    fn connect(&mut self) -> Result<(), Failure> {
+    fn connect(&mut self) -> Result<(ConversationId, Vec<(SessionIndex, u64)>), Failure> {
         self.rig.begin("connecting the producers");
         self.rig.note(format!("connecting {} producers", self.plan.producers));
         let prefix = &self.plan.prefix;
@@ -99,8 +107,7 @@ impl Run<'_> {
             let (session, welcome) = self.rig.connect_one(&guest)?;
             highest.push((session, welcome.producer_highest));
         }
-        self.begin(group, &highest);
-        Ok(())
+        Ok((group, highest))
     }
 
     /// Lets all producers publish from now on, until they are stopped.
@@ -121,29 +128,46 @@ impl Run<'_> {
     }
 
     fn measure(&mut self) -> Result<Report, Failure> {
-        self.publish_until(self.rig.clock.now() + self.plan.warm_up)?;
+        self.publish_until(self.rig.clock.now() + self.plan.warm_up, None)?;
         let (before, own_before, begin) = (self.usage()?, Usage::of(None)?, self.rig.clock.now());
         self.seen.is_measuring = true;
-        self.publish_until(begin + self.plan.measured)?;
+        let sent = self.sent();
+        let mut recorder = Recorder::new(begin, self.plan.server_pid, &self.seen.published);
+        self.publish_until(begin + self.plan.measured, Some((&mut recorder, sent)))?;
         self.seen.is_measuring = false;
+        let series = recorder.finish(self.rig.clock.now(), self.sent() - sent, &self.seen.published);
         let took = self.rig.clock.now().saturating_duration_since(begin);
         let (after, own_cpu_s) = (self.usage()?, Usage::of(None)?.cpu_s() - own_before.cpu_s());
         self.wait_for_answers()?;
-        Ok(Report::of(&Measured {
+        Ok(Report::of(Measured {
             target: "carillon",
             plan: self.plan,
             took,
-            sent: self.producers.iter().map(|producer| u64::from(producer.publisher.sent())).sum(),
+            sent: self.sent(),
             acknowledged: self.seen.acknowledged,
             measured: self.seen.measured,
             published: &self.seen.published,
             costs: before.zip(after),
             own_cpu_s,
+            offered: None,
+            // Sent as fast as the windows let: nothing is due.
+            late_ms_max: 0.0,
+            series,
         }))
     }
 
-    fn publish_until(&mut self, end: Instant) -> Result<(), Failure> {
+    /// Messages sent so far. What was let out is what is offered.
+    fn sent(&self) -> u64 {
+        self.producers.iter().map(|producer| u64::from(producer.publisher.sent())).sum()
+    }
+
+    fn publish_until(&mut self, end: Instant, mut recorder: Option<(&mut Recorder, u64)>) -> Result<(), Failure> {
         while self.rig.clock.now() < end {
+            if let Some((recorder, before)) = &mut recorder
+                && let Some(point) = recorder.tick(self.rig.clock.now(), || self.sent() - *before, &self.seen.published)
+            {
+                self.rig.tell_progress(point.sentence());
+            }
             self.turn()?;
             self.rig.watch.check(self.rig.clock.now(), || "acknowledgements".to_owned())?;
         }

@@ -9,6 +9,8 @@ pub struct Plan {
     pub producers: u32,
     /// Messages of each that may be without an answer.
     pub window: u32,
+    /// Messages a second that are due, of all together; `None`: as many as the windows let out. Peers have no rate.
+    pub rate: Option<u32>,
     /// Bytes of each payload, at least [`PAYLOAD_BYTES_MIN`](crate::limits::PAYLOAD_BYTES_MIN).
     pub payload_bytes: usize,
     /// Published before the measuring begins.

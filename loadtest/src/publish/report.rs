@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Plan;
 use crate::latency::Latency;
 use crate::process::Usage;
-use crate::report::{Findings, Load};
+use crate::report::{Curve, Findings, Load, Point};
 
 /// Figures of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -32,12 +32,20 @@ pub struct Report {
     pub acknowledged: u64,
     /// Those acknowledged while it was measured, a second.
     pub acknowledged_per_s: f64,
-    /// From the handing over to the connection to the acknowledgement, of those.
+    /// From when a message was due to its acknowledgement, of those; without a rate, from the handing over to the connection.
     pub published: Latency,
     /// What a message cost the server, if its process id was given.
     pub broker: Option<PublishCost>,
     /// CPU of the load generator while it was measured, in seconds.
     pub own_cpu_s: f64,
+    /// Messages a second that were due while it was measured; `None`: as many as the windows let out.
+    pub offered_per_s: Option<f64>,
+    /// How late one that was due was sent at worst: a full window counts as well.
+    pub late_ms_max: f64,
+    /// Latencies by percentile.
+    pub curves: Vec<Curve>,
+    /// Second by second; peers have none.
+    pub series: Vec<Point>,
 }
 
 /// What a run cost the server.
@@ -62,11 +70,15 @@ pub(crate) struct Measured<'a> {
     /// Two looks at the server: before the measuring and after it.
     pub(crate) costs: Option<(Usage, Usage)>,
     pub(crate) own_cpu_s: f64,
+    /// Messages that were due while it was measured, if that was said.
+    pub(crate) offered: Option<u64>,
+    pub(crate) late_ms_max: f64,
+    pub(crate) series: Vec<Point>,
 }
 
 impl Report {
-    pub(crate) fn of(measured: &Measured<'_>) -> Self {
-        let Measured { target, plan, took, sent, acknowledged, measured, published, costs, own_cpu_s } = *measured;
+    pub(crate) fn of(seen: Measured<'_>) -> Self {
+        let Measured { target, plan, took, sent, acknowledged, measured, published, costs, own_cpu_s, .. } = seen;
         let measured_s = took.as_secs_f64();
         Self {
             scenario: "publish",
@@ -84,6 +96,10 @@ impl Report {
                 resident_kib: after.resident_kib,
             }),
             own_cpu_s,
+            offered_per_s: seen.offered.map(|offered| offered as f64 / plan.measured.as_secs_f64()),
+            late_ms_max: seen.late_ms_max,
+            curves: vec![Curve::of("until acknowledged", published)],
+            series: seen.series,
         }
     }
 
@@ -109,8 +125,7 @@ impl Findings for Report {
             own_cpu_s: self.own_cpu_s,
             broker_cpu_s: self.broker.map(|broker| broker.cpu_us_per_message * messages / 1e6),
             threads: 1,
-            // Sent as fast as the windows let: nothing is due.
-            late_ms_max: 0.0,
+            late_ms_max: self.late_ms_max,
         }
     }
 }
@@ -127,6 +142,13 @@ impl fmt::Display for Report {
             "messages    {} sent, {} acknowledged: {:.0} a second",
             self.sent, self.acknowledged, self.acknowledged_per_s
         )?;
+        if let Some(offered_per_s) = self.offered_per_s {
+            writeln!(
+                f,
+                "offered     {offered_per_s:.0} a second, by the clock; {:.1} ms late at worst",
+                self.late_ms_max
+            )?;
+        }
         writeln!(f, "published   {}", self.published)?;
         if let Some(broker) = &self.broker {
             let mib = broker.resident_kib / 1024;

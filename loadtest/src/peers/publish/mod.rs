@@ -148,7 +148,7 @@ impl Run<'_> {
         let (after, own_cpu_s) = (self.usage()?, Usage::of(None)?.cpu_s() - own_before.cpu_s());
         self.wait_for_answers().await;
         let board = self.board.borrow();
-        Ok(Report::of(&Measured {
+        Ok(Report::of(Measured {
             target: self.target.peer.name(),
             plan,
             took,
@@ -158,6 +158,9 @@ impl Run<'_> {
             published: &board.published,
             costs: before.zip(after),
             own_cpu_s,
+            offered: None,
+            late_ms_max: 0.0,
+            series: Vec::new(),
         }))
     }
 
