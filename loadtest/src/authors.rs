@@ -30,6 +30,8 @@ struct Author {
     session: SessionIndex,
     publisher: Publisher,
     schedule: Schedule,
+    /// It has no session now: what is due waits.
+    is_away: bool,
 }
 
 /// See the module. Authors are counted from 0, and so are the messages of each.
@@ -64,7 +66,7 @@ impl Authors {
             };
             let publisher =
                 Publisher::new(publishing, highest).with_places(places(nth as usize)).with_window(what.window);
-            Author { session, publisher, schedule }
+            Author { session, publisher, schedule, is_away: false }
         });
         Self { what, authors: authors.collect(), next: 0, end: None, behind: Vec::new() }
     }
@@ -121,6 +123,21 @@ impl Authors {
         }
     }
 
+    /// An author's session is about to end.
+    pub(crate) fn leave(&mut self, author: usize) {
+        self.authors[author].is_away = true;
+    }
+
+    /// It has another one, and sends again what has no answer.
+    pub(crate) fn come_back(&mut self, author: usize, session: SessionIndex) {
+        let of = &mut self.authors[author];
+        (of.session, of.is_away) = (session, false);
+        of.publisher.rewind();
+        if !self.behind.contains(&author) {
+            self.behind.push(author);
+        }
+    }
+
     /// Whether every message has its answer.
     pub(crate) fn are_done(&self) -> bool {
         self.authors.iter().all(|author| author.publisher.is_done())
@@ -129,6 +146,11 @@ impl Authors {
     /// Messages sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.authors.iter().map(|author| u64::from(author.publisher.sent())).sum()
+    }
+
+    /// Of them, those of one author.
+    pub(crate) fn sent_by(&self, author: usize) -> u32 {
+        self.authors[author].publisher.sent()
     }
 
     /// How late one was sent at worst, in milliseconds.
@@ -143,9 +165,11 @@ impl Authors {
     }
 
     fn act(&mut self, author: usize, now: Instant, fleet: &mut Fleet) {
-        let Author { session, publisher, .. } = &mut self.authors[author];
-        publisher.send_due(now, fleet, *session);
-        // What waits for an answer or for room is looked at again in each turn.
+        let Author { session, publisher, is_away, .. } = &mut self.authors[author];
+        if !*is_away {
+            publisher.send_due(now, fleet, *session);
+        }
+        // What waits for an answer, for room or for a session is looked at again in each turn.
         if publisher.is_behind(now) {
             self.behind.push(author);
         }

@@ -27,6 +27,7 @@ pub mod idle;
 mod inboxes;
 pub mod latency;
 pub mod limits;
+pub mod mixed;
 pub mod others;
 pub mod pairwise;
 pub mod peers;

@@ -131,6 +131,9 @@ pub const PAIRS_MAX: u32 = 50_000;
 /// Messages a second that are due by the clock, of all authors together: more than a core can send.
 pub const OFFERED_MAX: u32 = 1_000_000;
 
+/// Members of a group at an office: what one of them keeps of the others' conversations is small.
+pub const GROUP_MAX: u32 = 1_000;
+
 /// Tickets that nobody has taken yet: two for each session of the largest run, 2 KB each. Then the oldest goes.
 pub(crate) const TICKETS_MAX: usize = 2 * SESSIONS_MAX as usize;
 

@@ -82,6 +82,11 @@ impl Publisher {
         Self { places, ..self }
     }
 
+    /// The session is a new one: what has no answer is sent again.
+    pub(crate) fn rewind(&mut self) {
+        self.next = self.low;
+    }
+
     /// Lets so many messages be without an answer, and no more than the protocol does.
     pub(crate) fn with_window(self, window: u32) -> Self {
         Self { window: u64::from(window).min(WINDOW), ..self }
@@ -167,6 +172,7 @@ impl Publisher {
     fn encode_due(&mut self, now: Instant, out: &mut BytesMut) {
         while out.len() < PUBLISH_BYTES_A_WRITE && self.next_due().is_some_and(|due| due <= now) {
             let index = self.next;
+            // What is sent again was late before.
             if index >= self.sent {
                 self.late_max = self.late_max.max(now.saturating_duration_since(self.what.schedule.due_at(index)));
             }

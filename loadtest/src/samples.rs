@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::latency::{Latency, histogram};
@@ -42,6 +43,15 @@ impl Samples {
     /// To how many it has happened.
     pub(crate) fn seen(&self) -> u32 {
         self.seen
+    }
+
+    /// The times of all to which it has happened, in microseconds.
+    pub(crate) fn histogram(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for us in self.us.iter().filter(|us| **us != NONE) {
+            all.saturating_record(u64::from(*us));
+        }
+        all
     }
 
     /// What became of those of the first `count` that belong to a phase. `took_s` is how long the phase took.

@@ -7,6 +7,7 @@ mod connect;
 mod ding;
 mod fanout;
 mod idle;
+mod mixed;
 mod others;
 mod pairwise;
 mod peers;
@@ -34,6 +35,7 @@ use connect::ConnectArgs;
 use ding::DingArgs;
 use fanout::FanoutArgs;
 use idle::IdleArgs;
+use mixed::MixedArgs;
 use pairwise::PairwiseArgs;
 use publish::PublishArgs;
 use receipts::ReceiptsArgs;
@@ -73,6 +75,7 @@ pub(crate) enum Scenario {
     Reconnect(ReconnectArgs),
     Pairwise(PairwiseArgs),
     Channel(ChannelArgs),
+    Mixed(MixedArgs),
     Receipts(ReceiptsArgs),
     Ding(DingArgs),
     Overload(OverloadArgs),
@@ -94,6 +97,7 @@ impl Scenario {
             Self::Reconnect(args) => args.run(),
             Self::Pairwise(args) => args.run(),
             Self::Channel(args) => args.run(),
+            Self::Mixed(args) => args.run(),
             Self::Receipts(args) => args.run(),
             Self::Ding(args) => args.run(),
             Self::Overload(args) => args.run(),
