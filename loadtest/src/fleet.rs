@@ -160,7 +160,11 @@ impl Fleet {
 
     /// Sleeps until a packet has come, a timer is due, or this is over. The endpoints' own pollers know one socket each, and whole
     /// milliseconds only.
-    fn sleep(&self, wait: Duration) -> Result<(), Failure> {
+    fn sleep(&mut self, wait: Duration) -> Result<(), Failure> {
+        // What was written since the last turn leaves first.
+        for endpoint in &mut self.endpoints {
+            endpoint.flush();
+        }
         let now = self.clock.now();
         let timers = self.endpoints.iter().filter_map(Endpoint::next_deadline).min();
         let wait = timers.map_or(wait, |at| wait.min(at.saturating_duration_since(now)));
