@@ -32,6 +32,9 @@ const STRIDE: usize = 7_919;
 /// Places of an author, in turn: a hundred, so that a percentage comes out even.
 const PLACES: u32 = 100;
 
+/// How far the places of one author lie behind those of the one before: no divisor of a hundred.
+const APART: u32 = 37;
+
 /// See the module.
 pub(super) struct Office {
     run: u64,
@@ -82,7 +85,9 @@ impl Office {
                 (Place::Conversation(groups[group]), u32::try_from(members).unwrap_or(u32::MAX))
             }
         };
-        let places = |of: usize| (0..PLACES).map(move |nth| place(of, nth));
+        // Each begins elsewhere, or all would write to their groups in one second and to each other in the next.
+        let begin = |of: usize| u32::try_from(of).unwrap_or(0).wrapping_mul(APART) % PLACES;
+        let places = |of: usize| (0..PLACES).map(move |nth| place(of, (begin(of) + nth) % PLACES));
         let sessions = admission.producers.iter().enumerate().map(|(nth, highest)| (admission.first + nth, *highest));
         let authors = Authors::new(writing, sessions, |of| places(of).map(|(place, _)| place).collect());
         let mut owners = vec![None; admission.first];
