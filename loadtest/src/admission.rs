@@ -112,11 +112,13 @@ impl Rig<'_> {
                 tell(session, now, &news);
             })?;
             self.check_lost(progress.lost.as_ref())?;
+            self.look(progress.began.len(), &progress.admission.connected);
             let Progress { open, caught_up, .. } = progress;
             self.tell_count(if open < count { open } else { caught_up }, count);
             let waits_for = || format!("{} welcomes and {} catch-ups", count - open, open - caught_up.min(open));
             self.watch.check(self.clock.now(), waits_for)?;
         }
+        self.look(count, &progress.admission.connected);
         Ok(progress.admission)
     }
 

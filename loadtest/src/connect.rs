@@ -56,9 +56,11 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     rig.begin("connecting the sessions");
     rig.note(format!("connecting {} sessions, {}", plan.sessions, if plan.resumed { "resumed" } else { "anew" }));
     let (from, whole_before) = (rig.mark(basis.broker_pid)?, whole(resuming.as_ref()));
+    rig.record(basis.broker_pid);
     let admission = rig.admit(&crowd, &mut |_, _, _| {})?;
     let to = rig.mark(basis.broker_pid)?;
-    let summary = summarise(plan, &admission, (&from, &to), whole(resuming.as_ref()) - whole_before);
+    let mut summary = summarise(plan, &admission, (&from, &to), whole(resuming.as_ref()) - whole_before);
+    summary.series = rig.recorded();
     rig.fleet.close()?;
     Ok(summary)
 }

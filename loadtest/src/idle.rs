@@ -70,6 +70,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let before = rig.mark(basis.broker_pid)?;
     let at_once = basis.connecting_max;
     let crowd = Crowd { handles: &handles, role: Role::User, publishes: false, cursor, at_once };
+    rig.record(basis.broker_pid);
     let admission = rig.admit(&crowd, &mut |_, _, _| {})?;
     let connected = rig.mark(basis.broker_pid)?;
 
@@ -99,6 +100,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let mut summary = summarise(plan, &Marks { before, connected, settled, held, burst, calm, after });
     summary.spread("connected", "first packet to welcome", &admission.connected);
     summary.expect(inboxes.misplaced == 0, || format!("{} deliveries were out of place", inboxes.misplaced));
+    summary.series = rig.recorded();
     rig.fleet.close()?;
     Ok(summary)
 }

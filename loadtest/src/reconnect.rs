@@ -66,12 +66,14 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     backlog.publish(&mut rig, (SERVICE, welcome.producer_highest), &mut |_, _, _| {})?;
     rig.note("and back, all at once");
     let mut inboxes = Inboxes::new(run, group, rig.fleet.sessions(), handles.len());
+    rig.record(basis.broker_pid);
     let back = come_and_go(&mut rig, plan, &crowd, "coming back to a backlog", &mut |session, news| {
         if let News::Message(deliver) = news {
             inboxes.take(session, deliver);
         }
     })?;
-    let summary = summarise(plan, (&bare, &back), &inboxes);
+    let mut summary = summarise(plan, (&bare, &back), &inboxes);
+    summary.series = rig.recorded();
     rig.fleet.close()?;
     Ok(summary)
 }

@@ -9,12 +9,16 @@ use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{DeviceId, Position, ProducerId};
 use carillon_protocol::session::{Cursor, Hello, NEWEST_ALL, VERSION, Welcome};
 
+use hdrhistogram::Histogram;
+
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
 use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
+use crate::latency::histogram;
 use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, TOKEN_MARGIN};
 use crate::phases::Mark;
 use crate::process::Usage;
+use crate::report::{Point, Recorder};
 use crate::session::News;
 use crate::target::Target;
 use crate::tls;
@@ -59,6 +63,8 @@ pub(crate) struct Rig<'a> {
     signer: Signer,
     note: &'a mut dyn FnMut(String),
     told: Instant,
+    /// What is recorded second by second, if anything is.
+    recorder: Option<Recorder>,
 }
 
 impl<'a> Rig<'a> {
@@ -84,6 +90,7 @@ impl<'a> Rig<'a> {
             signer: Signer::new(&target.token_key, &target.tenant, expires_at)?,
             note,
             told: clock.now(),
+            recorder: None,
         })
     }
 
@@ -109,6 +116,25 @@ impl<'a> Rig<'a> {
         if now.saturating_duration_since(self.told) >= PROGRESS_EVERY {
             self.told = now;
             self.note(format!("{}: {how_far}", self.watch.phase()));
+        }
+    }
+
+    /// Records from now on who comes in, and what that and the time after it cost the broker of this process id.
+    pub(crate) fn record(&mut self, broker_pid: Option<u32>) {
+        self.recorder = Some(Recorder::new(self.clock.now(), broker_pid, &histogram()));
+    }
+
+    /// What was recorded.
+    pub(crate) fn recorded(&mut self) -> Vec<Point> {
+        let now = self.clock.now();
+        self.recorder.take().map_or_else(Vec::new, |recorder| recorder.finish_idle(now))
+    }
+
+    /// Looks at those who have come in so far, if that is recorded.
+    pub(crate) fn look(&mut self, begun: usize, connected: &Histogram<u64>) {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick(now, || begun as u64, connected);
         }
     }
 
@@ -176,7 +202,10 @@ impl<'a> Rig<'a> {
 
     /// One turn of the fleet, of which no session may end.
     pub(crate) fn turn(&mut self, tell: &mut impl FnMut(SessionIndex, Instant, &News)) -> Result<(), Failure> {
-        let mut lost = None;
+        let (mut lost, now) = (None, self.clock.now());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick_idle(now);
+        }
         self.fleet.turn(IDLE_WAIT, &mut |session, now, news| {
             tell(session, now, &news);
             if let News::Ended(why) = news {

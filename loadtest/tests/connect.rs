@@ -12,7 +12,7 @@ use carillon_loadtest::summary::Summary;
 fn run(broker: &Broker, resumed: bool) -> Summary {
     let summary =
         connect::run(&Plan { basis: basis(), sessions: 50, resumed }, &broker.target(), &mut |_| {}).expect("figures");
-    assert!(summary.is_complete(), "{summary}");
+    assert!(summary.is_complete() && !summary.series.is_empty(), "{summary}");
     for path in ["connected", "caught_up"] {
         let spread = summary.latency(path).expect("it was measured");
         assert!(spread.count == 50 && spread.latency.p50_ms > 0.0, "{summary}");

@@ -23,7 +23,7 @@ fn sessions_are_held_and_the_burst_reaches_all() {
     };
     for _ in 0..2 {
         let summary = idle::run(&plan, &broker.target(), &mut |_| {}).expect("figures");
-        assert!(summary.is_complete(), "{summary}");
+        assert!(summary.is_complete() && !summary.series.is_empty(), "{summary}");
         for path in ["", "_settled", "_burst", "_after"] {
             let path = format!("broker.resident_kib_per_session{path}");
             assert!(summary.value(&path).is_some(), "{path}: {summary}");

@@ -14,7 +14,7 @@ fn all_come_back_and_get_what_they_missed_once() {
     let plan = Plan { basis: basis(), sessions: 40, missed: 30, payload_bytes: 128 };
     for _ in 0..2 {
         let summary = reconnect::run(&plan, &broker.target(), &mut |_| {}).expect("figures");
-        assert!(summary.is_complete(), "{summary}");
+        assert!(summary.is_complete() && !summary.series.is_empty(), "{summary}");
         assert_eq!(summary.value("delivered"), Some(1_200.0), "{summary}");
         for path in ["bare", "connected", "caught_up"] {
             assert!(summary.latency(path).is_some_and(|spread| spread.count == 40), "{path}: {summary}");

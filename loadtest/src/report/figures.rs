@@ -43,8 +43,10 @@ pub(super) fn readable(value: f64) -> String {
         format!("{value:.1}")
     } else if size >= 1.0 {
         format!("{value:.2}")
+    } else if size >= 0.1 {
+        format!("{value:.3}")
     } else {
-        format!("{value:.4}")
+        format!("{value:.5}")
     }
 }
 

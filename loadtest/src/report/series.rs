@@ -61,6 +61,20 @@ impl Recorder {
         is_due.then(|| self.add(now, offered(), seen))
     }
 
+    /// The same while nothing is offered and nothing is recorded: memory and CPU are looked at all the same.
+    pub(crate) fn tick_idle(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.last.at) >= POINT_EVERY {
+            let (offered, seen) = (self.last.offered, self.seen.clone());
+            self.add(now, offered, &seen);
+        }
+    }
+
+    /// As [`Self::finish`], with nothing more than was looked at.
+    pub(crate) fn finish_idle(self, now: Instant) -> Vec<Point> {
+        let (offered, seen) = (self.last.offered, self.seen.clone());
+        self.finish(now, offered, &seen)
+    }
+
     /// The points, with what has happened since the last one.
     pub(crate) fn finish(mut self, now: Instant, offered: u64, seen: &Histogram<u64>) -> Vec<Point> {
         // What is left over is little and would look like a collapse, unless it is all there is.
