@@ -23,7 +23,7 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// How the fleet is run. Sessions acknowledge as the SDK does.
+    /// How the fleet is run. Sessions acknowledge after as many messages as the SDK, but once a second; the SDK waits 200 ms at most.
     pub(crate) fn terms(&self) -> Terms {
         Terms {
             sockets: self.sockets,

@@ -9,6 +9,7 @@ use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Rece
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::session::Cursor;
 
+use crate::basis::Basis;
 use crate::failure::Failure;
 use crate::fleet::SessionIndex;
 use crate::requests::{Reply, ask, ask_all};
@@ -26,6 +27,28 @@ pub(crate) fn find_users(rig: &mut Rig<'_>, service: SessionIndex, handles: &[St
         other => Err(unexpected(rig, &other)),
     });
     found.collect()
+}
+
+/// A service and its group of many users, none of whom has a session yet.
+pub(crate) struct Gathered {
+    /// The highest number of the service's producer.
+    pub(crate) producer_highest: u64,
+    pub(crate) handles: Vec<String>,
+    pub(crate) group: ConversationId,
+    /// Where the journal is once they are members: their sessions miss nothing but what comes after this.
+    pub(crate) cursor: Cursor,
+}
+
+/// Connects the service of a run, the first session of the fleet, and makes so many users and their group.
+pub(crate) fn gather(rig: &mut Rig<'_>, basis: &Basis, users: u32) -> Result<Gathered, Failure> {
+    rig.begin("connecting the service");
+    let service = Guest { handle: &basis.service(), role: token::Role::Service, publishes: true, cursor: None };
+    let (service, welcome) = rig.connect_one(&service)?;
+    let handles = basis.users(users);
+    let found = find_users(rig, service, &handles)?;
+    let group = enlist(rig, service, &format!("{}/{users}", basis.prefix), &found)?;
+    let cursor = head(rig, &basis.prefix)?;
+    Ok(Gathered { producer_highest: welcome.producer_highest, handles, group, cursor })
 }
 
 /// A group for each of these handles, its user the only member: the groups' names are this with a slash and a number.

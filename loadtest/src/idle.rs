@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::admission::Crowd;
 use crate::backlog::Backlog;
 use crate::basis::Basis;
-use crate::crew;
+use crate::crew::{self, Gathered};
 use crate::failure::Failure;
 use crate::fleet::SessionIndex;
 use crate::inboxes::Inboxes;
 use crate::limits::SETTLE;
 use crate::phases::{Mark, seconds};
-use crate::rig::{Guest, Rig};
+use crate::rig::Rig;
 use crate::session::News;
 use crate::summary::Summary;
 use crate::target::Target;
@@ -57,13 +57,7 @@ struct Marks {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Summary, Failure> {
     let basis = &plan.basis;
     let mut rig = Rig::new(target, basis.terms(), note)?;
-    rig.begin("connecting the service");
-    let service = Guest { handle: &basis.service(), role: Role::Service, publishes: true, cursor: None };
-    let (_, welcome) = rig.connect_one(&service)?;
-    let handles = basis.users(plan.sessions);
-    let users = crew::find_users(&mut rig, SERVICE, &handles)?;
-    let group = crew::enlist(&mut rig, SERVICE, &format!("{}/{}", basis.prefix, plan.sessions), &users)?;
-    let cursor = crew::head(&mut rig, &basis.prefix)?;
+    let Gathered { producer_highest, handles, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
 
     rig.begin("connecting the sessions");
     rig.note(format!("connecting {} sessions", plan.sessions));
@@ -84,7 +78,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let run = rig.run_number();
     let mut inboxes = Inboxes::new(run, group, admission.first, handles.len());
     let backlog = Backlog { run, messages: plan.burst, conversation: group, payload_bytes: plan.payload_bytes };
-    backlog.publish(&mut rig, (SERVICE, welcome.producer_highest), &mut |session, _, news| {
+    backlog.publish(&mut rig, (SERVICE, producer_highest), &mut |session, _, news| {
         if let News::Message(deliver) = news {
             inboxes.take(session, deliver);
         }

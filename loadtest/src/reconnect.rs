@@ -5,13 +5,13 @@
 use crate::admission::{Admission, Crowd};
 use crate::backlog::Backlog;
 use crate::basis::Basis;
-use crate::crew;
+use crate::crew::{self, Gathered};
 use crate::failure::Failure;
 use crate::fleet::SessionIndex;
 use crate::inboxes::Inboxes;
 use crate::limits::{CAUGHT_UP_FACTOR, FAREWELL};
 use crate::phases::Mark;
-use crate::rig::{Guest, Rig};
+use crate::rig::Rig;
 use crate::session::News;
 use crate::summary::Summary;
 use crate::target::Target;
@@ -47,13 +47,7 @@ struct Return {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Summary, Failure> {
     let basis = &plan.basis;
     let mut rig = Rig::new(target, basis.terms(), note)?;
-    rig.begin("connecting the service");
-    let service = Guest { handle: &basis.service(), role: Role::Service, publishes: true, cursor: None };
-    let (_, welcome) = rig.connect_one(&service)?;
-    let handles = basis.users(plan.sessions);
-    let users = crew::find_users(&mut rig, SERVICE, &handles)?;
-    let group = crew::enlist(&mut rig, SERVICE, &format!("{}/{}", basis.prefix, plan.sessions), &users)?;
-    let cursor = crew::head(&mut rig, &basis.prefix)?;
+    let Gathered { producer_highest, handles, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
     let at_once = basis.connecting_max;
     let crowd = Crowd { handles: &handles, role: Role::User, publishes: false, cursor, at_once };
     rig.note(format!("connecting {} sessions for the first time", plan.sessions));
@@ -63,7 +57,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let run = rig.run_number();
     let backlog = Backlog { run, messages: plan.missed, conversation: group, payload_bytes: plan.payload_bytes };
     rig.note(format!("publishing {} messages while they are away", plan.missed));
-    backlog.publish(&mut rig, (SERVICE, welcome.producer_highest), &mut |_, _, _| {})?;
+    backlog.publish(&mut rig, (SERVICE, producer_highest), &mut |_, _, _| {})?;
     rig.note("and back, all at once");
     let mut inboxes = Inboxes::new(run, group, rig.fleet.sessions(), handles.len());
     rig.record(basis.broker_pid);
