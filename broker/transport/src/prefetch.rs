@@ -1,6 +1,7 @@
 //! Asks the processor for memory before it is needed.
 //!
-//! Of thousands of connections each has left the caches when its turn comes. While one is worked on, the next one is on its way. `docs/PERFORMANCE.md` has what that is worth.
+//! Of thousands of connections each has left the caches when its turn comes. While one is worked on, the next
+//! one is on its way. `docs/PERFORMANCE.md` has what that is worth.
 #![allow(unsafe_code, reason = "the intrinsic takes a raw pointer")]
 
 use crate::limits::PREFETCH_BYTES;
