@@ -28,7 +28,7 @@ impl ControllerFactory for Factory {
 }
 
 /// Lets the last packet of a connection go out, whatever is in flight. A controller of ours takes being asked for its metrics as
-/// that wish: nobody else asks, and a reference to one tells nothing else that would reach it.
+/// that wish: nobody else asks (quinn-proto's feature `qlog` would; it is off), and a reference to one tells nothing else that would reach it.
 pub(crate) fn open_for_close(controller: &dyn Controller) {
     controller.metrics();
 }
