@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use carillon_protocol::ids::{Incarnation, Position, ShardId};
 use carillon_protocol::session::{Ack, Cursor};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::limits::ACKS_COALESCED_MAX;
+use crate::clock;
+use crate::limits::{ACK_DELAY_MAX_MS, ACK_INTERVAL_MS, ACKS_COALESCED_MAX};
 
 /// Two positions that are acknowledged apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +67,13 @@ impl ShardCursor {
         }
     }
 
+    /// What may be acknowledged on the wire.
+    fn sendable(&self) -> Mark {
+        let mut mark = self.sent;
+        mark.raise(self.saved.min(self.received));
+        mark
+    }
+
     fn cursor(&self, shard: ShardId, mark: Mark) -> Cursor {
         let Mark { inbox, receipts } = mark;
         Cursor { shard, incarnation: self.incarnation, position: inbox, receipts_through: receipts }
@@ -75,8 +85,40 @@ struct State {
     shards: BTreeMap<ShardId, ShardCursor>,
     /// Acknowledgements since the last save.
     unsaved: u32,
+    /// Acknowledgements since the last that was sent.
+    unsent: u32,
+    /// When the last one was sent.
+    sent_at: Option<Instant>,
+    /// One came when the last that was sent was long ago: it is not to wait.
+    is_due: bool,
     /// Between a reset and the application hearing of it, acknowledgements are of the old history.
     reset_unseen: bool,
+}
+
+/// When an acknowledgement is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Now,
+    At(Instant),
+}
+
+impl State {
+    fn due(&self) -> Due {
+        if self.shards.values().all(|cursor| cursor.sendable() == cursor.sent) {
+            return Due::Nothing;
+        }
+        match self.sent_at {
+            Some(sent) if !self.is_due && self.unsent < ACKS_COALESCED_MAX => {
+                Due::At(sent + Duration::from_millis(ACK_DELAY_MAX_MS))
+            }
+            Some(_) | None => Due::Now,
+        }
+    }
+
+    fn is_sent_at_once(&self, now: Instant) -> bool {
+        self.sent_at.is_none_or(|sent| now.duration_since(sent) >= Duration::from_millis(ACK_INTERVAL_MS))
+    }
 }
 
 /// The cursors of a client.
@@ -147,6 +189,8 @@ impl Cursors {
             return;
         }
         state.unsaved += 1;
+        state.unsent = state.unsent.saturating_add(1);
+        state.is_due |= state.is_sent_at_once(clock::now());
         if state.unsaved >= ACKS_COALESCED_MAX {
             self.full.notify_one();
         }
@@ -291,17 +335,39 @@ impl Cursors {
         self.saved.notify_one();
     }
 
+    /// Whether an acknowledgement would be sent now, so that it is worth saving at once.
+    pub(crate) fn is_sent_at_once(&self, now: Instant) -> bool {
+        self.state().is_sent_at_once(now)
+    }
+
+    /// Waits until there is something to send, and it is time. Cancel safe.
+    pub(crate) async fn due(&self) {
+        loop {
+            let due = self.state().due();
+            match due {
+                Due::Now => return,
+                Due::Nothing => self.saved.notified().await,
+                Due::At(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time) => return,
+                    () = self.saved.notified() => {}
+                },
+            }
+        }
+    }
+
     /// The acknowledgements to send, at most one a shard; they count as sent.
-    pub(crate) fn unsent(&self) -> Vec<Ack> {
+    pub(crate) fn unsent(&self, now: Instant) -> Vec<Ack> {
         let mut state = self.state();
         let mut acks = Vec::new();
         for (shard, cursor) in &mut state.shards {
-            let mut mark = cursor.sent;
-            mark.raise(cursor.saved.min(cursor.received));
+            let mark = cursor.sendable();
             if mark != cursor.sent {
                 cursor.sent = mark;
                 acks.push(Ack { shard: *shard, position: mark.inbox, receipts_through: mark.receipts });
             }
+        }
+        if !acks.is_empty() {
+            (state.unsent, state.is_due, state.sent_at) = (0, false, Some(now));
         }
         acks
     }
@@ -309,6 +375,8 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
 
     const SHARD: ShardId = ShardId(0);
@@ -337,7 +405,7 @@ mod tests {
     fn flush(cursors: &Cursors) -> Vec<u64> {
         let unsaved = cursors.unsaved();
         cursors.save_done(&unsaved);
-        cursors.unsent().into_iter().map(|ack| ack.position.0).collect()
+        cursors.unsent(clock::now()).into_iter().map(|ack| ack.position.0).collect()
     }
 
     #[test]
@@ -363,6 +431,40 @@ mod tests {
         cursors.receive(SHARD, Position(20));
         cursors.progress(SHARD, Position(20), Position(0));
         assert_eq!(flush(&cursors), [20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_acknowledgement_is_sent_at_once_and_the_next_after_a_while_or_after_many() {
+        let cursors = opened(Vec::new());
+        let began = clock::now();
+        let (interval, longest) = (Duration::from_millis(ACK_INTERVAL_MS), Duration::from_millis(ACK_DELAY_MAX_MS));
+        let many = u64::from(ACKS_COALESCED_MAX);
+        let acknowledge = |positions: RangeInclusive<u64>| {
+            for position in positions {
+                deliver(&cursors, position);
+                cursors.ack(SHARD, Position(position));
+            }
+            cursors.save_done(&cursors.unsaved());
+        };
+        let sent = async || {
+            cursors.due().await;
+            cursors.unsent(clock::now()).into_iter().map(|ack| ack.position.0).collect::<Vec<_>>()
+        };
+        assert_eq!(cursors.state().due(), Due::Nothing);
+        acknowledge(1..=1);
+        assert_eq!((sent().await, began.elapsed()), (vec![1], Duration::ZERO), "the first at once");
+        acknowledge(2..=3);
+        tokio::time::advance(interval - Duration::from_millis(1)).await;
+        acknowledge(4..=4);
+        assert_eq!(cursors.state().due(), Due::At(began + longest));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        acknowledge(5..=5);
+        assert_eq!((sent().await, began.elapsed()), (vec![5], interval), "with what comes after a while");
+        acknowledge(6..=5 + many);
+        assert_eq!((sent().await, began.elapsed()), (vec![5 + many], interval), "or after many");
+        acknowledge(6 + many..=6 + many);
+        assert_eq!((sent().await, began.elapsed()), (vec![6 + many], interval + longest), "or alone in the end");
+        assert_eq!(cursors.state().due(), Due::Nothing, "what is quiet sends nothing");
     }
 
     #[test]
@@ -412,7 +514,7 @@ mod tests {
         assert_eq!(receipts(), through(6));
         let acks = {
             cursors.save_done(&cursors.unsaved());
-            cursors.unsent()
+            cursors.unsent(clock::now())
         };
         assert_eq!(acks.iter().map(|ack| ack.receipts_through).collect::<Vec<_>>(), [through(6)]);
     }

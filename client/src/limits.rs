@@ -26,11 +26,19 @@ pub(crate) const DATAGRAMS_RECEIVE_BYTES: usize = 16 * 1024;
 /// `Connected` and `Disconnected` the application has not taken. Full: the newest is dropped, with a warning in the log.
 pub(crate) const NOTICES_QUEUED_MAX: usize = 16;
 
-/// Acknowledgements that are put together into one.
+/// Acknowledgements that are put together into one: what is sent, and what is saved.
 pub(crate) const ACKS_COALESCED_MAX: u32 = 100;
 
-/// An acknowledgement waits this long for others.
-pub(crate) const ACK_DELAY_MS: u64 = 200;
+/// An acknowledgement waits this long for others before it is saved, unless it may be sent at once.
+pub(crate) const ACK_SAVE_DELAY_MS: u64 = 200;
+
+/// From one acknowledgement that is sent to the next. The first after so long goes out at once, so that it is in the packet that
+/// acknowledges the message to QUIC, which waits for 25 ms: a packet of its own costs the broker more than the delivery did, and a
+/// phone's radio is awake already. The broker's copy is for who asks what was delivered; a device goes on from its own.
+pub(crate) const ACK_INTERVAL_MS: u64 = 5_000;
+
+/// From one acknowledgement that is sent to the next, when nothing came after [`ACK_INTERVAL_MS`] that it could go with.
+pub(crate) const ACK_DELAY_MAX_MS: u64 = 10_000;
 
 /// DINGs whose repeats are recognised: four times the 1,000 a user may have open. The oldest is forgotten, and would be
 /// shown again if it came again.

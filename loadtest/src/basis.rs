@@ -23,11 +23,11 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// How the fleet is run. Sessions acknowledge after as many messages as the SDK, but once a second; the SDK waits 200 ms at most.
+    /// How the fleet is run. Sessions acknowledge as the SDK does.
     pub(crate) fn terms(&self) -> Terms {
         Terms {
             sockets: self.sockets,
-            acks: Acks { messages: 100, every: Duration::from_secs(1) },
+            acks: Acks::SDK,
             patience: self.patience,
             time_limit: self.time_limit,
         }

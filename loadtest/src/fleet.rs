@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::channel::Purpose;
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
-use crate::limits::FAREWELL_TURNS;
+use crate::limits::{ACK_MESSAGES, ACK_MS, FAREWELL_TURNS};
 use crate::session::{Broken, News, Session};
 use crate::target::Target;
 
@@ -42,8 +42,13 @@ pub(crate) struct Greeting {
 pub(crate) struct Acks {
     /// After so many messages.
     pub(crate) messages: u32,
-    /// When something came and this is over.
+    /// With the first message that comes when the last acknowledgement is so long ago; with none, after two or three times this.
     pub(crate) every: Duration,
+}
+
+impl Acks {
+    /// Those of the SDK.
+    pub(crate) const SDK: Self = Self { messages: ACK_MESSAGES, every: Duration::from_millis(ACK_MS as u64) };
 }
 
 /// See the module.
@@ -104,8 +109,8 @@ impl Fleet {
         let link = self.endpoints[endpoint]
             .connect(self.address, &self.server_name)
             .map_err(|error| Failure::Usage(error.to_string()))?;
-        let Greeting { hello, start, publishes } = greeting;
-        self.sessions.push(Session::new(link, endpoint, hello, publishes, start));
+        let ack_at = self.clock.now() + self.acks.every.mul_f64(spread(session));
+        self.sessions.push(Session::new(link, endpoint, greeting, ack_at));
         let owners = &mut self.owners[endpoint];
         let index = link.index as usize;
         if owners.len() <= index {
@@ -232,10 +237,10 @@ impl Fleet {
                 self.with_link(at, link, |_, session, _| session.lane_opened(stream, direction));
             }
             Event::Readable { link, stream } => {
-                let ack_messages = self.acks.messages;
+                let (acks, now) = (self.acks, self.clock.now());
                 self.with_link(at, link, |index, session, link| {
                     session.read(link, stream, &mut |news| tell(index, news))?;
-                    if session.unacked() >= ack_messages { session.ack(link) } else { Ok(()) }
+                    session.ack_if_due(link, acks, now)
                 });
             }
             Event::Writable { link, stream } => {
@@ -288,8 +293,8 @@ impl Fleet {
         }
     }
 
-    /// Lets as many sessions acknowledge as their share of the time since the last turn is, so that all of them have
-    /// within [`Acks::every`] and never all at once.
+    /// Looks at as many sessions as their share of the time since the last turn is, so that each was looked at within
+    /// [`Acks::every`], and lets those acknowledge to which nothing more came.
     fn sweep(&mut self) {
         let (mut next, since) = self.swept;
         let now = self.clock.now();
@@ -305,12 +310,19 @@ impl Fleet {
         }
         for _ in 0..due {
             next = (next + 1) % self.sessions.len();
-            if self.sessions[next].is_behind() {
-                self.with(next, |session, link| session.ack(link));
+            let acks = self.acks;
+            if self.sessions[next].is_behind(acks, now) {
+                self.with(next, |session, link| session.ack(link, acks, now));
             }
         }
         self.swept = (next, now);
     }
+}
+
+/// A number from 0 to 1 for each session, evenly spread however many there are: multiples of the golden ratio, modulo 1
+/// (Knuth, The Art of Computer Programming, 6.4). Devices do not acknowledge in step.
+fn spread(session: SessionIndex) -> f64 {
+    (session as f64 * 0.618_033_988_749_895).fract()
 }
 
 /// Any port of the same machine, each socket on a loopback address of its own where there are many (Linux has all of

@@ -31,6 +31,12 @@ pub const SOCKETS_MAX: u16 = 64;
 /// Handshakes at once: the broker asks for a proof of address from 2,048 on, and drops first packets above 4,096.
 pub const CONNECTING_MAX: u32 = 2_000;
 
+/// Messages after which a session acknowledges: the SDK's.
+pub const ACK_MESSAGES: u32 = 100;
+
+/// Milliseconds from one acknowledgement to the next: the SDK's.
+pub const ACK_MS: u32 = 5_000;
+
 /// A payload begins with the number of the run and that of the message, 8 bytes each.
 pub const PAYLOAD_BYTES_MIN: usize = 16;
 

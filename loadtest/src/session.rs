@@ -2,6 +2,8 @@
 //!
 //! Holds no payload and no message: what comes is handed on at once.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use carillon_protocol::Frame;
 use carillon_protocol::deliver::Deliver;
@@ -14,6 +16,7 @@ use carillon_transport::{Direction, Link, LinkKey, Read, StreamId};
 
 use crate::channel::{Channel, Purpose};
 use crate::failure::Ended;
+use crate::fleet::{Acks, Greeting};
 use crate::limits::READ_BYTES;
 
 /// What a session tells.
@@ -65,13 +68,16 @@ pub(crate) struct Session {
     received: Position,
     acked: Position,
     unacked: u32,
+    /// From when on it acknowledges what comes at once.
+    ack_at: Instant,
     /// It does not read.
     is_deaf: bool,
 }
 
 impl Session {
-    /// `start` is the position of the cursor in its `Hello`.
-    pub(crate) fn new(link: LinkKey, endpoint: usize, hello: Bytes, publishes: bool, start: Position) -> Self {
+    /// `start` is the position of the cursor in its `Hello`. It acknowledges from `ack_at` on.
+    pub(crate) fn new(link: LinkKey, endpoint: usize, greeting: Greeting, ack_at: Instant) -> Self {
+        let Greeting { hello, start, publishes } = greeting;
         Self {
             link,
             endpoint,
@@ -85,17 +91,25 @@ impl Session {
             received: start,
             acked: start,
             unacked: 0,
+            ack_at,
             is_deaf: false,
         }
     }
 
-    /// Messages since the last acknowledgement.
-    pub(crate) fn unacked(&self) -> u32 {
-        self.unacked
+    /// Acknowledges, as the SDK does, when the last acknowledgement was long ago, or with many messages since.
+    pub(crate) fn ack_if_due(&mut self, link: &mut impl Link, acks: Acks, now: Instant) -> Result<(), Broken> {
+        if self.unacked > 0 && (self.unacked >= acks.messages || now >= self.ack_at) {
+            self.ack(link, acks, now)?;
+        }
+        Ok(())
     }
 
-    /// Whether there is anything to acknowledge.
-    pub(crate) fn is_behind(&self) -> bool {
+    /// Whether something was to be acknowledged together with what came next, and nothing came.
+    pub(crate) fn is_behind(&self, acks: Acks, now: Instant) -> bool {
+        self.owes_ack() && now >= self.ack_at + acks.every
+    }
+
+    fn owes_ack(&self) -> bool {
         self.phase == Phase::Open && self.received > self.acked && !self.is_deaf
     }
 
@@ -140,10 +154,11 @@ impl Session {
     }
 
     /// Acknowledges all that has come. Does nothing while an earlier acknowledgement waits for room.
-    pub(crate) fn ack(&mut self, link: &mut impl Link) -> Result<(), Broken> {
-        if !self.is_behind() || !self.is_clear(Purpose::Control) {
+    pub(crate) fn ack(&mut self, link: &mut impl Link, acks: Acks, now: Instant) -> Result<(), Broken> {
+        if !self.owes_ack() || !self.is_clear(Purpose::Control) {
             return Ok(());
         }
+        self.ack_at = now + acks.every;
         self.acked = self.received;
         self.unacked = 0;
         let ack = Ack { shard: self.shard, position: self.received, receipts_through: Position(0) };

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::end::End;
 use super::keeper;
 use super::reader::FrameReader;
+use crate::clock;
 use crate::error::RequestError;
 use crate::reply::{Answer, answer_of};
 use crate::resets::Resets;
@@ -167,7 +168,7 @@ pub(super) async fn write(
         let bytes = tokio::select! {
             biased;
             () = shared.shutting_down() => break,
-            () = shared.cursors.saved.notified() => acks(shared),
+            () = shared.cursors.due() => acks(shared),
             () = shared.ding_news.due.notified() => {
                 has_told = true;
                 received(shared)
@@ -190,7 +191,7 @@ pub(super) async fn write(
 
 fn acks(shared: &Shared) -> Bytes {
     let mut frames = BytesMut::new();
-    for ack in shared.cursors.unsent() {
+    for ack in shared.cursors.unsent(clock::now()) {
         ack.encode(&mut frames);
     }
     frames.freeze()

@@ -11,8 +11,9 @@ use carillon_protocol::session::Cursor;
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::clock;
 use crate::error::PublishError;
-use crate::limits::ACK_DELAY_MS;
+use crate::limits::ACK_SAVE_DELAY_MS;
 use crate::shared::Shared;
 use crate::store::Store;
 
@@ -20,10 +21,14 @@ use crate::store::Store;
 pub(super) async fn run(shared: &Shared) -> io::Error {
     loop {
         tokio::select! {
-            () = shared.cursors.dirty.notified() => tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(ACK_DELAY_MS)) => {}
-                () = shared.cursors.full.notified() => {}
-            },
+            () = shared.cursors.dirty.notified() => {
+                if !shared.cursors.is_sent_at_once(clock::now()) {
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(ACK_SAVE_DELAY_MS)) => {}
+                        () = shared.cursors.full.notified() => {}
+                    }
+                }
+            }
             () = shared.resets.done.notified() => {}
         }
         if let Err(error) = flush(shared).await {

@@ -6,6 +6,7 @@ use carillon_protocol::session::Cursor;
 
 use super::lanes::step;
 use super::shown::Shown;
+use crate::clock;
 use crate::cursors::Cursors;
 use crate::ding::DingNews;
 use crate::event::Event;
@@ -77,7 +78,7 @@ impl Device {
         self.cursors.ack(shard, position);
         let unsaved = self.cursors.unsaved();
         self.cursors.save_done(&unsaved);
-        for ack in self.cursors.unsent() {
+        for ack in self.cursors.unsent(clock::now()) {
             assert!(ack.shard != shard || ack.position <= received, "{ack:?} is beyond {received}");
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
 use carillon_loadtest::fanout::{self, Plan};
-use carillon_loadtest::limits::{CONNECTING_MAX, MESSAGES_MAX, SESSIONS_MAX, SOCKETS_MAX};
+use carillon_loadtest::limits::{ACK_MESSAGES, ACK_MS, CONNECTING_MAX, MESSAGES_MAX, SESSIONS_MAX, SOCKETS_MAX};
 use carillon_loadtest::peers::{self, Answers};
 use carillon_loadtest::target::TargetArgs;
 use clap::Args;
@@ -47,11 +47,10 @@ pub(crate) struct FanoutArgs {
     #[arg(long, value_name = "N", default_value = "256", value_parser = range(1, CONNECTING_MAX))]
     connecting: u32,
     /// Messages after which a session acknowledges
-    #[arg(long, value_name = "N", default_value = "100", value_parser = range(1, MESSAGES_MAX))]
+    #[arg(long, value_name = "N", default_value_t = ACK_MESSAGES, value_parser = range(1, MESSAGES_MAX))]
     ack_messages: u32,
-    /// Milliseconds after which it acknowledges in any case. With a message a second each is acknowledged alone, by two
-    /// packets more: raise this to measure deliveries alone
-    #[arg(long, value_name = "MS", default_value = "1000", value_parser = range(1, 3_600_000))]
+    /// Milliseconds after which it acknowledges the next message at once. Raise this to measure deliveries alone
+    #[arg(long, value_name = "MS", default_value_t = ACK_MS, value_parser = range(1, 3_600_000))]
     ack_ms: u32,
     #[command(flatten)]
     run: RunArgs,

@@ -55,7 +55,7 @@ struct Run<'a> {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Report, Failure> {
     let terms = Terms {
         sockets: 1,
-        acks: Acks { messages: 100, every: Duration::from_secs(1) },
+        acks: Acks::SDK,
         patience: plan.patience,
         time_limit: plan.time_limit,
     };

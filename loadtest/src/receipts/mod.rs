@@ -64,7 +64,7 @@ struct Run<'a> {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Report, Failure> {
     let terms = Terms {
         sockets: plan.sockets,
-        acks: Acks { messages: 100, every: std::time::Duration::from_secs(1) },
+        acks: Acks::SDK,
         patience: plan.patience,
         time_limit: plan.time_limit,
     };
