@@ -13,14 +13,11 @@ const FRAME_HEADER_BYTES: usize = 8;
 const UNITS_MAX: u32 = 2_048;
 
 /// Cuts bytes into good frames of these shapes: each keeps its kind if it has one, its fields, and as much of its tail as
-/// its lengths say and there is.
-pub fn frames(bytes: &[u8], shapes: &[Shape]) -> Vec<Vec<u8>> {
+/// its lengths say and there is. One after the other: eight bytes can make a frame of hundreds, and of all of them at once more
+/// would be kept than what is tested allocates.
+pub fn frames(bytes: &[u8], shapes: &[Shape]) -> impl Iterator<Item = Vec<u8>> {
     let mut input = Input::new(bytes);
-    let mut frames = Vec::new();
-    while !input.is_empty() {
-        frames.push(frame(&mut input, shapes));
-    }
-    frames
+    std::iter::from_fn(move || (!input.is_empty()).then(|| frame(&mut input, shapes)))
 }
 
 fn frame(input: &mut Input<'_>, shapes: &[Shape]) -> Vec<u8> {

@@ -42,7 +42,7 @@ const SHARD: ShardId = ShardId(0);
 
 fn run_broker(input: &[u8]) {
     receive(Bytes::copy_from_slice(input));
-    receive(seal::frames(input, Frame::SHAPES).concat().into());
+    receive(seal::frames(input, Frame::SHAPES).flatten().collect::<Vec<u8>>().into());
 }
 
 fn receive(stream: Bytes) {
@@ -108,7 +108,7 @@ fn seeds_of_broker() -> Vec<Vec<u8>> {
     let frames = golden();
     // Those of the inbox, those of the urgent lane, and all.
     let of = |kinds: &[u8]| frames.iter().filter(|frame| kinds.contains(&frame[4])).flatten().copied().collect();
-    let system = seal::frames(&system_message(), Frame::SHAPES).concat();
+    let system = seal::frames(&system_message(), Frame::SHAPES).flatten().collect::<Vec<u8>>();
     vec![of(&[0x05, 0x06, 0x07, 0x13]), of(&[0x32, 0x37, 0x3f, 0x5a]), frames.concat(), system]
 }
 

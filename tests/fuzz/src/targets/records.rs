@@ -53,7 +53,7 @@ fn run(input: &[u8]) {
     while !input.is_empty() && sealed.len() < RECORDS_MAX {
         let (private, frame) = (input.piece(), input.piece());
         as_they_are.extend(decode(private.to_vec(), frame.to_vec()));
-        let mut delivers = seal::frames(frame, FRAME_SHAPES).into_iter();
+        let mut delivers = seal::frames(frame, FRAME_SHAPES);
         for private in seal::frames(private, SHAPES) {
             let frame =
                 if private[4] == MessageMeta::KIND { delivers.next().unwrap_or_else(deliver) } else { Vec::new() };
@@ -69,7 +69,7 @@ fn run(input: &[u8]) {
 
 /// A frame for a message that has none.
 fn deliver() -> Vec<u8> {
-    seal::frames(&[0; 8], FRAME_SHAPES).remove(0)
+    seal::frames(&[0; 8], FRAME_SHAPES).next().expect("there are bytes")
 }
 
 fn decode(private: Vec<u8>, frame: Vec<u8>) -> Option<Record> {

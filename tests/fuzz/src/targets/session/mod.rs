@@ -68,7 +68,7 @@ fn run(input: &[u8]) {
 }
 
 fn step(world: &mut World, links: &mut Vec<LinkKey>, what: u8, who: usize, bytes: &[u8]) {
-    let sealed = || Bytes::from(seal::frames(bytes, Frame::SHAPES).concat());
+    let sealed = || Bytes::from(seal::frames(bytes, Frame::SHAPES).flatten().collect::<Vec<u8>>());
     let as_it_is = || Bytes::copy_from_slice(bytes);
     let link = links[who];
     match what {
