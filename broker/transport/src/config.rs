@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::congestion;
 use crate::keys::GroupKeys;
 use crate::limits::{CONNECTION_ID_BYTES, KEEP_ALIVE_VARIANTS};
+use crate::tls::ServerTls;
 
 /// Handshakes that peers began and that run at once in a server's endpoint, 140 µs each: half a second of work, well below the
 /// handshake timeout. Further first packets are dropped.
@@ -220,9 +221,7 @@ impl TransportConfig {
         if tls.max_early_data_size != 0 {
             return Err(ConfigRefused::EarlyData);
         }
-        let crypto =
-            quic::crypto::rustls::QuicServerConfig::try_from(tls).map_err(|_no_suite| ConfigRefused::NoInitialSuite)?;
-        let mut config = quic::ServerConfig::new(Arc::new(crypto), keys.clone());
+        let mut config = quic::ServerConfig::new(Arc::new(ServerTls::new(tls)?), keys.clone());
         // Address tokens save the round trip of a Retry, which only a flood asks for.
         let mut tokens = quic::ValidationTokenConfig::default();
         tokens.sent(0).log(Arc::new(quic::NoneTokenLog));
@@ -271,6 +270,9 @@ pub enum ConfigRefused {
     /// The TLS provider lacks AES-128-GCM-SHA256, without which QUIC cannot begin.
     #[error("the TLS provider lacks TLS13_AES_128_GCM_SHA256")]
     NoInitialSuite,
+    /// The TLS configuration lacks TLS 1.3, which QUIC is built on.
+    #[error("the TLS configuration lacks TLS 1.3")]
+    NoTls13,
     /// The TLS provider lacks a suite with 256-bit keys for QUIC, from which tokens get theirs.
     #[error("the TLS provider lacks a QUIC cipher suite with 256-bit keys")]
     NoTokenSuite,

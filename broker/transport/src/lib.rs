@@ -28,12 +28,14 @@ mod group;
 mod keys;
 mod limits;
 mod link;
+mod packet_keys;
 mod prefetch;
 mod reuseport;
 mod socket;
 mod stats;
 mod steer;
 mod timers;
+mod tls;
 mod unacked;
 mod waker;
 

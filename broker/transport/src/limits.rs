@@ -15,9 +15,9 @@ pub(crate) const RECEIVE_BATCH: usize = quinn_udp::BATCH_SIZE;
 /// Receive buffer of one message: the largest datagram that GRO builds (a 16-bit IP length).
 pub(crate) const RECEIVE_BYTES_MAX: usize = 65_536;
 
-/// What is asked of a connection's memory before its turn: two thirds of its 6,336 bytes with quinn-proto 0.11.19, in 64 lines. Other
-/// sizes were not compared.
-pub(crate) const PREFETCH_BYTES: usize = 4_096;
+/// What is asked of a connection's memory before its turn: all of its 6,336 bytes with quinn-proto 0.11.19, in 99 lines. `docs/PERFORMANCE.md`
+/// has what less of it and more, its keys, were worth.
+pub(crate) const PREFETCH_BYTES: usize = 8_192;
 
 /// Batches received in one `poll`: 512 messages, about 2 ms of work, before the caller's turn.
 pub(crate) const RECEIVE_BATCHES_MAX: usize = 16;

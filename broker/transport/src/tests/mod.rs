@@ -2,5 +2,6 @@
 
 mod closing;
 mod group;
+mod keys;
 mod streams;
 pub(crate) mod support;

@@ -53,8 +53,11 @@ impl Tls {
     }
 
     pub(crate) fn server(&self) -> rustls::ServerConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        self.server_with(rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    pub(crate) fn server_with(&self, provider: rustls::crypto::CryptoProvider) -> rustls::ServerConfig {
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
