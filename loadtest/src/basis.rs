@@ -25,12 +25,7 @@ pub struct Basis {
 impl Basis {
     /// How the fleet is run. Sessions acknowledge as the SDK does.
     pub(crate) fn terms(&self) -> Terms {
-        Terms {
-            sockets: self.sockets,
-            acks: Acks::SDK,
-            patience: self.patience,
-            time_limit: self.time_limit,
-        }
+        Terms { sockets: self.sockets, acks: Acks::SDK, patience: self.patience, time_limit: self.time_limit }
     }
 
     /// The handles of so many users, as all scenarios name them.

@@ -33,7 +33,7 @@ pub(super) struct Bulk {
     lane: Option<(StreamId, Outbox)>,
     /// Asked for, in order; counted as pending requests.
     queue: VecDeque<Asked>,
-    page: Option<Page>,
+    page: Option<Box<Page>>,
 }
 
 impl Bulk {
@@ -198,7 +198,8 @@ impl Edge {
             let Selected { ranges, next } = select(&entitled, query.from, query.direction, limit);
             let selected = ranges.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
             let (places, frames) = (Vec::new(), VecDeque::new());
-            session.bulk.page = Some(Page { query, next, truncated, selected, run: 0, places, frames, bytes: 0 });
+            let page = Page { query, next, truncated, selected, run: 0, places, frames, bytes: 0 };
+            session.bulk.page = Some(Box::new(page));
             if let Some(Found::Page(places)) = self.ask(key, Question::Page { conversation, ranges }) {
                 self.read_page(links, key, places);
             }
@@ -297,7 +298,7 @@ impl Edge {
     }
 
     fn page(&mut self, key: LinkKey) -> Option<&mut Page> {
-        self.sessions.at_key(key)?.bulk.page.as_mut()
+        self.sessions.at_key(key)?.bulk.page.as_deref_mut()
     }
 
     fn send_page<L: Links>(&mut self, links: &mut L, key: LinkKey) {

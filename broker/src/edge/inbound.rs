@@ -37,15 +37,15 @@ impl Session {
     pub(super) fn channel(&mut self, which: Which) -> Option<&mut Channel> {
         match which {
             Which::Control => self.control.as_mut(),
-            Which::Publish => self.publish.as_mut(),
+            Which::Publish => self.publish.as_deref_mut(),
         }
     }
 
     fn which(&self, stream: StreamId) -> Option<Which> {
-        let is = |channel: &Option<Channel>| channel.as_ref().is_some_and(|channel| channel.stream == stream);
-        if is(&self.control) {
+        let is = |channel: Option<&Channel>| channel.is_some_and(|channel| channel.stream == stream);
+        if is(self.control.as_ref()) {
             Some(Which::Control)
-        } else if is(&self.publish) {
+        } else if is(self.publish.as_deref()) {
             Some(Which::Publish)
         } else {
             None
@@ -61,7 +61,7 @@ impl Session {
                 self.identity().is_none()
                     || self.publishes.count() >= limits.publishes_in_flight_max
                     || self.publishes.bytes() >= PUBLISH_BYTES_IN_FLIGHT_MAX
-                    || self.publish.as_ref().is_some_and(unread)
+                    || self.publish.as_deref().is_some_and(unread)
             }
         }
     }
@@ -109,7 +109,7 @@ impl Edge {
                 Which::Control
             }
             Direction::Bidirectional if session.publish.is_none() => {
-                session.publish = Some(Channel::new(stream, FRAME_BYTES_MAX));
+                session.publish = Some(Box::new(Channel::new(stream, FRAME_BYTES_MAX)));
                 Which::Publish
             }
             Direction::Bidirectional | Direction::Unidirectional => {

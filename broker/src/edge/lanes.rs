@@ -76,7 +76,7 @@ impl Edge {
                 Err(_) => self.lost_stream(links, key),
             };
         } else {
-            let channels = [session.control.as_mut(), session.publish.as_mut()];
+            let channels = [session.control.as_mut(), session.publish.as_deref_mut()];
             let Some(channel) = channels.into_iter().flatten().find(|channel| channel.stream == stream) else { return };
             &mut channel.out
         };

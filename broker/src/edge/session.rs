@@ -237,7 +237,8 @@ pub(super) struct Session {
     pub(super) key: LinkKey,
     pub(super) phase: Phase,
     pub(super) control: Option<Channel>,
-    pub(super) publish: Option<Channel>,
+    /// Most sessions are of devices, and have none.
+    pub(super) publish: Option<Box<Channel>>,
     pub(super) inbox: Inbox,
     pub(super) urgent: Option<(StreamId, Outbox)>,
     pub(super) bulk: Bulk,
@@ -255,6 +256,10 @@ pub(super) struct Session {
     /// Stands in the list of sessions whose streams are to be read on.
     pub(super) resuming: bool,
 }
+
+/// There is one for each connected device: it is to fit a size that allocators have.
+const _: () =
+    assert!(size_of::<Session>() <= 640, "sessions have outgrown their size: see docs/PERFORMANCE.md, A session");
 
 impl Session {
     pub(super) fn new(key: LinkKey, hello_until: Instant) -> Self {
@@ -290,7 +295,7 @@ impl Session {
             Feed::CatchingUp(catch_up) => catch_up.held(),
             Feed::Idle | Feed::Live { .. } => (0, 0),
         };
-        let channels = [&self.control, &self.publish].into_iter().flatten();
+        let channels = self.control.iter().chain(self.publish.as_deref());
         Held {
             remainder_bytes: self.inbox.remainder.len(),
             body_bytes,
@@ -304,7 +309,7 @@ impl Session {
 
     /// Whether no reply waits for its stream.
     pub(super) fn is_answered(&self) -> bool {
-        let channels = [self.control.as_ref(), self.publish.as_ref()];
+        let channels = [self.control.as_ref(), self.publish.as_deref()];
         channels.into_iter().flatten().all(|channel| channel.out.is_empty())
     }
 

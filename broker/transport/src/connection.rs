@@ -83,7 +83,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Settled {
     Lives,
-    /// quinn-proto has forgotten the connection; the slot is to be freed.
+    /// quinn-proto has forgotten the connection; its place is to be freed.
     Drained,
 }
 

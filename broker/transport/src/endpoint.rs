@@ -23,6 +23,7 @@ use crate::prefetch::prefetch;
 use crate::socket::{Socket, SocketBuffers};
 use crate::stats::Stats;
 use crate::steer::{Packet, Steering};
+use crate::table::Table;
 use crate::timers::{Due, Timers};
 use crate::waker::{Clock, Waker};
 
@@ -71,14 +72,6 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// A place for a connection, under the index that quinn-proto gave it.
-#[derive(Default)]
-struct Slot {
-    /// Raised when a connection leaves, so that old keys find nothing.
-    generation: u32,
-    connection: Option<Box<Connection>>,
-}
-
 /// One socket with its connections, owned and driven by one thread.
 ///
 /// The thread's loop is: [`poll`](Self::poll), act on the events through [`link`](Self::link), do its own
@@ -86,10 +79,10 @@ struct Slot {
 pub struct Endpoint {
     pub(crate) quic: quic::Endpoint,
     socket: Socket,
-    slots: Vec<Slot>,
-    /// Slots whose connections may have something to send.
+    pub(crate) connections: Table,
+    /// Indices of connections that may have something to send.
     touched: Vec<u32>,
-    /// Slots closed from this side, whose `Closed` event is owed.
+    /// Indices of those closed from this side, whose `Closed` event is owed.
     closing: Vec<u32>,
     timers: Timers,
     batch: Batch,
@@ -135,7 +128,7 @@ impl Endpoint {
             quic,
             batch: Batch::new(socket.gso_segments_max()),
             socket,
-            slots: Vec::new(),
+            connections: Table::default(),
             touched: Vec::new(),
             closing: Vec::new(),
             timers: Timers::new(clock.now()),
@@ -210,12 +203,10 @@ impl Endpoint {
     /// Closes every connection with an application error code; `Closed` events follow.
     pub fn close_all(&mut self, code: u32, reason: &str) {
         let now = self.clock.now();
-        for slot in &mut self.slots {
-            if let Some(connection) = slot.connection.as_deref_mut() {
-                connection.close(now, code, reason);
-                self.closing.push(connection.key.index);
-                touch(&mut self.touched, connection);
-            }
+        for connection in self.connections.iter_mut() {
+            connection.close(now, code, reason);
+            self.closing.push(connection.key.index);
+            touch(&mut self.touched, connection);
         }
     }
 
@@ -261,7 +252,7 @@ impl Endpoint {
 
     /// The link of a key, `None` when its connection is gone; whatever is done with it leaves with the next flush.
     pub fn link(&mut self, key: LinkKey) -> Option<ConnectionLink<'_>> {
-        let connection = self.slots.get_mut(key.index as usize)?.connection.as_deref_mut()?;
+        let connection = self.connections.at_mut(key.index)?;
         if connection.key != key || connection.phase == Phase::Over {
             return None;
         }
@@ -295,7 +286,7 @@ impl Endpoint {
 
     /// Says that the link at this index is about to be used: its memory is asked for meanwhile.
     pub fn expect(&self, index: u32) {
-        if let Some(connection) = self.slots.get(index as usize).and_then(|slot| slot.connection.as_deref()) {
+        if let Some(connection) = self.connections.at(index) {
             prefetch(connection);
         }
     }
@@ -318,7 +309,7 @@ impl Endpoint {
     }
 
     fn pack_one(&mut self, now: Instant, index: u32) {
-        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let Some(connection) = self.connections.at_mut(index) else { return };
         connection.touched = false;
         loop {
             let segments_max = self.batch.segments_max();
@@ -357,7 +348,7 @@ impl Endpoint {
         let mut due = mem::take(&mut self.due);
         self.timers.expire(now, &mut due);
         for Due { index, tick } in due.drain(..) {
-            let Some(connection) = connection_at(&mut self.slots, index) else { continue };
+            let Some(connection) = self.connections.at_mut(index) else { continue };
             if !connection.armed.take(tick) {
                 continue;
             }
@@ -380,7 +371,7 @@ impl Endpoint {
     fn announce_closes(&mut self, events: &mut Vec<Event>) {
         let mut closing = mem::take(&mut self.closing);
         for index in closing.drain(..) {
-            if let Some(connection) = connection_at(&mut self.slots, index) {
+            if let Some(connection) = self.connections.at_mut(index) {
                 connection.announce_close(CloseReason::ByUs, events);
                 self.recount(index);
             }
@@ -388,9 +379,9 @@ impl Endpoint {
         self.closing = closing;
     }
 
-    /// Lets a connection speak, and frees its slot if quinn-proto has forgotten it.
+    /// Lets a connection speak, and frees its place if quinn-proto has forgotten it.
     fn settle(&mut self, index: u32, events: &mut Vec<Event>) {
-        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let Some(connection) = self.connections.at_mut(index) else { return };
         let settled = connection.settle(&mut self.quic, events);
         self.recount(index);
         if settled == Settled::Drained {
@@ -412,7 +403,7 @@ impl Endpoint {
     fn leave(&mut self, now: Instant, index: u32, events: &mut Vec<Event>) {
         let told = events.len();
         self.settle(index, events);
-        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let Some(connection) = self.connections.at_mut(index) else { return };
         if events.len() > told {
             touch(&mut self.touched, connection);
         } else if !connection.touched {
@@ -421,18 +412,17 @@ impl Endpoint {
     }
 
     fn free(&mut self, index: u32, events: &mut Vec<Event>) {
-        let slot = &mut self.slots[index as usize];
-        if let Some(mut connection) = slot.connection.take() {
-            slot.generation = slot.generation.wrapping_add(1);
+        if let Some(connection) = self.connections.at_mut(index) {
             // A close from our side may be drained before its announcement was due.
             connection.announce_close(CloseReason::ByUs, events);
             self.stats.handshakes_failed += u64::from(!connection.was_open);
+            self.connections.remove(index);
         }
     }
 
     /// Brings the counts in line with what became of a connection.
     fn recount(&mut self, index: u32) {
-        let Some(connection) = connection_at(&mut self.slots, index) else { return };
+        let Some(connection) = self.connections.at_mut(index) else { return };
         let after = connection.count();
         let before = mem::replace(&mut connection.counted, after);
         match before {
@@ -446,10 +436,6 @@ impl Endpoint {
             Count::Open => self.links_open += 1,
         }
     }
-}
-
-fn connection_at(slots: &mut [Slot], index: u32) -> Option<&mut Connection> {
-    slots.get_mut(index as usize)?.connection.as_deref_mut()
 }
 
 /// Puts a connection on the list for the next flush, once.

@@ -34,6 +34,7 @@ mod reuseport;
 mod socket;
 mod stats;
 mod steer;
+mod table;
 mod timers;
 mod tls;
 mod unacked;

@@ -11,9 +11,9 @@ use thiserror::Error;
 /// Index and generation of a connection of one endpoint; a stale key is harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct LinkKey {
-    /// The slot of the connection in its endpoint; reused after the connection is gone.
+    /// The place of the connection in its endpoint; reused after the connection is gone.
     pub index: u32,
-    /// How many connections had the slot before this one (modulo 2^32).
+    /// How many connections had the place before this one (modulo 2^32).
     pub generation: u32,
 }
 

@@ -10,14 +10,10 @@ type Cipher = Box<dyn rustls::quic::PacketKey>;
 
 /// rustls' keys in quinn-proto's hands.
 pub(crate) fn present_keys(keys: rustls::quic::Keys) -> Keys {
-    let header = KeyPair::<Box<dyn HeaderKey>> {
-        local: Box::new(keys.local.header),
-        remote: Box::new(keys.remote.header),
-    };
-    let packet = KeyPair::<Box<dyn PacketKey>> {
-        local: Box::new(keys.local.packet),
-        remote: Box::new(keys.remote.packet),
-    };
+    let header =
+        KeyPair::<Box<dyn HeaderKey>> { local: Box::new(keys.local.header), remote: Box::new(keys.remote.header) };
+    let packet =
+        KeyPair::<Box<dyn PacketKey>> { local: Box::new(keys.local.packet), remote: Box::new(keys.remote.packet) };
     Keys { header, packet }
 }
 

@@ -53,13 +53,7 @@ impl ServerTls {
         let mut encoded = Vec::new();
         params.write(&mut encoded);
         let handshake = ServerConnection::new(self.tls.clone(), version, encoded).expect("one was made at the start");
-        ServerSession {
-            handshake: Some(Box::new(handshake)),
-            version,
-            suite: self.suite,
-            next: None,
-            has_told: false,
-        }
+        ServerSession { handshake: Some(Box::new(handshake)), version, suite: self.suite, next: None, has_told: false }
     }
 }
 

@@ -53,12 +53,7 @@ struct Run<'a> {
 /// # Errors
 /// [`Failure`] if it did not come to figures; a run in which a DING is missing does, and its report says so.
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Report, Failure> {
-    let terms = Terms {
-        sockets: 1,
-        acks: Acks::SDK,
-        patience: plan.patience,
-        time_limit: plan.time_limit,
-    };
+    let terms = Terms { sockets: 1, acks: Acks::SDK, patience: plan.patience, time_limit: plan.time_limit };
     let mut rig = Rig::new(target, terms, note)?;
     rig.begin("connecting the service");
     let handle = format!("{}-publisher", plan.prefix);

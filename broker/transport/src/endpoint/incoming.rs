@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use quinn_proto as quic;
 
-use super::{Endpoint, Slot, connection_at, touch};
+use super::{Endpoint, touch};
 use crate::connection::Connection;
 use crate::event::Event;
 use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX, UNPROVED_A_POLL_MAX};
@@ -94,7 +94,7 @@ impl Endpoint {
         let mut arrived = mem::take(&mut self.arrived);
         let mut packets = arrived.drain(..).peekable();
         while let Some((index, event)) = packets.next() {
-            if let Some(connection) = connection_at(&mut self.slots, index) {
+            if let Some(connection) = self.connections.at_mut(index) {
                 connection.handle_event(event);
             }
             if packets.peek().is_none_or(|(next, _)| *next != index) {
@@ -155,7 +155,7 @@ impl Endpoint {
         });
     }
 
-    /// Gives a new connection its slot, under quinn-proto's index, which is free here because slots are freed in
+    /// Gives a new connection its place, under quinn-proto's index, which is free here because places are freed in
     /// the moment in which quinn-proto frees its own.
     pub(super) fn enter(
         &mut self,
@@ -163,14 +163,9 @@ impl Endpoint {
         handle: quic::ConnectionHandle,
         connection: quic::Connection,
     ) -> LinkKey {
-        if self.slots.len() <= handle.0 {
-            self.slots.resize_with(handle.0 + 1, Slot::default);
-        }
-        let slot = &mut self.slots[handle.0];
-        assert!(slot.connection.is_none(), "a slot is freed together with quinn-proto's");
         let index = u32::try_from(handle.0).expect("connections_max is a u32");
-        let key = LinkKey { index, generation: slot.generation };
-        let connection = slot.connection.insert(Box::new(Connection::new(connection, key, now)));
+        let key = self.connections.key(index);
+        let connection = self.connections.insert(Connection::new(connection, key, now));
         touch(&mut self.touched, connection);
         self.entered.push(index);
         self.stats.handshakes_started += 1;

@@ -61,11 +61,12 @@ fn a_key_outlives_its_connection_without_harm() {
     let (old, _) = world.connected();
     world.client.endpoint.link(old).unwrap().close(0, "");
     world.until(|world| world.client.closed(old).is_some());
-    // quinn-proto answers late packets for three probe timeouts; then the slot is free.
+    // quinn-proto answers late packets for three probe timeouts; then the place is free.
     world.until(|world| {
         world.clock.advance(Duration::from_millis(100));
         world.client.endpoint.quic.open_connections() == 0
     });
+    assert_eq!(world.client.endpoint.connections.shelves_held(), 0, "an empty shelf is given back");
     let (new, _) = world.connected();
     assert_eq!(new.index, old.index);
     assert_ne!(new.generation, old.generation);
