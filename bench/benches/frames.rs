@@ -2,17 +2,14 @@
 
 use std::hint::black_box;
 
-use bytes::{Bytes, BytesMut};
-use carillon_bench::{SHARD, deliver, publish};
+use bytes::BytesMut;
+use carillon_bench::{SHARD, chunk_of_delivers, deliver, publish};
 use carillon_protocol::decoder::Decoder;
 use carillon_protocol::deliver::Deliver;
 use carillon_protocol::frame::{Body, RawFrame};
 use carillon_protocol::ids::{ConversationId, Seq};
 use carillon_protocol::limits::FRAME_BYTES_MAX;
 use criterion::{Criterion, Throughput};
-
-/// What an edge takes from a stream at once.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -44,7 +41,7 @@ fn frame<T: Body>(criterion: &mut Criterion, name: &str, frame: &T) {
 
 /// A chunk of a stream cut into frames: whole, and with every frame's fields read.
 fn decoder(criterion: &mut Criterion) {
-    let chunk = chunk();
+    let chunk = chunk_of_delivers();
     let mut group = criterion.benchmark_group("decoder");
     group.throughput(Throughput::Bytes(chunk.len() as u64));
     let mut decoder = Decoder::new(FRAME_BYTES_MAX);
@@ -68,17 +65,4 @@ fn decoder(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-/// As many whole deliver frames as fit a chunk. None straddles its end: the decoder is empty again after each.
-fn chunk() -> Bytes {
-    let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-    for seq in 1.. {
-        let frame = deliver(Seq(seq)).to_bytes();
-        if chunk.len() + frame.len() > CHUNK_BYTES {
-            break;
-        }
-        chunk.extend_from_slice(&frame);
-    }
-    chunk.freeze()
 }

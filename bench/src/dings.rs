@@ -118,6 +118,11 @@ impl Dings {
     }
 
     fn create(&mut self, sender: UserId, recipient: UserId, starts_at: Timestamp) -> DingId {
+        let creation = self.creation_of(sender, recipient, starts_at);
+        self.take_creation(creation)
+    }
+
+    fn creation_of(&mut self, sender: UserId, recipient: UserId, starts_at: Timestamp) -> Input {
         self.next_key += 1;
         let create = DingCreate {
             request: 1,
@@ -151,8 +156,16 @@ impl Dings {
             audience: Audience::Tenant,
         };
         let who = Principal { user: sender, authority: Authority::User, ..self.service };
-        match self.ask(who, Request::DingCreate(create, Ok(terms))) {
-            Frame::DingCreated(created) => created.ding,
+        Input::Request { who, request: Request::DingCreate(create, Ok(terms)) }
+    }
+
+    /// One more DING is made.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn take_creation(&mut self, creation: Input) -> DingId {
+        match self.handle(creation) {
+            Some(Reply::Frame(Frame::DingCreated(created))) => created.ding,
             other => panic!("a DING is made: {other:?}"),
         }
     }
@@ -185,11 +198,32 @@ impl Dings {
     /// # Panics
     /// If it is refused.
     pub fn create_and_confirm(&mut self) {
+        let creation = self.creation();
+        let ding = self.take_creation(creation);
+        let confirmation = self.confirmation(ding);
+        self.confirm(confirmation);
+    }
+
+    /// One more DING, from one user without any to another, for [`Dings::take_creation`].
+    pub fn creation(&mut self) -> Input {
         let [.., sender, recipient] = self.users[..] else { panic!("there are more users than two") };
-        let ding = self.create(sender, recipient, Timestamp(0));
+        self.creation_of(sender, recipient, Timestamp(0))
+    }
+
+    /// What confirms a DING of [`Dings::creation`], for [`Dings::confirm`].
+    pub fn confirmation(&self, ding: DingId) -> Input {
+        let [.., recipient] = self.users[..] else { panic!("there are users") };
         let who = Principal { user: recipient, authority: Authority::User, ..self.service };
-        let reply = self.ask(who, Request::DingConfirm(DingConfirm { request: 1, ding }));
-        assert!(matches!(reply, Frame::DingConfirmed(_)), "{reply:?}");
+        Input::Request { who, request: Request::DingConfirm(DingConfirm { request: 1, ding }) }
+    }
+
+    /// The recipient confirms.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub fn confirm(&mut self, confirmation: Input) {
+        let reply = self.handle(confirmation);
+        assert!(matches!(reply, Some(Reply::Frame(Frame::DingConfirmed(_)))), "{reply:?}");
     }
 
     fn ask(&mut self, who: Principal, request: Request) -> Frame {

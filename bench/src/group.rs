@@ -12,7 +12,7 @@ use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, Rece
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::receipt::{MarkRead, ReadStatus, ReadStatusReply};
 
-use crate::{NOW, SHARD, publish};
+use crate::{NOW, SHARD, publish, received};
 
 const PRODUCER: ProducerId = ProducerId(1);
 
@@ -111,6 +111,13 @@ impl Group {
         assert!(matches!(reply, Some(Reply::Frame(Frame::Published(_)))), "{reply:?}");
     }
 
+    /// The service's next message as it comes from the wire, for [`Group::handle`]: its payload is a slice of what was received.
+    pub fn next_publish(&mut self) -> Input {
+        self.published += 1;
+        let publish = received(&publish(self.published, self.conversation));
+        Input::Publish { who: self.service, producer: Some(PRODUCER), publish }
+    }
+
     /// As [`Group::publish`], for the record that goes to the journal.
     ///
     /// # Panics
@@ -138,10 +145,24 @@ impl Group {
     /// # Panics
     /// If there is no such member, or the mark is refused.
     pub fn mark_read_up_to(&mut self, member: usize, up_to: u64) {
+        let mark = self.mark(member, up_to);
+        let reply = self.handle(mark);
+        assert!(matches!(reply, Some(Reply::Frame(Frame::Marked(_)))), "{reply:?}");
+    }
+
+    /// A member's mark up to a message, for [`Group::handle`].
+    ///
+    /// # Panics
+    /// If there is no such member.
+    pub fn mark(&self, member: usize, up_to: u64) -> Input {
         let who = Principal { user: self.members[member], authority: Authority::User, ..self.service };
         let mark = MarkRead { request: 1, conversation: self.conversation, up_to: Seq(up_to) };
-        let reply = self.handle(Input::Request { who, request: Request::MarkRead(mark) });
-        assert!(matches!(reply, Some(Reply::Frame(Frame::Marked(_)))), "{reply:?}");
+        Input::Request { who, request: Request::MarkRead(mark) }
+    }
+
+    /// The highest seq.
+    pub fn published(&self) -> u64 {
+        self.published
     }
 
     /// Where the journal would be.
@@ -238,7 +259,7 @@ impl Group {
     }
 
     /// One input; what it brought is let go of as the sequencer does after a commit.
-    fn handle(&mut self, input: Input) -> Option<Reply> {
+    pub fn handle(&mut self, input: Input) -> Option<Reply> {
         self.shard.handle(NOW, input, &mut self.effects);
         self.effects.records.clear();
         self.effects.signals.clear();

@@ -1,8 +1,9 @@
 //! One edge with a group's sessions on connections that take everything, and the sequencer behind it, all in one thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use carillon::clock::{Clock, SystemClock};
 use carillon::edge::auth::Authenticator;
 use carillon::edge::limits::{FENCES_QUEUED_MAX, MARKS_UNDER_WAY_MAX, REPLY_QUEUE_MAX};
@@ -15,7 +16,7 @@ use carillon::sequencer::{self, EdgeId, Mail, NoOutlets, Sequencer, Wake, mailbo
 use carillon_core::Shard;
 use carillon_protocol::control::ConversationCreate;
 use carillon_protocol::frame::Body;
-use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, UserId};
+use carillon_protocol::ids::{ConversationId, DeviceId, Position, ProducerId, Timestamp, UserId};
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy};
 use carillon_protocol::limits::MEMBERS_A_REQUEST_MAX;
 use carillon_protocol::session::{Hello, NEWEST_ALL, VERSION};
@@ -23,7 +24,22 @@ use carillon_transport::{Direction, Event, LinkKey};
 use jsonwebtoken::DecodingKey;
 
 use crate::sink::{CONTROL, PUBLISH, Sinks};
-use crate::{SHARD, publish};
+use crate::{NOW, SHARD, as_received, publish};
+
+/// Nothing is due while it stands still, so that a round does the same work each time.
+struct Stopped(Instant);
+
+impl carillon_transport::Clock for Stopped {
+    fn now(&self) -> Instant {
+        self.0
+    }
+}
+
+impl Clock for Stopped {
+    fn wall(&self) -> Timestamp {
+        NOW
+    }
+}
 
 /// Nobody sleeps here.
 struct Awake;
@@ -41,6 +57,14 @@ pub struct Stage {
     group: ConversationId,
     sessions: u64,
     published: u64,
+    /// Kept for reuse, empty between turns.
+    events: Vec<Event>,
+}
+
+/// Messages that were sent and not yet received.
+pub struct Publishes {
+    frames: Bytes,
+    messages: u64,
 }
 
 impl Stage {
@@ -60,7 +84,8 @@ impl Stage {
         let (edge, sequencer) = edge_and_sequencer(Authenticator::new(keys));
         let (links, publisher) = (Sinks::default(), LinkKey { index: 0, generation: 0 });
         let (group, sessions_of) = (ConversationId(0), u64::from(sessions) + 1);
-        let mut stage = Self { edge, links, sequencer, publisher, group, sessions: sessions_of, published: 0 };
+        let mut stage =
+            Self { edge, links, sequencer, publisher, group, sessions: sessions_of, published: 0, events: Vec::new() };
         stage.publisher = stage.connect(token("service", "service"));
         for nth in 0..sessions {
             stage.connect(token(&format!("member-{nth}"), "user"));
@@ -84,14 +109,28 @@ impl Stage {
     /// # Panics
     /// If one of them does not.
     pub fn round(&mut self, messages: u64) -> u64 {
-        let before = self.edge.stats().delivered_live;
-        let mut frames = bytes::BytesMut::new();
+        let publishes = self.publishes(messages);
+        self.deliver(publishes)
+    }
+
+    /// So many messages as they come from the service's connection, for [`Stage::deliver`].
+    pub fn publishes(&mut self, messages: u64) -> Publishes {
+        let mut frames = BytesMut::new();
         for _ in 0..messages {
             self.published += 1;
             publish(self.published, self.group).encode(&mut frames);
         }
-        self.links.send(self.publisher, PUBLISH, frames.freeze());
-        self.turn(vec![Event::Readable { link: self.publisher, stream: PUBLISH }]);
+        Publishes { frames: as_received(frames), messages }
+    }
+
+    /// They are published at once and reach every session; answers how many deliveries that was.
+    ///
+    /// # Panics
+    /// If one of them does not.
+    pub fn deliver(&mut self, Publishes { frames, messages }: Publishes) -> u64 {
+        let before = self.edge.stats().delivered_live;
+        self.links.send(self.publisher, PUBLISH, frames);
+        self.turn(Some(Event::Readable { link: self.publisher, stream: PUBLISH }));
         self.settle();
         let delivered = self.edge.stats().delivered_live - before;
         assert_eq!(delivered, messages * self.sessions, "every session has every message");
@@ -110,7 +149,7 @@ impl Stage {
             cursors: Vec::new(),
         };
         self.links.send(link, CONTROL, hello.to_bytes());
-        self.turn(vec![Event::Connected { link }]);
+        self.turn(Some(Event::Connected { link }));
         self.open(link, false);
         self.settle();
         assert_eq!(self.links.closed, 0, "the session is open");
@@ -119,23 +158,26 @@ impl Stage {
 
     fn open(&mut self, link: LinkKey, publishes: bool) {
         let stream = if publishes { PUBLISH } else { CONTROL };
-        self.turn(vec![Event::Opened { link, stream, direction: Direction::Bidirectional }]);
+        self.turn(Some(Event::Opened { link, stream, direction: Direction::Bidirectional }));
     }
 
     fn send(&mut self, link: LinkKey, frame: Bytes) {
         self.links.send(link, CONTROL, frame);
-        self.turn(vec![Event::Readable { link, stream: CONTROL }]);
+        self.turn(Some(Event::Readable { link, stream: CONTROL }));
     }
 
-    fn turn(&mut self, mut events: Vec<Event>) -> Left {
-        self.edge.turn(&mut self.links, &mut events)
+    fn turn(&mut self, event: Option<Event>) -> Left {
+        self.events.extend(event);
+        let left = self.edge.turn(&mut self.links, &mut self.events);
+        self.events.clear();
+        left
     }
 
     /// Until everything that was sent is committed, answered and delivered.
     fn settle(&mut self) {
         loop {
             self.sequencer.step().expect("memory does not fail");
-            while self.turn(Vec::new()) == Left::Work {}
+            while self.turn(None) == Left::Work {}
             if self.edge.seen() == self.sequencer.head() && self.edge.is_settled() {
                 return;
             }
@@ -146,7 +188,7 @@ impl Stage {
 fn edge_and_sequencer(authenticator: Authenticator) -> (Edge, Sequencer<SegmentJournal>) {
     let opened = open(Arc::new(MemoryStorage::new()), JournalOptions::new(SHARD), Position(0), &mut |_| Ok(()));
     let opened = opened.expect("a fresh journal");
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(Stopped(carillon_transport::Clock::now(&SystemClock)));
     let (writer, ring) = ring(RING_BATCHES_MAX, RING_BYTES_MAX);
     let (submit, queues) = submissions();
     let index = Arc::new(Index::new());
