@@ -10,6 +10,7 @@ use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, Timestamp, 
 use carillon_protocol::kinds::{MessageKind, Target};
 use carillon_protocol::publish::Publish;
 
+pub mod catch_up;
 pub mod dings;
 pub mod group;
 pub mod index;
