@@ -4,7 +4,8 @@
 //! cargo run --release -p carillon-bench --example marks_memory -- [MEMBERS]
 //! ```
 //!
-//! Watermarks at one seq, and each at another, in an order that no tree likes; joinings likewise.
+//! Watermarks at one seq, and each at another, in an order that no tree likes; joinings likewise. What is told is what comes on top of
+//! members who joined together and have marked nothing (`members_memory`).
 
 use std::io::{self, Write};
 
@@ -80,6 +81,6 @@ fn main() -> io::Result<()> {
     writeln!(out, "joined at distinct seqs {joined} bytes, both orders; marks at distinct seqs {marks} bytes more")?;
     let most = BYTES_A_MEMBER_MAX * count;
     assert!(joined + marks <= most, "{joined} + {marks} bytes are more than {most}");
-    writeln!(out, "all beside the members {} bytes of {most}", joined + marks)?;
+    writeln!(out, "all more {} bytes of {most}", joined + marks)?;
     Ok(())
 }

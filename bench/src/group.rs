@@ -35,10 +35,7 @@ impl Group {
     pub fn of(members: u32) -> Self {
         let mut group = Self::of_service();
         group.make_users(members - 1);
-        let members = group.members.clone();
-        for some in members.chunks(MEMBERS_A_REQUEST_MAX) {
-            group.add(group.conversation, some);
-        }
+        group.add_all();
         group
     }
 
@@ -57,7 +54,10 @@ impl Group {
     }
 
     /// A group of the service alone.
-    fn of_service() -> Self {
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn of_service() -> Self {
         let service = Principal { tenant: TenantId(0), user: UserId(0), authority: Authority::Service };
         let mut group = Self {
             shard: Shard::new(SHARD),
@@ -75,12 +75,36 @@ impl Group {
         group
     }
 
-    fn make_users(&mut self, users: u32) {
+    /// So many users more, who are to be members and are none yet.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn make_users(&mut self, users: u32) {
         for index in 0..users {
             let find = UserFind { request: 1, create: 1, handle: handle(index).as_str().into() };
             let Frame::UserFound(found) = self.ask(Request::UserFind(find)) else { panic!("a service makes users") };
             self.members.push(found.user);
         }
+    }
+
+    /// Makes all of the users members, as many at a time as a request may name.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn add_all(&mut self) {
+        let members = self.members.clone();
+        for some in members.chunks(MEMBERS_A_REQUEST_MAX) {
+            self.add(self.conversation, some);
+        }
+    }
+
+    /// Another group, of all of the users.
+    ///
+    /// # Panics
+    /// If the shard refuses something.
+    pub fn add_all_to_another(&mut self) {
+        self.conversation = self.create();
+        self.add_all();
     }
 
     /// Puts the first member into so many more groups.

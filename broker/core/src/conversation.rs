@@ -13,7 +13,8 @@ use crate::directory::pair;
 use crate::effect::{Moment, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::PAST_CONVERSATIONS_A_USER_MAX;
-use crate::membership::{Member, Members, Stint};
+use crate::members::Members;
+use crate::membership::{Member, Membership, Stint};
 use crate::producer::Outcome;
 use crate::receipt::StintRanks;
 use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
@@ -82,7 +83,7 @@ impl Conversation {
     }
 
     /// The user's membership, if it goes on.
-    pub(crate) fn present_member(&self, user: UserId) -> Option<(&Member, &Stint)> {
+    pub(crate) fn present_member(&self, user: UserId) -> Option<(Member<'_>, Stint)> {
         let member = self.members.get(user)?;
         Some((member, member.present()?))
     }
@@ -101,44 +102,44 @@ impl Conversation {
     fn grant(&mut self, position: Position, grant: Grant) -> Granted {
         let stint = Stint::begin(self.last_seq, position);
         let owner = u32::from(grant.role == Role::OWNER);
-        let Some(member) = self.members.get_mut(grant.user) else {
-            self.members.insert(grant.user, Member::new(grant.role, stint));
-            self.present += 1;
-            self.owners += owner;
-            self.rank_begun(&stint, None);
-            return Granted::Began { forgotten: None };
-        };
-        if member.present().is_none() {
-            let forgotten = member.rejoin(grant.role, stint);
-            self.present += 1;
-            self.owners += owner;
-            self.rank_begun(&stint, forgotten.as_ref());
-            return Granted::Began { forgotten };
-        }
-        self.owners -= u32::from(member.role == Role::OWNER);
-        member.role = grant.role;
+        let known = self.members.update(grant.user, |member| match member.present_mut() {
+            Some(_) => Err(core::mem::replace(&mut member.latest.role, grant.role)),
+            None => Ok(member.rejoin(grant.role, stint)),
+        });
+        let began = known.unwrap_or_else(|| {
+            self.members.insert(grant.user, Membership::new(grant.role, stint));
+            Ok(None)
+        });
         self.owners += owner;
-        Granted::RoleSet
+        match began {
+            Ok(forgotten) => {
+                self.present += 1;
+                self.rank_begun(&stint, forgotten.as_ref());
+                Granted::Began { forgotten }
+            }
+            Err(role_before) => {
+                self.owners -= u32::from(role_before == Role::OWNER);
+                Granted::RoleSet
+            }
+        }
     }
 
     /// Ends the user's stint.
     fn end_stint(&mut self, position: Position, user: UserId) -> Applied {
         let left = self.moment(position);
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
-        let member = self.members.get_mut(user).ok_or(unknown)?;
-        if !member.leave(left) {
-            return Err(unknown);
-        }
-        self.owners -= u32::from(member.role == Role::OWNER);
+        let role = self.members.update(user, |member| member.leave(left).then_some(member.latest.role));
+        let role = role.flatten().ok_or(unknown)?;
+        self.owners -= u32::from(role == Role::OWNER);
         self.present -= 1;
         self.rank_ended(left.seq);
         Ok(())
     }
 
     /// Lets go of a member who has left, and of all its stints.
-    pub(crate) fn forget(&mut self, user: UserId) -> Option<Member> {
+    pub(crate) fn forget(&mut self, user: UserId) -> Option<Membership> {
         let member = self.members.remove(user)?;
-        self.rank_forgotten(&member.stints);
+        self.rank_forgotten(member.view().stints());
         Some(member)
     }
 }
@@ -234,11 +235,12 @@ impl Shard {
                 time: deliver.time,
             };
             user.producers[at].apply(outcome, meta.low)?;
-            let author = conversation.members.get_mut(deliver.author);
-            if let Some(author) = author.filter(|author| author.present().is_some()) {
-                author.own.publish(deliver.seq);
-                author.set_newest_own(deliver.seq);
-            }
+            conversation.members.update(deliver.author, |author| {
+                if author.present_mut().is_some() {
+                    author.rest.own.publish(deliver.seq);
+                    author.latest.newest_own = deliver.seq;
+                }
+            });
         } else if meta.producer != ProducerId(0) || meta.number != 0 {
             return Err(Contradiction::Range { what: "producer of the broker", id: meta.producer.0 });
         }
@@ -263,13 +265,13 @@ impl Shard {
         let id = record.conversation;
         self.conversations.expect_next(id)?;
         let tenant = self.directory.known_tenant(record.tenant)?;
-        let mut members = Members::with_capacity(record.grants.len());
+        let mut members = Members::default();
         for grant in &record.grants {
             let number = u64::from(grant.user.0);
             let Some(user) = tenant.user_mut(grant.user) else {
                 return Err(Contradiction::Unknown { what: "user", id: number });
             };
-            if !members.insert(grant.user, Member::new(grant.role, Stint::begin(Seq(0), position))) {
+            if !members.insert(grant.user, Membership::new(grant.role, Stint::begin(Seq(0), position))) {
                 return Err(Contradiction::Present { what: "member", id: number });
             }
             user.join(id);
@@ -340,7 +342,7 @@ impl Shard {
             if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
                 let forgotten = left.past.remove(0);
                 let member = self.conversations.known(forgotten)?.forget(user);
-                let last = member.and_then(|member| member.stints.last().and_then(|stint| stint.left()));
+                let last = member.and_then(|member| member.latest.stint.left());
                 left.forget_conversation(forgotten, last.map_or(Position(0), |last| last.position));
             }
         }

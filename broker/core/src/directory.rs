@@ -15,7 +15,8 @@ use crate::conversation::{Conversation, Policies};
 use crate::delivery::Device;
 use crate::effect::{Forgotten, Signal};
 use crate::error::{Applied, Contradiction};
-use crate::membership::{Member, Members, Stint};
+use crate::members::Members;
+use crate::membership::{Membership, Stint};
 use crate::producer::Producer;
 use crate::record::{CursorsMoved, DeviceAdded, DeviceRetired, ProducerAdded, ProducerRetired, TenantAdded, UserAdded};
 use crate::shard::Shard;
@@ -230,8 +231,8 @@ impl Shard {
         let mut user = User::new(handle, record.personal);
         user.join(record.personal);
         tenant.users.push(user);
-        let mut members = Members::with_capacity(1);
-        members.insert(record.user, Member::new(Role::MEMBER, Stint::begin(Default::default(), position)));
+        let mut members = Members::default();
+        members.insert(record.user, Membership::new(Role::MEMBER, Stint::begin(Default::default(), position)));
         self.conversations.push(Conversation::new(
             record.tenant,
             ConversationKind::PERSONAL,

@@ -21,6 +21,7 @@ mod error;
 mod handle;
 pub mod input;
 pub mod limits;
+mod members;
 mod membership;
 pub mod moved;
 mod own;

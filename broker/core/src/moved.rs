@@ -17,7 +17,8 @@ use carillon_protocol::kinds::ReceiptPolicy;
 
 use crate::conversation::Conversation;
 use crate::limits::NAMED_STINTS_MAX;
-use crate::membership::{Member, Members};
+use crate::members::Members;
+use crate::membership::Member;
 use crate::shard::Shard;
 
 /// What has moved?
@@ -122,13 +123,18 @@ impl Conversation {
     }
 
     /// The first of those marks that is another's, made while this member was one.
-    fn first_of_others(&self, (user, member): (UserId, &Member), since: Position, looks: &mut usize) -> Option<MarkOf> {
+    fn first_of_others(
+        &self,
+        (user, member): (UserId, Member<'_>),
+        since: Position,
+        looks: &mut usize,
+    ) -> Option<MarkOf> {
         let mut from = since;
         loop {
             let (position, reader) = self.first_marked(from, looks)?;
-            if !member.stints.iter().any(|stint| stint.spans(position)) {
+            if !member.stints().any(|stint| stint.spans(position)) {
                 // On with the next stint, whatever was marked before it.
-                from = member.stints.iter().map(|stint| stint.joined.position).find(|joined| *joined >= position)?;
+                from = member.stints().map(|stint| stint.joined.position).find(|joined| *joined >= position)?;
                 continue;
             }
             if let Some(read_up_to) = self.read_at(reader, position).filter(|_| reader != user) {
@@ -155,7 +161,7 @@ impl Conversation {
 
     fn read_at(&self, user: UserId, position: Position) -> Option<Seq> {
         let member = self.members.get(user)?;
-        member.stints.iter().find(|stint| stint.marked_at == position).map(|stint| stint.read_up_to)
+        member.stints().find(|stint| stint.marked_at == position).map(|stint| stint.read_up_to)
     }
 }
 
@@ -183,13 +189,14 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    fn add(&mut self, conversation: ConversationId, found: &Conversation, member: &Member) {
+    fn add(&mut self, conversation: ConversationId, found: &Conversation, member: Member<'_>) {
         let MovedQuestion { user, since, named_members_max, .. } = self.question;
         let mut add = |position, what| {
             let update = MovedUpdate { position, conversation, what };
             self.next.push(Reverse(Candidate { update, leads_to_others: false }));
         };
-        if let Some(own) = member.stints.last().filter(|stint| stint.marked_at > since) {
+        let own = member.last_stint();
+        if own.marked_at > since {
             add(own.marked_at, MovedWhat::Read { user, read_up_to: own.read_up_to });
         }
         // Who wrote nothing is told of nobody.
@@ -235,7 +242,7 @@ impl Merge<'_> {
 /// The first of the others who have read on there since.
 fn first_named(
     (conversation, found): (ConversationId, &Conversation),
-    member: (UserId, &Member),
+    member: (UserId, Member<'_>),
     since: Position,
     looks: &mut usize,
 ) -> Option<Candidate> {

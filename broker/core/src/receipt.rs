@@ -22,7 +22,8 @@ use crate::conversation::Conversation;
 use crate::effect::{Counted, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, NAMED_STINTS_MAX, STINTS_SCANNED_MAX};
-use crate::membership::{Members, Stint};
+use crate::members::Members;
+use crate::membership::Stint;
 use crate::moved::MarkOrder;
 use crate::ranks::Ranks;
 use crate::record::ReadMarked;
@@ -57,7 +58,7 @@ pub(crate) struct StintRanks {
 impl StintRanks {
     /// Of these members; `None` if they have so few stints that they are better looked at. O(n log n).
     pub(crate) fn of(members: &Members) -> Option<Box<Self>> {
-        let stints = || members.iter().flat_map(|(_, member)| &member.stints);
+        let stints = || members.iter().flat_map(|(_, member)| member.stints());
         stints().nth(STINTS_SCANNED_MAX)?;
         let ranks = |seqs: &mut dyn Iterator<Item = Seq>| {
             let mut seqs: Vec<_> = seqs.collect();
@@ -67,7 +68,7 @@ impl StintRanks {
         Some(Box::new(Self {
             joined: ranks(&mut stints().map(|stint| stint.joined.seq)),
             watermarks: ranks(&mut stints().map(|stint| stint.read_up_to)),
-            left: ranks(&mut stints().filter_map(Stint::left).map(|left| left.seq)),
+            left: ranks(&mut stints().filter_map(|stint| stint.left()).map(|left| left.seq)),
             marks: MarkOrder::of(members, stints().count() as u64),
         }))
     }
@@ -125,9 +126,9 @@ impl Conversation {
     }
 
     /// These stints are kept no longer.
-    pub(crate) fn rank_forgotten(&mut self, stints: &[Stint]) {
+    pub(crate) fn rank_forgotten(&mut self, stints: impl Iterator<Item = Stint>) {
         if let Some(ranks) = &mut self.ranks {
-            stints.iter().for_each(|stint| ranks.remove(stint));
+            stints.for_each(|stint| ranks.remove(&stint));
             if ranks.joined.len() <= STINTS_SCANNED_MAX as u64 {
                 self.ranks = None;
             } else if ranks.marks.is_none() {
@@ -186,7 +187,7 @@ impl Conversation {
     }
 
     /// The members from this user on, each with the stint that entitles it to the message, if one does. The author's does not.
-    fn entitled_from(&self, from: UserId, seq: Seq, author: UserId) -> impl Iterator<Item = (UserId, Option<&Stint>)> {
+    fn entitled_from(&self, from: UserId, seq: Seq, author: UserId) -> impl Iterator<Item = (UserId, Option<Stint>)> {
         let members = self.members.iter_from(from);
         members.map(move |(user, member)| (user, member.covering(seq).filter(|_| user != author)))
     }
@@ -196,7 +197,7 @@ impl Conversation {
     /// A lookup of the member and a look at `OWN_SPANS_MAX` spans at most. Exact, but where `own` says.
     pub(crate) fn unread(&self, user: UserId) -> Option<u64> {
         let (member, stint) = self.present_member(user)?;
-        Some(self.last_seq.0 - stint.read_up_to.0 - member.own.after(stint.read_up_to))
+        Some(self.last_seq.0 - stint.read_up_to.0 - member.own().map_or(0, |own| own.after(stint.read_up_to)))
     }
 
     /// As a record would.
@@ -211,15 +212,18 @@ impl Conversation {
             return Err(Contradiction::Range { what: "watermark", id: up_to.0 });
         }
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
-        let member = self.members.get_mut(user).ok_or(unknown)?;
-        let before = member.newest_mark();
-        let stint = member.present_mut().ok_or(unknown)?;
-        let from = stint.read_up_to;
-        if up_to <= from {
-            return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
-        }
-        (stint.read_up_to, stint.marked_at) = (up_to, position);
-        member.own.mark(up_to);
+        let marked = self.members.update(user, |member| {
+            let before = member.view().newest_mark();
+            let stint = member.present_mut().ok_or(unknown)?;
+            let from = stint.read_up_to;
+            if up_to <= from {
+                return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
+            }
+            (stint.read_up_to, stint.marked_at) = (up_to, position);
+            member.rest.own.mark(up_to);
+            Ok((before, from))
+        });
+        let (before, from) = marked.ok_or(unknown)??;
         self.newest_mark = position;
         if let Some(ranks) = &mut self.ranks {
             ranks.watermarks.remove(from);

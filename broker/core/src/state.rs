@@ -38,6 +38,7 @@ use crate::conversation::Conversation;
 use crate::directory::{Tenant, User};
 use crate::effect::Moment;
 use crate::membership::Member;
+use crate::own::OwnMessages;
 use crate::producer::Producer;
 use crate::shard::Shard;
 
@@ -189,16 +190,16 @@ fn put_conversation(out: &mut Vec<u8>, conversation: &Conversation) {
     });
 }
 
-fn put_member(out: &mut Vec<u8>, member: &Member) {
-    put_u8(out, member.role.0);
-    put_list(out, member.stints.iter(), |out, stint| {
+fn put_member(out: &mut Vec<u8>, member: Member<'_>) {
+    put_u8(out, member.role().0);
+    put_list(out, member.stints(), |out, stint| {
         put_moment(out, stint.joined);
         put_u64(out, stint.read_up_to.0);
         put_option(out, stint.left(), put_moment);
         put_u64(out, stint.marked_at.0);
     });
     put_u64(out, member.newest_own().0);
-    put_list(out, member.own.spans().iter(), |out, span| {
+    put_list(out, member.own().map_or(&[][..], OwnMessages::spans).iter(), |out, span| {
         put_u64(out, span.first.0);
         put_u64(out, span.last.0);
         put_u64(out, span.own);

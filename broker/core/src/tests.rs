@@ -21,6 +21,7 @@ mod attach;
 mod conversation;
 mod delivery;
 mod ding;
+mod members;
 mod membership;
 mod moved;
 mod own;

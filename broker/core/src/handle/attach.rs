@@ -141,7 +141,7 @@ impl Shard {
         for conversation in conversations {
             let Some(found) = self.conversations.get(conversation) else { continue };
             let (member, history) = (found.members.get(id), found.policies.history);
-            views.extend(member.into_iter().flat_map(|member| &member.stints).map(|stint| StintView {
+            views.extend(member.into_iter().flat_map(|member| member.stints()).map(|stint| StintView {
                 conversation,
                 joined: stint.joined,
                 left: stint.left(),

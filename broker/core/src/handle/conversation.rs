@@ -164,7 +164,7 @@ fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> Conve
     ConversationEntry {
         conversation: id,
         kind: conversation.kind,
-        role: member.role,
+        role: member.role(),
         post_policy: conversation.policies.post,
         history: conversation.policies.history,
         receipts: conversation.policies.receipts,

@@ -40,7 +40,7 @@ impl Shard {
         let mut joining = 0;
         for user in users {
             let change = match conversation.present_member(user) {
-                Some((member, _)) if member.role == add.role => continue,
+                Some((member, _)) if member.role() == add.role => continue,
                 Some(_) => Change::ROLE,
                 None => {
                     self.check_may_join(who, user)?;
@@ -119,7 +119,7 @@ impl Shard {
                 break;
             }
             let read_up_to = if tells_readers || user == who.user { stint.read_up_to } else { Seq(0) };
-            let (role, joined) = (member.role, stint.joined.seq);
+            let (role, joined) = (member.role(), stint.joined.seq);
             entries.push(MemberEntry { user, role, joined, read_up_to });
         }
         Ok(Members { request: list.request, next, entries }.into())
@@ -151,7 +151,7 @@ impl Shard {
         let by = who.user;
         let conversation = self.conversations.get(id).expect("the caller found it");
         let kind = conversation.kind;
-        let role = |user: UserId| conversation.present_member(user).map_or(Role::MEMBER, |(member, _)| member.role);
+        let role = |user: UserId| conversation.present_member(user).map_or(Role::MEMBER, |(member, _)| member.role());
         let events: Vec<_> = users.iter().map(|&user| (user, role(user))).collect();
         self.commit(MembersRemoved { time, conversation: id, change, by, users }, effects);
         for (user, role) in events {

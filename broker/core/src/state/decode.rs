@@ -8,7 +8,6 @@ use carillon_protocol::ids::{
 };
 use carillon_protocol::kinds::{ConversationKind, HistoryPolicy, PostPolicy, ReceiptPolicy, Role};
 use carillon_protocol::limits::PRODUCER_WINDOW;
-use smallvec::SmallVec;
 
 use super::{StateError, VERSION, ding, link};
 use crate::conversation::{Conversation, Policies};
@@ -16,7 +15,8 @@ use crate::delivery::{Device, Window};
 use crate::directory::{ForgottenStints, Tenant, User};
 use crate::effect::{Forgotten, Moment};
 use crate::limits::{OWN_SPANS_MAX, STINTS_MAX, WINDOWS_A_DEVICE_MAX};
-use crate::membership::{Member, Members, Stint};
+use crate::members::Members;
+use crate::membership::{Membership, Stint};
 use crate::own::{OwnMessages, Span};
 use crate::producer::{Outcome, Producer};
 use crate::shard::Shard;
@@ -194,7 +194,7 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     let newest_mark = Position(input.count()?);
     let entries = input.list(|input| Ok((UserId(input.u32()?), member(input, last_seq)?)))?;
     check(entries.is_sorted_by(|(a, _), (b, _)| a < b), "members are out of order")?;
-    let mut members = Members::with_capacity(entries.len());
+    let mut members = Members::default();
     for (user, member) in entries {
         members.insert(user, member);
     }
@@ -204,10 +204,10 @@ fn conversation(input: &mut Input<'_>) -> Decoded<Conversation> {
     Ok(conversation)
 }
 
-fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
+fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Membership> {
     let role = Role(input.u8()?);
     check(role.is_known(), "a member's role is unknown")?;
-    let stints: SmallVec<[Stint; 1]> = input.list(stint)?.into();
+    let stints = input.list(stint)?;
     check((1..=STINTS_MAX).contains(&stints.len()), "a member has no stint or too many")?;
     let follows = |a: &Stint, b: &Stint| {
         a.left().is_some_and(|left| left.seq <= b.joined.seq && left.position < b.joined.position)
@@ -218,13 +218,13 @@ fn member(input: &mut Input<'_>, last_seq: Seq) -> Decoded<Member> {
         stint.joined.seq <= stint.read_up_to && stint.read_up_to <= end && end <= last_seq
     };
     check(stints.iter().all(within), "a watermark is outside its stint")?;
-    let mut member = Member::with_stints(role, stints);
+    let mut member = Membership::with_stints(role, stints).expect("it has one or more");
     let newest_own = Seq(input.count()?);
     check(newest_own <= last_seq, "a member's newest message is beyond the conversation's last")?;
-    member.set_newest_own(newest_own);
+    member.latest.newest_own = newest_own;
     let spans = input.list(own_span)?;
     check_own(&spans, &member, last_seq)?;
-    member.own = OwnMessages::from_spans(&spans);
+    member.rest.own = OwnMessages::from_spans(&spans);
     Ok(member)
 }
 
@@ -233,16 +233,16 @@ fn own_span(input: &mut Input<'_>) -> Decoded<Span> {
 }
 
 /// What a member wrote and has not marked as read lies in its open stint, beyond the watermark.
-fn check_own(spans: &[Span], member: &Member, last_seq: Seq) -> Decoded<()> {
+fn check_own(spans: &[Span], member: &Membership, last_seq: Seq) -> Decoded<()> {
     let (Some(oldest), Some(newest)) = (spans.first(), spans.last()) else { return Ok(()) };
-    let stint = member.present().ok_or(StateError::Damaged("who is no member has own messages"))?;
+    let stint = member.view().present().ok_or(StateError::Damaged("who is no member has own messages"))?;
     check(spans.len() <= OWN_SPANS_MAX, "a member has too many spans of own messages")?;
     let sound = |span: &Span| span.first <= span.last && (1..=span.len()).contains(&span.own);
     check(spans.iter().all(sound), "a span has no own messages or too many")?;
     check(spans.is_sorted_by(|a, b| a.last.next() < b.first), "spans of own messages touch")?;
     let within = stint.joined.seq < oldest.first && stint.read_up_to < oldest.last && newest.last <= last_seq;
     check(within, "own messages are outside their stint or before its watermark")?;
-    check(newest.last == member.newest_own(), "a member's newest message is not the newest of its own messages")
+    check(newest.last == member.latest.newest_own, "a member's newest message is not the newest of its own messages")
 }
 
 fn stint(input: &mut Input<'_>) -> Decoded<Stint> {

@@ -76,7 +76,7 @@ fn link_members(
     for (number, member) in conversation.members.iter() {
         let user = shard.directory.known_user(conversation.tenant, number);
         let user = user.map_err(|_| StateError::Damaged("a member is of no user"))?;
-        let newest = member.stints.last().ok_or(StateError::Damaged("a member has no stint"))?;
+        let newest = member.last_stint();
         let latest = newest.left().map_or(newest.joined.position, |left| left.position);
         check((1..=head.0).contains(&latest.0), "a stint is beyond the head")?;
         check(member.newest_mark() <= conversation.newest_mark, "a mark is beyond the conversation's newest")?;

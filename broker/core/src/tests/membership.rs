@@ -3,7 +3,6 @@
 use super::*;
 use crate::effect::{Forgotten, Moment};
 use crate::limits::{CONVERSATIONS_A_USER_MAX, STINTS_MAX};
-use crate::membership::{Member, Members, Stint};
 use carillon_protocol::control::{Leave, MemberList, MembersAdd, MembersRemove};
 use carillon_protocol::kinds::Role;
 
@@ -198,28 +197,4 @@ fn members_are_listed_in_pages_to_those_who_may_know() {
     let last = frame!(Members, world.request(users[0], list(first.next)));
     assert_eq!((last.entries.len(), last.next), (2, UserId(u32::MAX)));
     assert_eq!(code(world.request(users[6], list(UserId(0)))), ErrorCode::NOT_FOUND);
-}
-
-proptest::proptest! {
-    #[test]
-    fn chunked_members_are_a_map(operations in proptest::collection::vec((0u32..3_000, proptest::bool::weighted(0.8)), 1..6_000)) {
-        let mut members = Members::default();
-        let mut map = BTreeMap::new();
-        for (number, (user, insert)) in operations.into_iter().enumerate() {
-            let user = UserId(user);
-            if insert {
-                let member = Member::new(Role::MEMBER, Stint::begin(Seq(number as u64), FIRST));
-                assert_eq!(members.insert(user, member.clone()), !map.contains_key(&user));
-                map.entry(user).or_insert(member);
-            } else {
-                assert_eq!(members.remove(user), map.remove(&user));
-            }
-            assert_eq!(members.get(user), map.get(&user));
-        }
-        assert!(members.iter().eq(map.iter().map(|(user, member)| (*user, member))));
-        for from in [0, 1, 511, 512, 1_700, 2_999, 5_000] {
-            let expected = map.range(UserId(from)..).map(|(user, member)| (*user, member));
-            assert!(members.iter_from(UserId(from)).eq(expected), "from {from}");
-        }
-    }
 }

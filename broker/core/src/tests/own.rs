@@ -111,9 +111,8 @@ fn who_writes_and_never_reads_costs_no_more_than_the_spans() {
 }
 
 #[test]
-fn most_members_pay_a_pointer() {
+fn who_has_none_pays_a_pointer() {
     assert_eq!(size_of::<OwnMessages>(), size_of::<usize>());
-    assert_eq!(size_of::<(UserId, crate::membership::Member)>(), 88);
 }
 
 #[test]

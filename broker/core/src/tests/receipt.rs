@@ -5,7 +5,8 @@ use crate::conversation::{Conversation, Policies};
 use crate::effect::Moment;
 use crate::input::Written;
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, STINTS_MAX, STINTS_SCANNED_MAX};
-use crate::membership::{Member, Members, Stint};
+use crate::members::Members;
+use crate::membership::{Membership, Stint};
 use crate::moved::MarkOrder;
 use crate::ranks::Ranks;
 use crate::receipt::Page;
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 
 /// What is kept to count from says what a look at every member says, of every message and whoever wrote it.
 pub(crate) fn check_ranks(conversation: &Conversation) {
-    let stints = || conversation.members.iter().flat_map(|(_, member)| &member.stints);
+    let stints = || conversation.members.iter().flat_map(|(_, member)| member.stints());
     let Some(ranks) = &conversation.ranks else {
         assert!(stints().count() <= STINTS_SCANNED_MAX, "so many stints are looked at one by one");
         return;
@@ -165,11 +166,11 @@ proptest! {
 
 /// A group whose members are the first so many users, all of whom joined at the beginning and have read up to some seq.
 fn group_of(members: u32, last_seq: u64, read_up_to: impl Fn(u32) -> u64) -> Conversation {
-    let mut list = Members::with_capacity(members as usize);
+    let mut list = Members::default();
     for user in 0..members {
         let mut stint = Stint::begin(Seq(0), FIRST);
         stint.read_up_to = Seq(read_up_to(user));
-        assert!(list.insert(UserId(user), Member::new(Role::MEMBER, stint)));
+        assert!(list.insert(UserId(user), Membership::new(Role::MEMBER, stint)));
     }
     let policies = Policies::of_kind(ConversationKind::GROUP);
     let mut group = Conversation::new(TenantId(0), ConversationKind::GROUP, policies, None, list);
@@ -212,7 +213,7 @@ fn who_is_forgotten_is_counted_no_longer() {
     let mut group = group_of(limit + 3, 5, |user| u64::from(user % 6));
     let left = Moment { seq: Seq(5), position: Position(9) };
     for user in 0..limit {
-        group.members.get_mut(UserId(user)).unwrap().present_mut().unwrap().end(left);
+        assert_eq!(group.members.update(UserId(user), |member| member.leave(left)), Some(true));
         group.rank_ended(left.seq);
         check_ranks(&group);
     }

@@ -5,7 +5,7 @@ use crate::conversation::Conversation;
 use crate::delivery::Window;
 use crate::input::BoundedCatchUp;
 use crate::limits::WINDOWS_A_DEVICE_MAX;
-use crate::membership::Stint;
+use crate::membership::{Membership, Stint};
 use crate::own::{OwnMessages, Span};
 use crate::record::{MembersRemoved, ReadMarked, TenantAdded, UserAdded};
 use crate::{ApplyError, Contradiction, StateError};
@@ -78,21 +78,25 @@ fn marks_that_cannot_be_are_refused() {
         let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
         assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)));
     };
-    fn stint(group: &mut Conversation, user: u32) -> &mut Stint {
-        group.members.get_mut(UserId(user)).unwrap().stints.last_mut().unwrap()
+    fn member(group: &mut Conversation, user: u32, change: impl FnOnce(&mut Membership)) {
+        group.members.update(UserId(user), change).unwrap();
     }
+    let stint = |group: &mut Conversation, user, change: &dyn Fn(&mut Stint)| {
+        member(group, user, |member| change(&mut member.latest.stint));
+    };
+    let marked = |group: &mut Conversation, user, at| stint(group, user, &|stint| stint.marked_at = at);
     let head = world.shard.head();
     let marked_at = world.shard.conversations.get(group).unwrap().newest_mark;
-    check(&|group| assert_eq!(stint(group, 1).marked_at, marked_at), "");
-    check(&|group| stint(group, 1).marked_at = Position(0), "a watermark moved without a mark, or a mark moved none");
-    check(&|group| stint(group, 0).marked_at = marked_at, "a watermark moved without a mark, or a mark moved none");
-    check(&|group| stint(group, 1).marked_at = Position(1), "a mark is outside its stint");
+    check(&|group| stint(group, 1, &|stint| assert_eq!(stint.marked_at, marked_at)), "");
+    check(&|group| marked(group, 1, Position(0)), "a watermark moved without a mark, or a mark moved none");
+    check(&|group| marked(group, 0, marked_at), "a watermark moved without a mark, or a mark moved none");
+    check(&|group| marked(group, 1, Position(1)), "a mark is outside its stint");
     check(&|group| group.newest_mark.0 -= 1, "a mark is beyond the conversation's newest");
     check(&|group| group.newest_mark = head.next(), "a newest mark is beyond the head");
     let newest = "a member's newest message is not the newest of its own messages";
-    check(&|group| group.members.get_mut(UserId(0)).unwrap().set_newest_own(Seq(2)), newest);
+    check(&|group| member(group, 0, |member| member.latest.newest_own = Seq(2)), newest);
     let beyond = "a member's newest message is beyond the conversation's last";
-    check(&|group| group.members.get_mut(UserId(0)).unwrap().set_newest_own(Seq(3)), beyond);
+    check(&|group| member(group, 0, |member| member.latest.newest_own = Seq(3)), beyond);
 }
 
 #[test]
@@ -106,12 +110,15 @@ fn own_messages_that_cannot_be_are_refused() {
     world.request(ann, Request::MarkRead(MarkRead { request: 9, conversation: group, up_to: Seq(1) }));
     let check = |spans: &[(u64, u64, u64)], expected: &'static str| {
         let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
-        let member = shard.conversations.get_mut(group).unwrap().members.get_mut(ann.user).unwrap();
         let span = |&(first, last, own): &(u64, u64, u64)| Span { first: Seq(first), last: Seq(last), own };
-        member.own = OwnMessages::from_spans(&spans.iter().map(span).collect::<Vec<_>>());
         // As the newest of them says, so that the rest is judged.
         let newest = spans.last().map_or(0, |(_, last, _)| *last);
-        member.set_newest_own(Seq(newest.min(5)));
+        let members = &mut shard.conversations.get_mut(group).unwrap().members;
+        let changed = members.update(ann.user, |member| {
+            member.rest.own = OwnMessages::from_spans(&spans.iter().map(span).collect::<Vec<_>>());
+            member.latest.newest_own = Seq(newest.min(5));
+        });
+        assert!(changed.is_some());
         let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
         assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)), "{spans:?}");
     };

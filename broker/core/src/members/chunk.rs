@@ -1,0 +1,135 @@
+//! Some members of a conversation, ascending by user: a row each, and beside the rows what few of them have.
+//!
+//! Invariants: each of the rest is of a user who has a row, is not empty, and they ascend.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use carillon_protocol::ids::UserId;
+
+use super::rows::Rows;
+use crate::membership::{Member, Membership, Rest};
+
+/// See the module. 64 bytes: of the conversations with one chunk, which are nearly all, it is the greater part.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunk {
+    rows: Rows,
+    #[expect(clippy::box_collection, reason = "most chunks have none, and pay a pointer")]
+    rest: Option<Box<Vec<(UserId, Rest)>>>,
+}
+
+const _: () = assert!(size_of::<Chunk>() == 64);
+
+impl Chunk {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn first(&self) -> Option<UserId> {
+        (self.len() > 0).then(|| self.rows.user(0))
+    }
+
+    /// The place of a user, or where it would be.
+    pub(super) fn find(&self, user: UserId) -> Result<usize, usize> {
+        self.rows.find(user)
+    }
+
+    fn rest(&self) -> &[(UserId, Rest)] {
+        self.rest.as_ref().map_or(&[], |rest| rest)
+    }
+
+    /// The rest of a user, or where it would be.
+    fn find_rest(&self, user: UserId) -> Result<usize, usize> {
+        self.rest().binary_search_by_key(&user, |(user, _)| *user)
+    }
+
+    pub(super) fn get(&self, at: usize) -> Member<'_> {
+        let (user, latest) = self.rows.read(at);
+        let rest = self.find_rest(user).ok().map(|at| &self.rest()[at].1);
+        Member { latest, rest }
+    }
+
+    /// The members from a place on.
+    pub(super) fn iter_from(&self, at: usize) -> impl Iterator<Item = (UserId, Member<'_>)> + Clone {
+        let mut rest = self.rest();
+        (at..self.len()).map(move |at| {
+            let (user, latest) = self.rows.read(at);
+            while let Some(((of, found), others)) = rest.split_first()
+                && *of <= user
+            {
+                rest = others;
+                if *of == user {
+                    return (user, Member { latest, rest: Some(found) });
+                }
+            }
+            (user, Member { latest, rest: None })
+        })
+    }
+
+    pub(super) fn insert(&mut self, at: usize, user: UserId, Membership { latest, rest }: Membership) {
+        self.rows.insert(at, user, &latest);
+        self.put_rest(user, rest);
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Membership {
+        let (user, latest) = self.rows.read(at);
+        let rest = self.take_rest(user);
+        self.rows.remove(at);
+        Membership { latest, rest }
+    }
+
+    /// Changes the member at a place.
+    pub(super) fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Membership) -> R) -> R {
+        let (user, before) = self.rows.read(at);
+        let mut member = Membership { latest: before, rest: self.take_rest(user) };
+        let result = change(&mut member);
+        if member.latest != before {
+            self.rows.write(at, &member.latest);
+        }
+        self.put_rest(user, member.rest);
+        result
+    }
+
+    /// Keeps the members before this place; returns the others.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let rows = self.rows.split_off(at);
+        let upper_rest = self.rest.take().map(|mut lower| {
+            let upper = lower.split_off(lower.partition_point(|(user, _)| *user < rows.user(0)));
+            self.rest = Some(lower).filter(|rest| !rest.is_empty());
+            upper
+        });
+        Self { rows, rest: upper_rest.filter(|rest| !rest.is_empty()).map(Box::new) }
+    }
+
+    /// Gives back what was kept for more members.
+    pub(super) fn shrink(&mut self) {
+        self.rows.shrink();
+    }
+
+    fn take_rest(&mut self, user: UserId) -> Rest {
+        let Ok(at) = self.find_rest(user) else { return Rest::default() };
+        self.rest.as_mut().map(|rest| core::mem::take(&mut rest[at].1)).unwrap_or_default()
+    }
+
+    /// Keeps what a member has beside its row, or nothing if there is nothing.
+    fn put_rest(&mut self, user: UserId, of_user: Rest) {
+        match self.find_rest(user) {
+            Ok(at) if of_user.is_empty() => {
+                let rest = self.rest.as_mut().expect("it was found there");
+                rest.remove(at);
+                if rest.is_empty() {
+                    self.rest = None;
+                }
+            }
+            Ok(at) => self.rest.as_mut().expect("it was found there")[at].1 = of_user,
+            Err(_) if of_user.is_empty() => {}
+            Err(at) => {
+                let rest = self.rest.get_or_insert_default();
+                // A quarter more: a member is in very many small conversations, and has something there in each.
+                if rest.len() == rest.capacity() {
+                    rest.reserve_exact((rest.len() / 4).max(1));
+                }
+                rest.insert(at, (user, of_user));
+            }
+        }
+    }
+}
