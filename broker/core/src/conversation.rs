@@ -18,6 +18,7 @@ use crate::membership::{Member, Membership, Stint};
 use crate::producer::Outcome;
 use crate::receipt::StintRanks;
 use crate::record::{ConversationAdded, Grant, MembersAdded, MembersRemoved, Message};
+use crate::segments::Segments;
 use crate::shard::Shard;
 
 /// What members may do and have, set when a conversation is made.
@@ -156,12 +157,12 @@ enum Granted {
 #[derive(Debug)]
 pub(crate) struct Conversations {
     shard: ShardId,
-    list: Vec<Conversation>,
+    list: Segments<Conversation>,
 }
 
 impl Conversations {
     pub(crate) const fn new(shard: ShardId) -> Self {
-        Self { shard, list: Vec::new() }
+        Self { shard, list: Segments::new() }
     }
 
     fn at(&self, id: ConversationId) -> Option<usize> {
@@ -204,7 +205,9 @@ impl Conversations {
 
     /// All, by ordinal.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConversationId, &Conversation)> {
-        (1..).zip(&self.list).map(|(ordinal, conversation)| (ConversationId::new(self.shard, ordinal), conversation))
+        (1..)
+            .zip(self.list.iter())
+            .map(|(ordinal, conversation)| (ConversationId::new(self.shard, ordinal), conversation))
     }
 }
 
@@ -234,7 +237,7 @@ impl Shard {
                 position,
                 time: deliver.time,
             };
-            user.producers[at].apply(outcome, meta.low)?;
+            user.clients_mut().producers[at].apply(outcome, meta.low)?;
             conversation.members.update(deliver.author, |author| {
                 if author.present_mut().is_some() {
                     author.rest.own.publish(deliver.seq);
@@ -339,8 +342,8 @@ impl Shard {
             self.conversations.known(id)?.end_stint(position, user)?;
             let left = self.directory.known_user(tenant, user)?;
             left.leave(id);
-            if left.past.len() > PAST_CONVERSATIONS_A_USER_MAX {
-                let forgotten = left.past.remove(0);
+            if left.past().len() > PAST_CONVERSATIONS_A_USER_MAX {
+                let forgotten = left.rest_mut().past.remove(0);
                 let member = self.conversations.known(forgotten)?.forget(user);
                 let last = member.and_then(|member| member.latest.stint.left());
                 left.forget_conversation(forgotten, last.map_or(Position(0), |last| last.position));

@@ -110,7 +110,7 @@ impl Shard {
         let Ok(at) = user.device(device) else {
             return Err(Contradiction::Unknown { what: "device", id: device.0 });
         };
-        user.devices[at].bound(Window { from, through, newest });
+        user.clients_mut().devices[at].bound(Window { from, through, newest });
         Ok(())
     }
 }

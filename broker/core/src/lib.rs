@@ -4,8 +4,8 @@
 //! where state changes and is what recovery replays. State and `apply` of a domain lie in the file of its name, validation of
 //! inputs in `handle/`. Nothing here can name a clock, a thread, a file, a socket or a random number: time is an argument.
 //!
-//! No hashed map is ever iterated, and none is keyed by what a peer chooses: such keys lie in ordered maps, which cannot be
-//! flooded with collisions.
+//! No hashed map is ever iterated, and none is keyed by what a peer chooses: such keys lie in ordered maps and lists, which
+//! cannot be flooded with collisions.
 #![no_std]
 
 extern crate alloc;
@@ -19,6 +19,7 @@ mod directory;
 pub mod effect;
 mod error;
 mod handle;
+mod handles;
 pub mod input;
 pub mod limits;
 mod members;
@@ -29,12 +30,14 @@ mod producer;
 mod ranks;
 mod receipt;
 pub mod record;
+mod segments;
 mod shard;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
 pub mod turns;
+mod user;
 
 pub use ding::DingCounts;
 pub use error::{ApplyError, Contradiction};

@@ -45,10 +45,10 @@ pub const MEMBERS_A_PAGE_SCANNED_MAX: usize = 16_384;
 /// Tenants of a shard.
 pub const TENANTS_MAX: usize = 65_536;
 
-/// Users of one tenant: about 0.5 KB each with a personal conversation, so 5 GB at most.
+/// Users of one tenant: about 215 bytes each with a personal conversation, 350 with a device and a producer, so 3.5 GB at most.
 pub const USERS_A_TENANT_MAX: usize = 10_000_000;
 
-/// Conversations of a shard, the personal ones included: about 200 bytes each when small.
+/// Conversations of a shard, the personal ones included: 128 bytes each when small.
 pub const CONVERSATIONS_MAX: usize = 1 << 25;
 
 /// Recipients of a DING up to which its sender is told of each confirmation, by name; of more it is told the counts.

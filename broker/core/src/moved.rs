@@ -260,7 +260,7 @@ impl Shard {
         let MovedQuestion { tenant, user: id, since, .. } = question;
         let mut merge = Merge { shard: self, question, next: Vec::new(), looks: 0 };
         let user = self.directory.user(tenant, id);
-        let conversations = user.into_iter().flat_map(|user| user.present.iter().chain(&user.past));
+        let conversations = user.into_iter().flat_map(|user| user.present.iter().chain(user.past()));
         for conversation in conversations {
             merge.looks += 1;
             let found = self.conversations.get(*conversation).filter(|found| found.newest_mark > since);

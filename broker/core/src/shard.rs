@@ -84,7 +84,7 @@ impl Shard {
         watched: &[DingId],
         since: Timestamp,
     ) -> Vec<DingProgress> {
-        let sent = self.directory.user(tenant, user).into_iter().flat_map(|user| &user.dings.sent);
+        let sent = self.directory.user(tenant, user).into_iter().flat_map(|user| &user.dings().sent);
         let lately = |id: &&DingId| self.dings.by_id[*id].ended.is_none_or(|ended| ended.time >= since);
         let mut ids: Vec<DingId> = sent.filter(lately).chain(watched).copied().collect();
         ids.sort_unstable();

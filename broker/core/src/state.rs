@@ -35,12 +35,13 @@ use carillon_protocol::ids::ShardId;
 use thiserror::Error;
 
 use crate::conversation::Conversation;
-use crate::directory::{Tenant, User};
+use crate::directory::Tenant;
 use crate::effect::Moment;
 use crate::membership::Member;
 use crate::own::OwnMessages;
 use crate::producer::Producer;
 use crate::shard::Shard;
+use crate::user::User;
 
 mod decode;
 mod ding;
@@ -141,7 +142,7 @@ fn put_tenant(out: &mut Vec<u8>, tenant: &Tenant) {
 fn put_user(out: &mut Vec<u8>, user: &User) {
     put_bytes(out, user.handle.as_bytes());
     put_u64(out, user.personal.0);
-    put_list(out, user.devices.iter(), |out, device| {
+    put_list(out, user.devices().iter(), |out, device| {
         put_u64(out, device.id.0);
         put_u64(out, device.cursor.0);
         put_list(out, device.windows.iter(), |out, window| {
@@ -150,8 +151,8 @@ fn put_user(out: &mut Vec<u8>, user: &User) {
             put_u32(out, window.newest);
         });
     });
-    put_list(out, user.producers.iter(), put_producer);
-    put_option(out, user.forgotten.as_deref(), |out, forgotten| {
+    put_list(out, user.producers().iter(), put_producer);
+    put_option(out, user.forgotten(), |out, forgotten| {
         put_u64(out, forgotten.conversations_through.0);
         put_list(out, forgotten.stints.iter(), |out, range| {
             put_u64(out, range.conversation.0);

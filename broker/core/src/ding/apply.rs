@@ -10,7 +10,6 @@ use carillon_protocol::kinds::{AttemptState, CancelState, DingState, Outlet};
 use carillon_protocol::limits::{DING_ATTEMPTS_MAX, DING_RECIPIENTS_MAX, DING_STEPS_MAX};
 
 use super::{Attempt, Calls, Confirmation, Ding, Plan, Reach, Recipient};
-use crate::directory::UserDings;
 use crate::effect::{CallKey, Signal, Verb};
 use crate::error::{Applied, Contradiction};
 use crate::input::QuietWindow;
@@ -20,6 +19,7 @@ use crate::record::{
     DingsDelivered,
 };
 use crate::shard::Shard;
+use crate::user::UserDings;
 
 impl Ding {
     fn update(&self, ding: DingId, user: UserId, state: DingState, time: Timestamp) -> DingUpdate {
@@ -75,7 +75,7 @@ impl Recipient {
 
 impl Shard {
     fn dings_of(&mut self, tenant: TenantId, user: UserId) -> Result<&mut UserDings, Contradiction> {
-        self.directory.known_user(tenant, user).map(|user| &mut user.dings)
+        self.directory.known_user(tenant, user).map(|user| &mut user.rest_mut().dings)
     }
 
     pub(crate) fn apply_ding_added(&mut self, record: &DingAdded) -> Applied {

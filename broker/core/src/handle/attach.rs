@@ -6,13 +6,14 @@ use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Text;
 use carillon_protocol::ids::{ConversationId, Position, Seq, TenantId, Timestamp, UserId};
 
-use crate::directory::{Tenant, User};
+use crate::directory::Tenant;
 use crate::effect::{Attached, Effects, Forgotten, Moment, Reply, StintView};
 use crate::error::Refusal;
 use crate::input::Attach;
 use crate::limits::{CONVERSATIONS_MAX, DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX, TENANTS_MAX, USERS_A_TENANT_MAX};
 use crate::record::{DeviceAdded, ProducerAdded, TenantAdded, UserAdded};
 use crate::shard::Shard;
+use crate::user::User;
 
 const BAD_NAME: Refusal = Refusal::new(
     ErrorCode::UNAUTHENTICATED,
@@ -39,7 +40,7 @@ impl Shard {
     /// Whether tenant, user, device and producer are there, so that the attach makes no record.
     pub fn knows_session(&self, attach: &Attach) -> bool {
         let tenant = self.directory.by_name.get(attach.tenant.as_str()).and_then(|id| self.directory.tenant(*id));
-        let user = tenant.and_then(|tenant| tenant.user(*tenant.by_handle.get(attach.handle.as_str())?));
+        let user = tenant.and_then(|tenant| tenant.user(tenant.named(attach.handle.as_str())?));
         user.is_some_and(|user| {
             let producer = attach.producer.is_none_or(|producer| user.producer(producer).is_some());
             user.device(attach.device).is_ok() && producer
@@ -54,14 +55,14 @@ impl Shard {
         let Some(tenant) = tenant else {
             return if self.directory.tenants.len() < TENANTS_MAX { self.check_room() } else { Err(SHARD_FULL) };
         };
-        let Some(user) = tenant.by_handle.get(attach.handle.as_str()).and_then(|id| tenant.user(*id)) else {
+        let Some(user) = tenant.named(attach.handle.as_str()).and_then(|id| tenant.user(id)) else {
             return if tenant.users.len() < USERS_A_TENANT_MAX { self.check_room() } else { Err(SHARD_FULL) };
         };
-        if user.device(attach.device).is_err() && user.devices.len() >= DEVICES_A_USER_MAX {
+        if user.device(attach.device).is_err() && user.devices().len() >= DEVICES_A_USER_MAX {
             return Err(TOO_MANY_DEVICES);
         }
         let new_producer = attach.producer.is_some_and(|producer| user.producer(producer).is_none());
-        if new_producer && user.producers.len() >= PRODUCERS_A_USER_MAX {
+        if new_producer && user.producers().len() >= PRODUCERS_A_USER_MAX {
             return Err(TOO_MANY_PRODUCERS);
         }
         Ok(())
@@ -81,11 +82,8 @@ impl Shard {
                 tenant
             }
         };
-        let known = |shard: &Self| {
-            let handles = shard.directory.tenant(tenant).map(|tenant| &tenant.by_handle);
-            handles.and_then(|handles| handles.get(attach.handle.as_str())).copied()
-        };
-        let user = known(self).unwrap_or_else(|| self.add_user(time, tenant, &attach.handle, effects));
+        let known = self.directory.tenant(tenant).and_then(|tenant| tenant.named(attach.handle.as_str()));
+        let user = known.unwrap_or_else(|| self.add_user(time, tenant, &attach.handle, effects));
         let device = attach.device;
         if self.directory.user(tenant, user).is_some_and(|user| user.device(device).is_err()) {
             self.commit(DeviceAdded { time, tenant, user, device }, effects);
@@ -130,12 +128,12 @@ impl Shard {
 
     /// The pushes of what waits for the user and has started.
     fn dings_shown(&self, user: &User) -> Vec<Bytes> {
-        let waiting = user.dings.waiting.iter().map(|id| &self.dings.by_id[id]);
+        let waiting = user.dings().waiting.iter().map(|id| &self.dings.by_id[id]);
         waiting.filter(|ding| ding.has_started()).map(|ding| ding.push.clone()).collect()
     }
 
     fn stints(&self, id: UserId, user: &User) -> Vec<StintView> {
-        let mut conversations: Vec<_> = user.present.iter().chain(&user.past).copied().collect();
+        let mut conversations: Vec<_> = user.present.iter().chain(user.past()).copied().collect();
         conversations.sort_unstable();
         let mut views = Vec::with_capacity(conversations.len());
         for conversation in conversations {
@@ -153,7 +151,7 @@ impl Shard {
 }
 
 fn forgotten(user: &User) -> Vec<Forgotten> {
-    let Some(forgotten) = &user.forgotten else { return Vec::new() };
+    let Some(forgotten) = user.forgotten() else { return Vec::new() };
     let through = Some(forgotten.conversations_through).filter(|position| *position > Position(0));
     let conversations = through.map(|position| Forgotten {
         conversation: ConversationId(0),

@@ -31,7 +31,7 @@ impl Shard {
         let BoundedCatchUp { tenant, user, device, from, through, newest } = *bounded;
         let known = self.directory.user(tenant, user);
         // One that was retired meanwhile has no deliveries either.
-        let device_known = known.and_then(|user| user.device(device).ok().map(|at| &user.devices[at]));
+        let device_known = known.and_then(|user| user.device(device).ok().map(|at| &user.devices()[at]));
         let fits = Position(1) <= from && from <= through && through <= self.head;
         if fits && device_known.is_some_and(|device| device.is_news(&Window { from, through, newest })) {
             self.commit(CatchUpBounded { time, tenant, user, device, from, through, newest }, effects);
@@ -41,7 +41,7 @@ impl Shard {
 
     fn moves_forward(&self, moved: &CursorMove) -> bool {
         let user = self.directory.user(moved.tenant, moved.user);
-        let cursor = user.and_then(|user| user.device(moved.device).ok().map(|at| user.devices[at].cursor));
+        let cursor = user.and_then(|user| user.device(moved.device).ok().map(|at| user.devices()[at].cursor));
         moved.position <= self.head && cursor.is_some_and(|cursor| moved.position > cursor)
     }
 }

@@ -25,7 +25,7 @@ impl Shard {
         effects: &mut Effects,
     ) -> Answer {
         let tenant = self.directory.tenant(who.tenant).ok_or(Refusal::unknown_principal())?;
-        if let Some(&user) = tenant.by_handle.get(request.handle.as_str()) {
+        if let Some(user) = tenant.named(request.handle.as_str()) {
             return Ok(UserFound { request: request.request, user }.into());
         }
         if request.create == 0 {

@@ -80,7 +80,7 @@ impl Shard {
     fn deliveries(&self, tenant: TenantId, position: Position, entries: &mut [ReadEntry]) -> Vec<Unsure> {
         let mut unsure = Vec::new();
         for (nth, entry) in entries.iter_mut().enumerate().filter(|(_, entry)| entry.state != ReadState::READ) {
-            let devices = self.directory.user(tenant, entry.user).map_or(&[][..], |user| &user.devices);
+            let devices = self.directory.user(tenant, entry.user).map_or(&[][..], |user| user.devices());
             let begun = unsure.len();
             for device in devices {
                 match device.delivery(position) {

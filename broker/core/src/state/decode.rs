@@ -12,7 +12,7 @@ use carillon_protocol::limits::PRODUCER_WINDOW;
 use super::{StateError, VERSION, ding, link};
 use crate::conversation::{Conversation, Policies};
 use crate::delivery::{Device, Window};
-use crate::directory::{ForgottenStints, Tenant, User};
+use crate::directory::Tenant;
 use crate::effect::{Forgotten, Moment};
 use crate::limits::{OWN_SPANS_MAX, STINTS_MAX, WINDOWS_A_DEVICE_MAX};
 use crate::members::Members;
@@ -20,6 +20,7 @@ use crate::membership::{Membership, Stint};
 use crate::own::{OwnMessages, Span};
 use crate::producer::{Outcome, Producer};
 use crate::shard::Shard;
+use crate::user::{Clients, ForgottenStints, User};
 
 pub(super) type Decoded<T> = Result<T, StateError>;
 
@@ -131,17 +132,24 @@ pub(super) fn check(holds: bool, what: &'static str) -> Decoded<()> {
 
 fn tenant(input: &mut Input<'_>) -> Decoded<Tenant> {
     let mut tenant = Tenant::new(input.text()?);
-    tenant.users = input.list(user)?;
+    for _ in 0..input.u32()? {
+        tenant.users.push(user(input)?);
+    }
     Ok(tenant)
 }
 
 fn user(input: &mut Input<'_>) -> Decoded<User> {
-    let mut user = User::new(input.text()?, ConversationId(input.u64()?));
-    user.devices = input.list(device)?;
-    check(user.devices.is_sorted_by(|a, b| a.id < b.id), "devices are out of order")?;
-    user.producers = input.list(producer)?;
-    check(user.producers.is_sorted_by(|a, b| a.id < b.id), "producers are out of order")?;
-    user.forgotten = input.option(forgotten)?;
+    let mut user = User::new(&input.text()?, ConversationId(input.u64()?));
+    let devices = input.list(device)?;
+    check(devices.is_sorted_by(|a, b| a.id < b.id), "devices are out of order")?;
+    let producers = input.list(producer)?;
+    check(producers.is_sorted_by(|a, b| a.id < b.id), "producers are out of order")?;
+    if !devices.is_empty() || !producers.is_empty() {
+        *user.clients_mut() = Clients { devices, producers };
+    }
+    if let Some(forgotten) = input.option(forgotten)? {
+        user.rest_mut().forgotten = Some(forgotten);
+    }
     Ok(user)
 }
 

@@ -14,6 +14,7 @@ use crate::conversation::Conversation;
 use crate::ding::{Attempt, Calls, Ding, Recipient};
 use crate::directory::{Tenant, pair};
 use crate::effect::CallKey;
+use crate::handles::Handles;
 use crate::limits::{DEVICES_A_USER_MAX, PRODUCERS_A_USER_MAX};
 use crate::shard::Shard;
 
@@ -21,15 +22,13 @@ type Linked = Result<(), StateError>;
 
 pub(super) fn tenants(shard: &mut Shard, tenants: Vec<Tenant>) -> Linked {
     for mut tenant in tenants {
-        for user in &tenant.users {
-            let within = user.devices.len() <= DEVICES_A_USER_MAX && user.producers.len() <= PRODUCERS_A_USER_MAX;
+        for user in tenant.users.iter() {
+            let within = user.devices().len() <= DEVICES_A_USER_MAX && user.producers().len() <= PRODUCERS_A_USER_MAX;
             check(within, "a user has too many devices or producers")?;
-            let acknowledged = user.devices.iter().all(|device| device.cursor <= shard.head);
+            let acknowledged = user.devices().iter().all(|device| device.cursor <= shard.head);
             check(acknowledged, "a cursor is beyond the head")?;
         }
-        let handles = (0u32..).map(UserId).zip(&tenant.users).map(|(id, user)| (Arc::clone(&user.handle), id));
-        tenant.by_handle = handles.collect();
-        check(tenant.by_handle.len() == tenant.users.len(), "two users have one handle")?;
+        tenant.by_handle = Handles::of(&tenant.users).ok_or(StateError::Damaged("two users have one handle"))?;
         let id = shard.directory.next_tenant();
         let name = Arc::clone(&tenant.name);
         check(shard.directory.by_name.insert(name, id).is_none(), "two tenants have one name")?;
@@ -59,7 +58,7 @@ pub(super) fn conversations(shard: &mut Shard, conversations: Vec<Conversation>)
     past.sort_unstable();
     for (_, tenant, user, id) in past {
         if let Ok(user) = shard.directory.known_user(tenant, user) {
-            user.past.push(id);
+            user.rest_mut().past.push(id);
         }
     }
     Ok(())
@@ -119,7 +118,7 @@ pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
         check(id.shard() == shard.id && given_out, "a DING's id was never given out")?;
         check_ding(id, &ding)?;
         let unknown = |_| StateError::Damaged("a DING is of no user");
-        let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.dings;
+        let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.rest_mut().dings;
         check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;
         sent.sent.insert(id);
         sent.sent_open += usize::from(ding.ended.is_none());
@@ -128,7 +127,7 @@ pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
         for recipient in &ding.recipients {
             let user = shard.directory.known_user(ding.tenant, recipient.user).map_err(unknown)?;
             if ding.ended.is_none() && recipient.confirmed.is_none() {
-                user.dings.waiting.insert(id);
+                user.rest_mut().dings.waiting.insert(id);
             }
         }
         link_calls(&mut shard.dings.calls, id, &ding);

@@ -103,7 +103,7 @@ fn cursors_move_forward_up_to_the_head() {
     let [ann] = world.users();
     let (tenant, user, device) = (ann.tenant, ann.user, DEVICE);
     let moved = |position| CursorMove { tenant, user, device, position: Position(position) };
-    let cursor = |world: &World| world.shard.directory.user(tenant, user).unwrap().devices[0].cursor.0;
+    let cursor = |world: &World| world.shard.directory.user(tenant, user).unwrap().devices()[0].cursor.0;
     let mut check = |moves: &[CursorMove], records: usize, expected: u64| {
         let before = world.records.len();
         assert_eq!(world.handle(Input::Cursors(moves.into())), None);

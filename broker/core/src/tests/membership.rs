@@ -180,8 +180,8 @@ fn a_user_is_in_so_many_conversations_at_most_and_past_ones_are_forgotten() {
     let last = Moment { seq: Seq(0), position: fourth_left };
     assert_eq!(attached.forgotten, [Forgotten { conversation: ConversationId(0), first: Seq(0), last }]);
     let again = Shard::decode_state(SHARD, &bytes_of(&shard)).unwrap();
-    assert_eq!(again.directory.user(who.tenant, who.user).unwrap().past, {
-        shard.directory.user(who.tenant, who.user).unwrap().past.clone()
+    assert_eq!(again.directory.user(who.tenant, who.user).unwrap().past(), {
+        shard.directory.user(who.tenant, who.user).unwrap().past()
     });
 }
 

@@ -139,7 +139,7 @@ fn windows_that_cannot_be_are_refused() {
     let world = rich();
     let check = |count: usize, (from, through): (u64, u64), expected: &'static str| {
         let mut shard = Shard::decode_state(SHARD, &bytes_of(&world.shard)).unwrap();
-        let device = &mut shard.directory.known_user(TenantId(0), UserId(1)).unwrap().devices[0];
+        let device = &mut shard.directory.known_user(TenantId(0), UserId(1)).unwrap().clients_mut().devices[0];
         device.windows = alloc::vec![Window { from: Position(from), through: Position(through), newest: 1 }; count];
         let decoded = Shard::decode_state(SHARD, &bytes_of(&shard)).err();
         assert_eq!(decoded, (!expected.is_empty()).then_some(StateError::Damaged(expected)));

@@ -10,7 +10,7 @@ use carillon_protocol::limits::{DING_RECIPIENTS_MAX, DING_STEPS_MAX};
 
 use crate::conversation::Conversation;
 use crate::ding::fingerprint;
-use crate::directory::{Tenant, User};
+use crate::directory::Tenant;
 use crate::effect::Effects;
 use crate::error::Refusal;
 use crate::handle::Answer;
@@ -23,11 +23,12 @@ use crate::limits::{
 };
 use crate::record::{DingAdded, DingForgotten, PlannedStep};
 use crate::shard::Shard;
+use crate::user::User;
 
 impl Shard {
     /// Whether the principal has a DING under this key: a repeat then gets the first answer, whatever configuration says now.
     pub fn knows_ding_key(&self, who: Principal, key: u64) -> bool {
-        self.directory.user(who.tenant, who.user).is_some_and(|sender| sender.dings.sent_by_key.contains_key(&key))
+        self.directory.user(who.tenant, who.user).is_some_and(|sender| sender.dings().sent_by_key.contains_key(&key))
     }
 
     pub(in crate::handle) fn handle_ding_create(
@@ -40,7 +41,7 @@ impl Shard {
         let request = create.request;
         let fingerprint = fingerprint(create);
         let sender = self.directory.user(who.tenant, who.user).ok_or(Refusal::unknown_principal())?;
-        if let Some(&ding) = sender.dings.sent_by_key.get(&create.key) {
+        if let Some(&ding) = sender.dings().sent_by_key.get(&create.key) {
             if self.dings.by_id[&ding].fingerprint != fingerprint {
                 return Err(Refusal::invalid("the key was used for another DING: choose a new one at random"));
             }
@@ -53,7 +54,7 @@ impl Shard {
         check_content(create.kind, create.payload.len())?;
         let starts_at = create.starts_at.max(time);
         check_times(starts_at.0 - time.0, terms)?;
-        if sender.dings.sent_open >= DINGS_OPEN_A_USER_MAX {
+        if sender.dings().sent_open >= DINGS_OPEN_A_USER_MAX {
             return Err(Refusal::limit("you have sent 1000 DINGs that are open: recall some, or wait"));
         }
         let recipients = self.recipients(who, create, terms.audience)?;
@@ -118,13 +119,13 @@ impl Shard {
     fn full_recipient(&self, who: Principal, recipients: &[UserId]) -> Option<&str> {
         let tenant = self.directory.tenant(who.tenant)?;
         let mut users = recipients.iter().filter_map(|user| tenant.user(*user));
-        users.find(|user| user.dings.waiting.len() >= DINGS_OPEN_A_USER_MAX).map(|user| &*user.handle)
+        users.find(|user| user.dings().waiting.len() >= DINGS_OPEN_A_USER_MAX).map(|user| &*user.handle)
     }
 
     /// The oldest ended DINGs of the sender that have to be forgotten for one to so many more, if that is enough.
     fn surplus(&self, who: Principal, recipients: usize) -> Result<Vec<DingId>, Refusal> {
         let tenant = self.directory.tenant(who.tenant).ok_or(Refusal::unknown_principal())?;
-        let dings = &tenant.user(who.user).ok_or(Refusal::unknown_principal())?.dings;
+        let dings = tenant.user(who.user).ok_or(Refusal::unknown_principal())?.dings();
         let (mut kept, mut own, mut all) = (dings.sent.len(), dings.sent_to, tenant.dings_sent_to);
         let fits = |kept: usize, own: usize, all: usize| {
             kept < DINGS_KEPT_A_SENDER_MAX

@@ -77,7 +77,7 @@ impl Shard {
         let sender = self.directory.user(who.tenant, who.user).ok_or(Refusal::unknown_principal())?;
         let before = if list.before == DingId(0) { DingId(u64::MAX) } else { list.before };
         let limit = page_limit(list.limit);
-        let sent = sender.dings.sent.range(..before).rev();
+        let sent = sender.dings().sent.range(..before).rev();
         let mut entries: Vec<_> = sent.take(limit + 1).map(|id| summary(*id, &self.dings.by_id[id])).collect();
         let more = entries.len() > limit;
         entries.truncate(limit);

@@ -310,7 +310,7 @@ impl Model {
                 of && ding.ended.is_none() && !ding.confirmed.contains_key(&user)
             };
             let expected = self.dings.iter().filter(|(_, ding)| waits(ding)).map(|(id, _)| id);
-            let dings = &shard.directory.user(tenant, user).unwrap().dings;
+            let dings = &shard.directory.user(tenant, user).unwrap().dings();
             assert!(dings.waiting.iter().eq(expected), "what waits for {user}");
             let sent = self.dings.iter().filter(|(_, ding)| (ding.added.tenant, ding.added.sender) == (tenant, user));
             let open = sent.clone().filter(|(_, ding)| ding.ended.is_none()).count();
