@@ -16,6 +16,7 @@
 //! ```
 
 use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::Place;
@@ -26,6 +27,9 @@ pub(super) const BLOCK_MESSAGES: u64 = 128;
 
 /// Bytes before the messages.
 const HEADER_BYTES: usize = 14;
+
+/// Bytes of messages that take no more than the pointer to others would.
+const BYTES_INSIDE: usize = 16;
 
 /// Why bytes are not the block that was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -58,13 +62,14 @@ pub(super) struct Block {
     first: Seq,
     before: Position,
     count: u32,
-    bytes: Vec<u8>,
+    /// The one or two messages that most conversations have lie inside.
+    bytes: SmallVec<[u8; BYTES_INSIDE]>,
 }
 
 impl Block {
     /// An empty block that begins with `first`; all positions up to `before` are the messages' before it.
     pub(super) fn new(first: Seq, before: Position) -> Self {
-        Self { first, before, count: 0, bytes: Vec::new() }
+        Self { first, before, count: 0, bytes: SmallVec::new() }
     }
 
     /// The first seq.
@@ -89,7 +94,7 @@ impl Block {
 
     /// Bytes of memory held beyond the block itself.
     pub(super) fn held(&self) -> usize {
-        self.bytes.capacity()
+        if self.bytes.spilled() { self.bytes.capacity() } else { 0 }
     }
 
     /// Gives back memory that was kept for more.
@@ -174,7 +179,7 @@ impl Block {
             first: Seq(first),
             before: Position(u64::from_le_bytes(before)),
             count: u32::from(count),
-            bytes: bytes.to_vec(),
+            bytes: bytes.into(),
         };
         let mut places = block.places();
         let whole = places.by_ref().count() == usize::from(count) && places.rest.is_empty();
@@ -221,7 +226,7 @@ impl Iterator for Places<'_> {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+fn put_varint(out: &mut SmallVec<[u8; BYTES_INSIDE]>, mut value: u64) {
     loop {
         let low = value.to_le_bytes()[0] & 0x7f;
         value >>= 7;
@@ -347,7 +352,7 @@ mod tests {
         for bytes in [&[0xff; 9][..], &[0xff; 11], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02], &[]] {
             assert_eq!(take_varint(&mut &*bytes), None);
         }
-        let mut out = Vec::new();
+        let mut out = SmallVec::new();
         put_varint(&mut out, u64::MAX);
         assert_eq!(take_varint(&mut &*out), Some(u64::MAX));
     }

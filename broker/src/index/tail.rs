@@ -31,12 +31,22 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Tail {
     flushed: Seq,
-    /// Full blocks, oldest first.
-    older: VecDeque<Block>,
-    /// Bytes that the older blocks hold.
-    older_bytes: usize,
+    /// `None` for the many conversations that have had little of late.
+    older: Option<Box<Older>>,
     open: Block,
 }
+
+/// Full blocks. There is at least one.
+#[derive(Debug, Default)]
+struct Older {
+    /// Oldest first.
+    blocks: VecDeque<Block>,
+    /// Bytes that they hold.
+    bytes: usize,
+}
+
+// A million personal conversations with one event each have one of these each.
+const _: () = assert!(size_of::<Tail>() == 64);
 
 /// Why a message does not follow the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +72,13 @@ impl Entry {
     /// Bytes that are held for its messages.
     pub(super) fn held(&self) -> usize {
         self.tail.as_ref().map_or(0, |tail| {
-            let blocks = tail.older.capacity() * size_of::<Block>() + tail.older.len() * ALLOCATION_BYTES;
-            size_of::<Tail>() + 2 * ALLOCATION_BYTES + blocks + tail.older_bytes + tail.open.held()
+            let older = tail.older.as_ref().map_or(0, |older| {
+                let blocks = older.blocks.capacity() * size_of::<Block>() + older.blocks.len() * ALLOCATION_BYTES;
+                size_of::<Older>() + 2 * ALLOCATION_BYTES + blocks + older.bytes
+            });
+            let open = tail.open.held();
+            let allocations = 1 + usize::from(open > 0);
+            size_of::<Tail>() + allocations * ALLOCATION_BYTES + older + open
         })
     }
 
@@ -93,13 +108,14 @@ impl Entry {
         let last = self.last;
         let tail = self.tail.get_or_insert_with(|| {
             let open = Block::new(seq, last.1);
-            Box::new(Tail { flushed: last.0, older: VecDeque::new(), older_bytes: 0, open })
+            Box::new(Tail { flushed: last.0, older: None, open })
         });
         if tail.open.is_full() {
             let mut full = std::mem::replace(&mut tail.open, Block::new(seq, last.1));
             full.shrink();
-            tail.older_bytes += full.held();
-            tail.older.push_back(full);
+            let older = tail.older.get_or_insert_default();
+            older.bytes += full.held();
+            older.blocks.push_back(full);
         }
         tail.open.push(last.1, position, author);
         self.last = (seq, position);
@@ -123,9 +139,9 @@ impl Entry {
 
     fn blocks_from(&self, early: impl Fn(&Block) -> bool) -> impl Iterator<Item = &Block> {
         self.tail.iter().flat_map(move |tail| {
-            let skipped =
-                if early(&tail.open) { tail.older.len() } else { tail.older.partition_point(&early).max(1) - 1 };
-            tail.older.range(skipped..).chain(iter::once(&tail.open))
+            let older = tail.older();
+            let skipped = if early(&tail.open) { older.len() } else { older.partition_point(&early).max(1) - 1 };
+            older.range(skipped..).chain(iter::once(&tail.open))
         })
     }
 
@@ -154,7 +170,7 @@ impl Entry {
     /// Copies of the blocks with the next messages that have to go to disk: of those up to a position, at most `blocks_max`.
     pub(super) fn unflushed(&self, through: Position, blocks_max: usize) -> Option<Unflushed> {
         let tail = self.tail.as_ref().filter(|_| self.is_dirty())?;
-        let skip = tail.older.partition_point(|block| block.next_seq() <= tail.flushed.next());
+        let skip = tail.older().partition_point(|block| block.next_seq() <= tail.flushed.next());
         let blocks = tail.blocks().skip(skip).take_while(|block| block.before() < through);
         let blocks: Vec<_> = blocks.take(blocks_max).cloned().collect();
         let end = blocks.last()?;
@@ -197,39 +213,56 @@ impl Entry {
             self.tail = None;
             return;
         }
-        while let Some(block) = tail.older.front_mut() {
-            if block.first() > through {
-                return;
-            }
-            let held = block.held();
-            if block.next_seq() > through.next() {
-                block.drop_through(through);
-                tail.older_bytes -= held - block.held();
-                return;
-            }
-            tail.older_bytes -= held;
-            tail.older.pop_front();
-            if tail.older.capacity() > 4 * tail.older.len().max(4) {
-                tail.older.shrink_to(2 * tail.older.len());
-            }
+        if tail.older.as_mut().is_some_and(|older| older.drop_through(through)) {
+            return;
         }
+        tail.older = None;
         tail.open.drop_through(through);
     }
 }
 
 impl Tail {
+    fn older(&self) -> &VecDeque<Block> {
+        static NONE: VecDeque<Block> = VecDeque::new();
+        self.older.as_ref().map_or(&NONE, |older| &older.blocks)
+    }
+
     fn first(&self) -> &Block {
-        self.older.front().unwrap_or(&self.open)
+        self.older().front().unwrap_or(&self.open)
     }
 
     fn blocks(&self) -> impl Iterator<Item = &Block> {
-        self.older.iter().chain(iter::once(&self.open))
+        self.older().iter().chain(iter::once(&self.open))
+    }
+}
+
+impl Older {
+    /// Forgets the messages up to a seq; whether any are left.
+    fn drop_through(&mut self, through: Seq) -> bool {
+        while let Some(block) = self.blocks.front_mut() {
+            if block.first() > through {
+                return true;
+            }
+            let held = block.held();
+            if block.next_seq() > through.next() {
+                block.drop_through(through);
+                self.bytes -= held - block.held();
+                return true;
+            }
+            self.bytes -= held;
+            self.blocks.pop_front();
+            if self.blocks.capacity() > 4 * self.blocks.len().max(4) {
+                self.blocks.shrink_to(2 * self.blocks.len());
+            }
+        }
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use carillon_protocol::deliver::AUTHOR_BROKER;
 
     /// Messages 1 to `count` at every third position.
     fn entry(count: u64) -> Entry {
@@ -309,6 +342,25 @@ mod tests {
         entry.raise_floor((Seq(300), Position(900)));
         assert!(!entry.is_dirty() && !entry.has_more_on_disk());
         assert_eq!(entry.held(), 0);
+    }
+
+    #[test]
+    fn a_message_or_two_take_one_allocation() {
+        let mut entry = Entry::default();
+        for (seq, position) in [(1, 1_000_000), (2, 2_000_000)] {
+            entry.append(Seq(seq), Position(position), AUTHOR_BROKER).unwrap();
+            assert_eq!(entry.held(), 64 + ALLOCATION_BYTES);
+        }
+        for seq in 3..=300 {
+            entry.append(Seq(seq), Position(seq * 1_000_000), AUTHOR_BROKER).unwrap();
+        }
+        entry.set_flushed(Seq(300));
+        entry.drop_through(Position(298_000_000));
+        assert_eq!(
+            (entry.first_kept(), entry.held()),
+            (Seq(299), 64 + ALLOCATION_BYTES),
+            "nothing stays of what it was"
+        );
     }
 
     #[test]
