@@ -51,6 +51,10 @@ impl Echoes {
     }
 }
 
+fn total(peers: &[Peer], count: fn(&Stats) -> u64) -> u64 {
+    peers.iter().map(|peer| count(&peer.endpoint.stats())).sum()
+}
+
 /// Opens `connections` to a group of two, has `bytes` echoed on each, and returns what the servers did.
 fn check(connections: usize, bytes: usize, change: fn(&mut TransportConfig)) -> Vec<(usize, Stats)> {
     let (clock, tls) = (Arc::new(TestClock::default()), Tls::new());
@@ -79,7 +83,15 @@ fn check(connections: usize, bytes: usize, change: fn(&mut TransportConfig)) -> 
         delivered += client.received(link, stream).len();
     }
     assert_eq!(delivered, connections * bytes);
-    let peers = echoes.finish();
+    let mut peers = echoes.finish();
+    // What was handed over last may still be on its way.
+    let start = system_now();
+    while total(&peers, |stats| stats.handovers) != total(&peers, |stats| stats.handovers_received) {
+        assert!(start.elapsed() < Duration::from_secs(60), "what was handed over is not taken");
+        for peer in &mut peers {
+            peer.turn_echoing(Some(Duration::ZERO));
+        }
+    }
     let counts: Vec<_> = peers.iter().map(|peer| (peer.endpoint.links_open(), peer.endpoint.stats())).collect();
     assert_eq!(counts.iter().map(|(open, _)| open).sum::<usize>(), connections);
     counts
@@ -99,9 +111,7 @@ fn without_steering_the_threads_hand_over() {
     let counts = check(100, 20_000, |config| config.steer_in_kernel = false);
     // All packets of one client socket arrive at one of the two.
     assert!(counts.iter().all(|(open, _)| *open > 0), "both threads have connections");
-    let total = |count: fn(&Stats) -> u64| counts.iter().map(|(_, stats)| count(stats)).sum::<u64>();
-    assert!(total(|stats| stats.handovers) > 0);
-    assert_eq!(total(|stats| stats.handovers), total(|stats| stats.handovers_received));
+    assert!(counts.iter().any(|(_, stats)| stats.handovers > 0));
 }
 
 #[test]
