@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::ops::AddAssign;
 
 thread_local! {
     /// Since the thread began.
@@ -24,6 +25,13 @@ pub(super) struct Asked {
     pub(super) allocations: u64,
     /// For more or less of what there was.
     pub(super) reallocations: u64,
+}
+
+impl AddAssign for Asked {
+    fn add_assign(&mut self, more: Self) {
+        self.allocations += more.allocations;
+        self.reallocations += more.reallocations;
+    }
 }
 
 struct Counting;

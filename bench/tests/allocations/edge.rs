@@ -28,9 +28,7 @@ fn a_delivery() {
         let mut asked = Asked::default();
         for _ in 0..budgets::EDGE_DELIVERY.operations {
             let publishes = stage.publishes(1);
-            let one = asked_by(|| stage.deliver(publishes)).1;
-            asked.allocations += one.allocations;
-            asked.reallocations += one.reallocations;
+            asked += asked_by(|| stage.deliver(publishes)).1;
         }
         asked
     });

@@ -7,6 +7,7 @@ mod budgets;
 mod counting;
 mod edge;
 mod parts;
+mod transport;
 
 use std::backtrace::Backtrace;
 use std::cmp::Reverse;
@@ -37,9 +38,7 @@ fn check<S, T, R>(
     let mut asked = Asked::default();
     for _ in 0..budget.operations {
         let prepared = prepare(state);
-        let one = asked_by(|| run(state, prepared)).1;
-        asked.allocations += one.allocations;
-        asked.reallocations += one.reallocations;
+        asked += asked_by(|| run(state, prepared)).1;
     }
     hold(budget, asked, || {
         let prepared = prepare(state);

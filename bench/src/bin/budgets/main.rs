@@ -69,7 +69,7 @@ fn check(path: &Path) -> Result<ExitCode, Error> {
         }
         Verdict::Broken => {
             "A budget is not kept. Where the instructions go, function by function (for the bench NAME):\n  \
-             callgrind_annotate --inclusive=yes target/gungraun/carillon-bench/instructions/*/NAME.*/callgrind.*.out | head -40\n\
+             callgrind_annotate target/gungraun/carillon-bench/instructions/*/NAME.*/callgrind.*.out | head -40\n\
              The same of the commit before, beside it, shows what grew. If it must be so: `bench/budgets.sh update`, and say why in the commit; \
              bench/README.md says when one may."
         }
