@@ -103,7 +103,7 @@ fn write(
                     // Before the answer: who was answered may look at the count.
                     count.send_replace(book.ledger.count);
                     // Who does not wait any longer does not need to know.
-                    drop(done.send(()));
+                    let _ = done.send(());
                 }
             }
         }
