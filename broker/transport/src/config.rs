@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::congestion;
 use crate::keys::GroupKeys;
-use crate::limits::{CONNECTION_ID_BYTES, KEEP_ALIVE_VARIANTS};
+use crate::limits::{CONNECTION_ID_BYTES, KEEP_ALIVE_VARIANTS, MTU_CHANGE_BYTES_MIN};
 use crate::tls::ServerTls;
 
 /// Handshakes that peers began and that run at once in a server's endpoint, 140 µs each: half a second of work, well below the
@@ -178,7 +178,7 @@ impl TransportConfig {
             .initial_mtu(self.mtu_initial_bytes)
             .mtu_discovery_config(self.mtu_max_bytes.map(|bytes| {
                 let mut discovery = quic::MtuDiscoveryConfig::default();
-                discovery.upper_bound(bytes);
+                discovery.upper_bound(bytes).minimum_change(MTU_CHANGE_BYTES_MIN);
                 discovery
             }))
             .initial_rtt(Duration::from_millis(self.rtt_initial_ms.into()))

@@ -10,7 +10,7 @@ use carillon_protocol::ids::ProducerId;
 use carillon_protocol::limits::TOKEN_BYTES_MAX;
 use carillon_protocol::session::{ALPN, Cursor, Hello, NEWEST_ALL, VERSION, Welcome};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ConnectionError, Endpoint, IdleTimeout, SendStream, TransportConfig, VarInt};
+use quinn::{ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -153,6 +153,8 @@ fn handshake_failed(error: ConnectionError) -> Attempt {
 
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.minimum_change(limits::MTU_CHANGE_BYTES_MIN);
     let keep_alive_ms = limits::KEEP_ALIVE_FIRST_MS + random::u64() % limits::KEEP_ALIVE_SPREAD_MS;
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -160,6 +162,7 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(limits::STREAM_RECEIVE_BYTES))
         .receive_window(VarInt::from_u32(limits::CONNECTION_RECEIVE_BYTES))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(limits::IDLE_TIMEOUT_MS))))
+        .mtu_discovery_config(Some(discovery))
         .keep_alive_interval(Some(Duration::from_millis(keep_alive_ms)))
         .datagram_receive_buffer_size(Some(limits::DATAGRAMS_RECEIVE_BYTES));
     transport

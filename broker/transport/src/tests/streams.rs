@@ -26,6 +26,26 @@ fn the_server_echoes() {
 }
 
 #[test]
+fn the_path_is_probed_for_the_largest_packets_alone() {
+    let mut world = World::new();
+    let (client, server) = world.connected();
+    let mut seen = [Vec::new(), Vec::new()];
+    world.until(|world| {
+        for (peer, key, seen) in [(&mut world.client, client, &mut seen[0]), (&mut world.server, server, &mut seen[1])]
+        {
+            let mtu = peer.endpoint.link(key).unwrap().connection.quic.current_mtu();
+            if seen.last() != Some(&mtu) {
+                seen.push(mtu);
+            }
+        }
+        seen.iter().all(|seen| seen.last() == Some(&1_452))
+    });
+    for seen in seen {
+        assert!(seen.iter().all(|mtu| [1_200, 1_452].contains(mtu)), "{seen:?}");
+    }
+}
+
+#[test]
 fn every_mixture_of_address_families_works() {
     for (client_at, server_at) in [("[::1]:0", "[::1]:0"), ("[::]:0", "127.0.0.1:0")] {
         let config = (TransportConfig::client(), TransportConfig::server());
