@@ -38,7 +38,7 @@ pub const STINTS_SCANNED_MAX: usize = 64;
 /// and moved by a mark in under 1 µs. Of a larger one a device that comes back is told how many have read, and may ask who.
 pub const NAMED_STINTS_MAX: u64 = 1_024;
 
-/// Members that one page of a read status looks at: 50 to 300 KB of them, some tenths of a millisecond. A page that has found
+/// Members that one page of a read status looks at: 50 to 300 KB of them, under a fifth of a millisecond. A page that has found
 /// fewer than it may hold by then ends there, and names where the next one starts.
 pub const MEMBERS_A_PAGE_SCANNED_MAX: usize = 16_384;
 

@@ -19,7 +19,8 @@ pub(crate) use rows::Latest;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
-    /// None empty, but for the only one; all of them ascend.
+    /// None empty, but for the only one; all of them ascend, and a chunk's least user, who need not be there, is beyond all of the chunk
+    /// before it. Who is lower than all belongs into the first.
     chunks: Chunks,
 }
 
@@ -55,10 +56,12 @@ impl Members {
         }
     }
 
-    /// The chunk that holds the user, or would.
+    /// The chunk that holds the user, or would: by what lies in the chunks themselves, so that no rows are looked at on the way.
     fn chunk_of(&self, user: UserId) -> usize {
-        let before = |chunk: &Chunk| chunk.first().is_some_and(|first| first <= user);
-        self.chunks().partition_point(before).saturating_sub(1)
+        match &self.chunks {
+            Chunks::One(_) => 0,
+            Chunks::Many(chunks) => chunks.partition_point(|chunk| chunk.least() <= user).saturating_sub(1),
+        }
     }
 
     fn find(&self, user: UserId) -> Option<(usize, usize)> {
@@ -93,9 +96,10 @@ impl Members {
             next.insert(0, user, member);
         } else {
             next = chunk.split_off(CHUNK_MEMBERS_MAX / 2);
+            // Between the two it is the lower one's, so that nobody is below the least of the upper one.
             match at.checked_sub(chunk.len()) {
+                None | Some(0) => chunk.insert(at, user, member),
                 Some(at) => next.insert(at, user, member),
-                None => chunk.insert(at, user, member),
             }
         }
         self.insert_chunk(at_chunk + 1, next);
@@ -124,14 +128,52 @@ impl Members {
     }
 
     /// Present and past members, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (UserId, Member<'_>)> + Clone {
-        self.chunks().iter().flat_map(|chunk| chunk.iter_from(0))
+    pub(crate) fn iter(&self) -> Iter<'_> {
+        self.iter_from(UserId(0))
     }
 
     /// As [`Members::iter`], from this user on.
-    pub(crate) fn iter_from(&self, from: UserId) -> impl Iterator<Item = (UserId, Member<'_>)> {
+    pub(crate) fn iter_from(&self, from: UserId) -> Iter<'_> {
         let (first, others) = self.chunks()[self.chunk_of(from)..].split_first().expect("there is one at least");
         let at = first.find(from).unwrap_or_else(|at| at);
-        first.iter_from(at).chain(others.iter().flat_map(|chunk| chunk.iter_from(0)))
+        Iter { of_chunk: first.iter_from(at), chunks: others.iter() }
+    }
+}
+
+/// Members, ascending. Written out, because a member is large and each adapter would move it once more: that took three times as
+/// long as to unpack it.
+#[derive(Clone, Debug)]
+pub(crate) struct Iter<'a> {
+    of_chunk: chunk::Iter<'a>,
+    chunks: core::slice::Iter<'a, Chunk>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (UserId, Member<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let next = self.of_chunk.next();
+            if next.is_some() {
+                return next;
+            }
+            self.of_chunk = self.chunks.next()?.iter_from(0);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Members {
+    /// Panics if an invariant does not hold.
+    pub(crate) fn check(&self) {
+        let mut below = None;
+        for (nth, chunk) in self.chunks().iter().enumerate() {
+            assert!(chunk.len() > 0 || self.chunks().len() == 1, "an empty chunk");
+            assert!(nth == 0 || below < Some(chunk.least()), "chunk {nth} reaches below the one before it");
+            for (user, _) in chunk.iter_from(0) {
+                assert!(below < Some(user) && chunk.least() <= user, "{user} is out of order in chunk {nth}");
+                below = Some(user);
+            }
+        }
     }
 }

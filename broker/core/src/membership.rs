@@ -107,8 +107,8 @@ impl<'a> Member<'a> {
     }
 
     /// Ascending in time, never none.
-    pub(crate) fn stints(&self) -> impl DoubleEndedIterator<Item = Stint> + Clone + use<'a> {
-        self.earlier().iter().copied().chain([self.latest.stint])
+    pub(crate) fn stints(&self) -> Stints<'a> {
+        Stints { earlier: self.earlier(), last: Some(self.latest.stint) }
     }
 
     /// What the user wrote in the open stint and has not marked as read.
@@ -123,7 +123,11 @@ impl<'a> Member<'a> {
 
     /// The position of the last mark in any of the stints, 0 without one.
     pub(crate) fn newest_mark(&self) -> Position {
-        let mut marked = self.stints().rev().map(|stint| stint.marked_at);
+        let last = self.latest.stint.marked_at;
+        if last > Position(0) {
+            return last;
+        }
+        let mut marked = self.earlier().iter().rev().map(|stint| stint.marked_at);
         marked.find(|position| *position > Position(0)).unwrap_or_default()
     }
 
@@ -149,6 +153,23 @@ impl<'a> Member<'a> {
 
     pub(crate) fn owns(&self) -> bool {
         self.present().is_some() && self.role() == Role::OWNER
+    }
+}
+
+/// A member's stints, ascending in time.
+#[derive(Clone, Debug)]
+pub(crate) struct Stints<'a> {
+    earlier: &'a [Stint],
+    last: Option<Stint>,
+}
+
+impl Iterator for Stints<'_> {
+    type Item = Stint;
+
+    fn next(&mut self) -> Option<Stint> {
+        let Some((first, others)) = self.earlier.split_first() else { return self.last.take() };
+        self.earlier = others;
+        Some(*first)
     }
 }
 

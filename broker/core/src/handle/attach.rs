@@ -137,14 +137,12 @@ impl Shard {
         conversations.sort_unstable();
         let mut views = Vec::with_capacity(conversations.len());
         for conversation in conversations {
-            let Some(found) = self.conversations.get(conversation) else { continue };
-            let (member, history) = (found.members.get(id), found.policies.history);
-            views.extend(member.into_iter().flat_map(|member| member.stints()).map(|stint| StintView {
-                conversation,
-                joined: stint.joined,
-                left: stint.left(),
-                history,
-            }));
+            let found = self.conversations.get(conversation);
+            let Some((found, member)) = found.and_then(|found| Some((found, found.members.get(id)?))) else { continue };
+            let history = found.policies.history;
+            for stint in member.stints() {
+                views.push(StintView { conversation, joined: stint.joined, left: stint.left(), history });
+            }
         }
         views
     }

@@ -24,8 +24,9 @@ impl Chunk {
         self.rows.len()
     }
 
-    pub(super) fn first(&self) -> Option<UserId> {
-        (self.len() > 0).then(|| self.rows.user(0))
+    /// No user of the chunk is lower: the first one, or one who was here before it.
+    pub(super) fn least(&self) -> UserId {
+        self.rows.least()
     }
 
     /// The place of a user, or where it would be.
@@ -44,35 +45,25 @@ impl Chunk {
 
     pub(super) fn get(&self, at: usize) -> Member<'_> {
         let (user, latest) = self.rows.read(at);
-        let rest = self.find_rest(user).ok().map(|at| &self.rest()[at].1);
+        let rest = self.rest.as_ref().and_then(|_| self.find_rest(user).ok()).map(|at| &self.rest()[at].1);
         Member { latest, rest }
     }
 
     /// The members from a place on.
-    pub(super) fn iter_from(&self, at: usize) -> impl Iterator<Item = (UserId, Member<'_>)> + Clone {
-        let mut rest = self.rest();
-        (at..self.len()).map(move |at| {
-            let (user, latest) = self.rows.read(at);
-            while let Some(((of, found), others)) = rest.split_first()
-                && *of <= user
-            {
-                rest = others;
-                if *of == user {
-                    return (user, Member { latest, rest: Some(found) });
-                }
-            }
-            (user, Member { latest, rest: None })
-        })
+    pub(super) fn iter_from(&self, at: usize) -> Iter<'_> {
+        Iter { chunk: self, at, rest: self.rest() }
     }
 
     pub(super) fn insert(&mut self, at: usize, user: UserId, Membership { latest, rest }: Membership) {
         self.rows.insert(at, user, &latest);
-        self.put_rest(user, rest);
+        self.put_rest(self.find_rest(user), user, rest);
     }
 
     pub(super) fn remove(&mut self, at: usize) -> Membership {
         let (user, latest) = self.rows.read(at);
-        let rest = self.take_rest(user);
+        let at_rest = self.find_rest(user);
+        let rest = self.take_rest(at_rest);
+        self.put_rest(at_rest, user, Rest::default());
         self.rows.remove(at);
         Membership { latest, rest }
     }
@@ -80,12 +71,13 @@ impl Chunk {
     /// Changes the member at a place.
     pub(super) fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Membership) -> R) -> R {
         let (user, before) = self.rows.read(at);
-        let mut member = Membership { latest: before, rest: self.take_rest(user) };
+        let at_rest = self.find_rest(user);
+        let mut member = Membership { latest: before, rest: self.take_rest(at_rest) };
         let result = change(&mut member);
         if member.latest != before {
-            self.rows.write(at, &member.latest);
+            self.rows.write(at, user, &member.latest);
         }
-        self.put_rest(user, member.rest);
+        self.put_rest(at_rest, user, member.rest);
         result
     }
 
@@ -105,14 +97,15 @@ impl Chunk {
         self.rows.shrink();
     }
 
-    fn take_rest(&mut self, user: UserId) -> Rest {
-        let Ok(at) = self.find_rest(user) else { return Rest::default() };
-        self.rest.as_mut().map(|rest| core::mem::take(&mut rest[at].1)).unwrap_or_default()
+    /// Leaves nothing at the place of a member's rest, for as long as it is looked at.
+    fn take_rest(&mut self, at: Result<usize, usize>) -> Rest {
+        let (Ok(at), Some(rest)) = (at, &mut self.rest) else { return Rest::default() };
+        core::mem::take(&mut rest[at].1)
     }
 
-    /// Keeps what a member has beside its row, or nothing if there is nothing.
-    fn put_rest(&mut self, user: UserId, of_user: Rest) {
-        match self.find_rest(user) {
+    /// Keeps what a member has beside its row at its place, or nothing if there is nothing.
+    fn put_rest(&mut self, at: Result<usize, usize>, user: UserId, of_user: Rest) {
+        match at {
             Ok(at) if of_user.is_empty() => {
                 let rest = self.rest.as_mut().expect("it was found there");
                 rest.remove(at);
@@ -131,5 +124,34 @@ impl Chunk {
                 rest.insert(at, (user, of_user));
             }
         }
+    }
+}
+
+/// Members of one chunk, ascending, in one pass over the rows and the rest.
+#[derive(Clone, Debug)]
+pub(super) struct Iter<'a> {
+    chunk: &'a Chunk,
+    at: usize,
+    /// Of members who have not come yet, and perhaps of some before the first.
+    rest: &'a [(UserId, Rest)],
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (UserId, Member<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == self.chunk.len() {
+            return None;
+        }
+        let (user, latest) = self.chunk.rows.read(self.at);
+        self.at += 1;
+        let mut member = Member { latest, rest: None };
+        while let Some(((of, found), others)) = self.rest.split_first()
+            && *of <= user
+        {
+            self.rest = others;
+            member.rest = Some(found).filter(|_| *of == user);
+        }
+        Some((user, member))
     }
 }

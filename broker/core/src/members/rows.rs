@@ -8,7 +8,10 @@
 //! A value that does not fit makes the chunk's rows anew, a few microseconds for 512 of them. That is seldom: widths only grow,
 //! and the room of a wider column is left on the side on which the value came.
 //!
-//! Invariant: there are `len` rows of the sum of the widths.
+//! A column is read by the eight bytes from where it begins, less those of the columns behind it, so that nothing is done byte by byte;
+//! eight bytes behind the last row allow it.
+//!
+//! Invariants: `row_bytes` is the sum of the widths; the bytes are those of `len` rows and eight more, or none if a row has none.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::{Position, Seq, UserId};
@@ -27,12 +30,15 @@ pub(crate) struct Latest {
 
 const COLUMNS: usize = 9;
 
-/// One row's: user, joined at seq and position; then what is 0 for most: role, left at seq and position, read up to, marked at,
-/// newest message.
+/// One row's: user, where it joined, position and seq; then what is 0 for most, the likelier first: where and how far it has read, newest
+/// message, where it left, position and seq, role.
 type Values = [u64; COLUMNS];
 
 /// The columns that are kept less the least of them.
 const BASED: usize = 3;
+
+/// Bytes behind the last row.
+const MARGIN: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +47,42 @@ pub(super) struct Rows {
     joined: Moment,
     user: UserId,
     len: u16,
-    widths: [u8; COLUMNS],
+    widths: Widths,
+}
+
+/// How wide each column is, in four bits each, and their sum above them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Widths(u64);
+
+impl Widths {
+    const WIDTH_BITS: usize = 4;
+    const SUM_SHIFT: usize = Self::WIDTH_BITS * COLUMNS;
+
+    fn of(widths: [u8; COLUMNS]) -> Self {
+        let shifts = (0..Self::SUM_SHIFT).step_by(Self::WIDTH_BITS);
+        let bits: u64 = widths.iter().zip(shifts).map(|(width, shift)| u64::from(*width) << shift).sum();
+        let sum: u64 = widths.iter().map(|width| u64::from(*width)).sum();
+        Self(bits | sum << Self::SUM_SHIFT)
+    }
+
+    /// Of each column, from the first to the last that has any.
+    fn columns(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0 & ((1 << Self::SUM_SHIFT) - 1);
+        core::iter::from_fn(move || {
+            let width = left & 0xf;
+            let any_left = left > 0;
+            left >>= Self::WIDTH_BITS;
+            any_left.then_some(width as usize)
+        })
+    }
+
+    fn first(self) -> usize {
+        (self.0 & 0xf) as usize
+    }
+
+    fn sum(self) -> usize {
+        (self.0 >> Self::SUM_SHIFT) as usize
+    }
 }
 
 impl Rows {
@@ -49,16 +90,21 @@ impl Rows {
         self.len.into()
     }
 
+    /// No user is lower.
+    pub(super) fn least(&self) -> UserId {
+        self.user
+    }
+
     /// The user of a row.
     pub(super) fn user(&self, at: usize) -> UserId {
         let least = u64::from(self.user.0);
-        let value = least + load(&self.bytes, at * self.row_bytes(), self.widths[0].into());
+        let value = least + load(&self.bytes, at * self.row_bytes(), self.widths.first());
         UserId(u32::try_from(value).expect("it was one"))
     }
 
     /// The row of a user, or where it would be.
     pub(super) fn find(&self, user: UserId) -> Result<usize, usize> {
-        let (row_bytes, width) = (self.row_bytes(), usize::from(self.widths[0]));
+        let (row_bytes, width) = (self.row_bytes(), self.widths.first());
         let Some(wanted) = user.0.checked_sub(self.user.0).map(u64::from) else { return Err(0) };
         let (mut from, mut to) = (0, self.len());
         while from < to {
@@ -77,9 +123,9 @@ impl Rows {
         latest_of(&self.values(at))
     }
 
-    /// Changes what is in a row.
-    pub(super) fn write(&mut self, at: usize, latest: &Latest) {
-        let values = values_of(self.user(at), latest);
+    /// Changes what is in the row of a user.
+    pub(super) fn write(&mut self, at: usize, user: UserId, latest: &Latest) {
+        let values = values_of(user, latest);
         self.make_room(&values);
         self.store(at, &values);
     }
@@ -91,10 +137,11 @@ impl Rows {
             (self.user, self.joined) = (user, latest.stint.joined);
         }
         self.make_room(&values);
-        let (end, row_bytes) = (self.bytes.len(), self.row_bytes());
-        if self.bytes.capacity() - end < row_bytes {
+        let row_bytes = self.row_bytes();
+        let end = self.bytes.len().max(margin(row_bytes));
+        if self.bytes.capacity() < end + row_bytes {
             // A quarter more: a chunk that is full has few bytes too many, and is not copied for each member.
-            self.bytes.reserve_exact(row_bytes.max(end / 4));
+            self.bytes.reserve_exact(row_bytes.max(end / 4) + end - self.bytes.len());
         }
         self.bytes.resize(end + row_bytes, 0);
         self.bytes.copy_within(at * row_bytes..end, (at + 1) * row_bytes);
@@ -122,41 +169,45 @@ impl Rows {
     }
 
     fn row_bytes(&self) -> usize {
-        self.widths.iter().map(|width| usize::from(*width)).sum()
+        self.widths.sum()
     }
 
-    fn bases(&self) -> [u64; BASED] {
-        [self.user.0.into(), self.joined.seq.0, self.joined.position.0]
+    /// What is added to the columns, which is 0 for most.
+    fn bases(&self) -> Values {
+        [self.user.0.into(), self.joined.position.0, self.joined.seq.0, 0, 0, 0, 0, 0, 0]
     }
 
     fn values(&self, at: usize) -> Values {
-        let mut from = at * self.row_bytes();
-        let mut values = self.widths.map(|width| {
-            let value = load(&self.bytes, from, width.into());
-            from += usize::from(width);
-            value
-        });
-        for (value, base) in values.iter_mut().zip(self.bases()) {
-            *value += base;
+        let (mut values, mut from) = (self.bases(), at * self.row_bytes());
+        for (value, width) in values.iter_mut().zip(self.widths.columns()) {
+            *value += load(&self.bytes, from, width);
+            from += width;
         }
         values
     }
 
     fn store(&mut self, at: usize, values: &Values) {
-        let mut from = at * self.row_bytes();
-        let bases = self.bases().into_iter().chain(core::iter::repeat(0));
-        for ((value, base), width) in values.iter().zip(bases).zip(self.widths) {
-            let to = from + usize::from(width);
-            self.bytes[from..to].copy_from_slice(&(value - base).to_le_bytes()[..width.into()]);
-            from = to;
+        let bases = self.bases();
+        let (bytes, mut from) = (&mut self.bytes[..], at * self.widths.sum());
+        let end = from + self.widths.sum();
+        let Some(behind) = eight_mut(bytes, end).copied() else { return };
+        for ((value, base), width) in values.iter().zip(bases).zip(self.widths.columns()) {
+            // Each column over what was too much of the one before it, and over none that is read again.
+            if let Some(eight) = eight_mut(bytes, from) {
+                *eight = (value - base).to_le_bytes();
+            }
+            from += width;
+        }
+        if let Some(eight) = eight_mut(bytes, end) {
+            *eight = behind;
         }
     }
 
     /// Sees to it that a row of these values fits.
     fn make_room(&mut self, values: &Values) {
-        let bases = self.bases().into_iter().chain(core::iter::repeat(0));
-        let mut columns = values.iter().zip(bases).zip(self.widths);
-        if columns.all(|((value, base), width)| *value >= base && width_of(value - base) <= width) {
+        let widths = self.widths.columns().chain(core::iter::repeat(0));
+        let mut columns = values.iter().zip(self.bases()).zip(widths);
+        if columns.all(|((value, base), width)| *value >= base && value - base <= mask(width)) {
             return;
         }
         let rows: Vec<_> = (0..self.len()).map(|at| self.values(at)).collect();
@@ -165,8 +216,7 @@ impl Rows {
 
     /// Of these rows, with room for one more.
     fn of(rows: &[Values], more: Option<&Values>) -> Self {
-        let mut rows_made = Self::default();
-        let mut bases = [0; BASED];
+        let (mut rows_made, mut bases, mut widths) = (Self::default(), [0; BASED], [0; COLUMNS]);
         for column in 0..COLUMNS {
             let values = || rows.iter().map(|row| row[column]);
             let added = more.map(|more| more[column]);
@@ -174,7 +224,7 @@ impl Rows {
             let greatest = values().chain(added).max().unwrap_or_default();
             let base = if column < BASED { least } else { 0 };
             let width = width_of(greatest - base);
-            rows_made.widths[column] = width;
+            widths[column] = width;
             if column < BASED {
                 // Who comes before all others is followed by one who comes before it, likely.
                 let before = added.is_some_and(|added| values().min().is_some_and(|least| added < least));
@@ -182,10 +232,11 @@ impl Rows {
             }
         }
         rows_made.user = UserId(u32::try_from(bases[0]).expect("not above the least of them"));
-        rows_made.joined = Moment { seq: Seq(bases[1]), position: Position(bases[2]) };
+        rows_made.joined = Moment { position: Position(bases[1]), seq: Seq(bases[2]) };
+        rows_made.widths = Widths::of(widths);
         let row_bytes = rows_made.row_bytes();
-        rows_made.bytes.reserve_exact((rows.len() + more.iter().len()) * row_bytes);
-        rows_made.bytes.resize(rows.len() * row_bytes, 0);
+        rows_made.bytes.reserve_exact((rows.len() + more.iter().len()) * row_bytes + margin(row_bytes));
+        rows_made.bytes.resize(rows.len() * row_bytes + margin(row_bytes), 0);
         for (at, values) in rows.iter().enumerate() {
             rows_made.len += 1;
             rows_made.store(at, values);
@@ -202,17 +253,25 @@ fn width_of(value: u64) -> u8 {
 
 /// The greatest value of so many bytes.
 const fn mask(width: usize) -> u64 {
-    if width == 0 { 0 } else { u64::MAX >> (64 - 8 * width) }
+    const MASKS: [u64; 9] =
+        [0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff, 0xff_ffff_ffff, 0xffff_ffff_ffff, 0xff_ffff_ffff_ffff, u64::MAX];
+    MASKS[width]
 }
 
+/// Bytes behind rows that have any.
+const fn margin(row_bytes: usize) -> usize {
+    if row_bytes == 0 { 0 } else { MARGIN }
+}
+
+/// `None` where rows have no bytes.
+fn eight_mut(bytes: &mut [u8], at: usize) -> Option<&mut [u8; MARGIN]> {
+    bytes.get_mut(at..)?.first_chunk_mut()
+}
+
+/// The value of a column; 0 where rows have no bytes.
 fn load(bytes: &[u8], at: usize, width: usize) -> u64 {
-    // Eight bytes at once where there are as many, less those of the columns behind.
-    if let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        return u64::from_le_bytes(*eight) & mask(width);
-    }
-    let mut eight = [0; 8];
-    eight[..width].copy_from_slice(&bytes[at..at + width]);
-    u64::from_le_bytes(eight)
+    let eight = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    eight.map_or(0, |eight| u64::from_le_bytes(*eight)) & mask(width)
 }
 
 fn values_of(user: UserId, latest: &Latest) -> Values {
@@ -223,19 +282,19 @@ fn values_of(user: UserId, latest: &Latest) -> Values {
     let left = stint.left();
     [
         user.0.into(),
-        seq.0,
         position.0,
-        (role.0 ^ Role::MEMBER.0).into(),
-        left.map_or(0, |left| left.seq.0.wrapping_sub(seq.0)),
-        left.map_or(0, |left| after(left.position)),
-        stint.read_up_to.0.wrapping_sub(seq.0),
+        seq.0,
         after(stint.marked_at),
+        stint.read_up_to.0.wrapping_sub(seq.0),
         newest_own.0,
+        left.map_or(0, |left| after(left.position)),
+        left.map_or(0, |left| left.seq.0.wrapping_sub(seq.0)),
+        (role.0 ^ Role::MEMBER.0).into(),
     ]
 }
 
 fn latest_of(values: &Values) -> (UserId, Latest) {
-    let [user, seq, position, role, left_seq, left_position, read, marked, newest_own] = *values;
+    let [user, position, seq, marked, read, newest_own, left_position, left_seq, role] = *values;
     let user = UserId(u32::try_from(user).expect("it was one"));
     let role = Role(u8::try_from(role).expect("it was one") ^ Role::MEMBER.0);
     let mut stint = Stint::begin(Seq(seq), Position(position));

@@ -137,6 +137,7 @@ impl Both {
     }
 
     fn check_all(&self) {
+        self.members.check();
         let all = |from| self.map.range(from..).map(|(user, plain)| (*user, plain.clone()));
         let unpacked = self.members.iter().map(|(user, member)| (user, Plain::of(member)));
         assert!(unpacked.eq(all(UserId(0))));
@@ -166,6 +167,18 @@ proptest! {
             let user = if user % 8 == 0 { user % 5 } else { user % users } * apart;
             both.step((user, what, on));
             both.check_one(UserId(user));
+        }
+        both.check_all();
+    }
+
+    #[test]
+    fn chunks_keep_apart_whatever_order_users_come_in(
+        bits in 10u32..31,
+        users in proptest::collection::vec((any::<u32>(), proptest::bool::weighted(0.9)), 1..4_000),
+    ) {
+        let mut both = Both::default();
+        for (user, joins) in users {
+            both.step((user % (1 << bits), if joins { 0 } else { 13 }, 0));
         }
         both.check_all();
     }
