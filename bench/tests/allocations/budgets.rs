@@ -88,14 +88,14 @@ pub(super) const JOURNAL_COMMIT_HUNDRED: Budget = Budget {
 pub(super) const INDEX_APPEND: Budget = Budget {
     operation: "the index takes in a message of one of 1,000 conversations",
     operations: 100_000,
-    allocations: 6_000,
-    why: "the block of a conversation's newest messages grows: six times on its way to a hundred of them",
+    allocations: 5_000,
+    why: "the block of a conversation's newest messages grows: five times on its way to a hundred of them",
 };
 
 pub(super) const EDGE_PUBLISH: Budget = Budget {
     operation: "a message goes from its publisher's stream to 500 sessions, through edge and sequencer",
     operations: 1_000,
-    allocations: 16_048,
+    allocations: 16_032,
     why: "a batch of one record (8), its signals, its place in the ring, the counts of what is pinned by the round and by the reply \
           (two each), and two of the memory that stands for a disk; that memory doubles now and then",
 };
