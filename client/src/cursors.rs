@@ -200,12 +200,15 @@ impl Cursors {
     /// Something addressed to the device came; whether it is new. Notes it as received, not as handed out.
     pub(crate) fn receive(&self, shard: ShardId, position: Position) -> bool {
         let mut state = self.state();
+        let before = state.due();
         let cursor = state.shards.entry(shard).or_default();
         cursor.received.inbox = cursor.received.inbox.max(position);
-        if cursor.sent != cursor.saved {
+        let is_new = position > cursor.through.inbox;
+        // Most change nothing: an acknowledgement waits for its time already, or there is none.
+        if state.due() != before {
             self.saved.notify_one();
         }
-        position > cursor.through.inbox
+        is_new
     }
 
     /// A notice about a gap came, at the position the device has come from. It is handed out each time: after a reconnect it
@@ -484,6 +487,38 @@ mod tests {
         assert_eq!(flush(&cursors), [3]);
         assert!(!deliver(&cursors, 5));
         assert_eq!(flush(&cursors), [5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_acknowledged_once_it_has_come_again_wakes_who_sends_and_nothing_else_does() {
+        let cursors = opened(Vec::new());
+        (1..=5).for_each(|position| assert!(deliver(&cursors, position)));
+        cursors.ack(SHARD, Position(5));
+        cursors.save_done(&cursors.unsaved());
+        assert!(cursors.welcome(SHARD, Incarnation(7), HEAD, &[]));
+        // Of the save.
+        cursors.saved.notified().await;
+        let mut due = std::pin::pin!(cursors.due());
+        assert!(looked_at_once(due.as_mut()).await.is_none(), "this session has not sent it yet");
+        assert!(!deliver(&cursors, 3));
+        due.await;
+        assert_eq!(cursors.unsent(clock::now())[0].position, Position(3));
+        deliver(&cursors, 4);
+        cursors.saved.notified().await;
+        deliver(&cursors, 5);
+        assert!(
+            looked_at_once(std::pin::pin!(cursors.saved.notified())).await.is_none(),
+            "it waits for its time already"
+        );
+    }
+
+    /// What a future has come to, looked at once.
+    async fn looked_at_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 
     #[test]
