@@ -37,7 +37,7 @@ impl Default for Chunks {
     }
 }
 
-/// A full chunk is split in two, or followed by a new one. 512 rows are 2 to 9 KB, moved in a tenth of a microsecond, and what a
+/// A full chunk is split in two, or the last one followed by a new one. 512 rows are 2 to 9 KB, moved in a tenth of a microsecond, and what a
 /// chunk takes beside them is an eighth of a byte a member.
 const CHUNK_MEMBERS_MAX: usize = 512;
 
@@ -83,6 +83,7 @@ impl Members {
     /// Takes in a user who is not there; false if it is there.
     pub(crate) fn insert(&mut self, user: UserId, member: Membership) -> bool {
         let at_chunk = self.chunk_of(user);
+        let is_last = at_chunk + 1 == self.chunks().len();
         let chunk = self.chunk_mut(at_chunk);
         let Err(at) = chunk.find(user) else { return false };
         if chunk.len() < CHUNK_MEMBERS_MAX {
@@ -90,7 +91,7 @@ impl Members {
             return true;
         }
         let mut next = Chunk::default();
-        if at == chunk.len() {
+        if at == chunk.len() && is_last {
             // Users that come in ascending order fill their chunks instead of leaving halves behind.
             chunk.shrink();
             next.insert(0, user, member);
@@ -164,6 +165,10 @@ impl<'a> Iterator for Iter<'a> {
 
 #[cfg(test)]
 impl Members {
+    pub(crate) fn chunks_for_test(&self) -> usize {
+        self.chunks().len()
+    }
+
     /// Panics if an invariant does not hold.
     pub(crate) fn check(&self) {
         let mut below = None;

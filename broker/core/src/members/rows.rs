@@ -159,8 +159,8 @@ impl Rows {
     pub(super) fn split_off(&mut self, at: usize) -> Self {
         let values: Vec<_> = (0..self.len()).map(|at| self.values(at)).collect();
         let (lower, upper) = values.split_at(at);
-        *self = Self::of(lower, None);
-        Self::of(upper, None)
+        *self = Self::of(lower);
+        Self::of(upper)
     }
 
     /// Gives back what was kept for more rows.
@@ -211,15 +211,21 @@ impl Rows {
             return;
         }
         let rows: Vec<_> = (0..self.len()).map(|at| self.values(at)).collect();
-        *self = Self::of(&rows, Some(values));
+        *self = Self::with_room(&rows, Some((values, self.bases())));
     }
 
-    /// Of these rows, with room for one more.
-    fn of(rows: &[Values], more: Option<&Values>) -> Self {
+    fn of(rows: &[Values]) -> Self {
+        Self::with_room(rows, None)
+    }
+
+    /// Of these rows, with room for one more, which did not fit where these were the bases.
+    ///
+    /// A base is not lower than before unless the value is: other chunks hold the users below this one's.
+    fn with_room(rows: &[Values], more: Option<(&Values, Values)>) -> Self {
         let (mut rows_made, mut bases, mut widths) = (Self::default(), [0; BASED], [0; COLUMNS]);
         for column in 0..COLUMNS {
             let values = || rows.iter().map(|row| row[column]);
-            let added = more.map(|more| more[column]);
+            let added = more.map(|(more, _)| more[column]);
             let least = values().chain(added).min().unwrap_or_default();
             let greatest = values().chain(added).max().unwrap_or_default();
             let base = if column < BASED { least } else { 0 };
@@ -227,7 +233,7 @@ impl Rows {
             widths[column] = width;
             if column < BASED {
                 // Who comes before all others is followed by one who comes before it, likely.
-                let before = added.is_some_and(|added| values().min().is_some_and(|least| added < least));
+                let before = more.is_some_and(|(more, bases)| more[column] < bases[column]);
                 bases[column] = if before { greatest.saturating_sub(mask(width.into())) } else { base };
             }
         }

@@ -207,3 +207,25 @@ fn the_oldest_of_too_many_stints_is_handed_back() {
     }
     assert_eq!(both.map[&UserId(7)].stints.len(), STINTS_MAX);
 }
+
+#[test]
+fn who_comes_back_before_all_of_an_upper_chunk_takes_nobody_of_the_lower_one_away() {
+    let mut both = Both::default();
+    // Two chunks: up to 511, and from 512 on.
+    (0..520).for_each(|nth| both.step((nth, 0, 0)));
+    both.step((512, 13, 0));
+    both.check_all();
+    // So late that its row does not fit beside the others.
+    both.step((512, 0, 1 << 40));
+    both.check_all();
+    (0..520).for_each(|nth| both.check_one(UserId(nth)));
+}
+
+#[test]
+fn users_in_descending_order_behind_a_full_chunk_share_chunks() {
+    let mut both = Both::default();
+    (0..512).for_each(|nth| both.step((nth, 0, 0)));
+    (1_000..6_000).rev().for_each(|nth| both.step((nth, 0, 0)));
+    both.check_all();
+    assert!(both.members.chunks_for_test() < 40, "{} chunks of 5,512 members", both.members.chunks_for_test());
+}
