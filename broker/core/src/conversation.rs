@@ -75,7 +75,7 @@ impl Conversation {
     ) -> Self {
         let (mut present, mut owners) = (0, 0);
         for (_, member) in members.iter() {
-            present += u32::from(member.present().is_some());
+            present += u32::from(member.is_present());
             owners += u32::from(member.owns());
         }
         let ranks = StintRanks::of(&members);
@@ -84,9 +84,8 @@ impl Conversation {
     }
 
     /// The user's membership, if it goes on.
-    pub(crate) fn present_member(&self, user: UserId) -> Option<(Member<'_>, Stint)> {
-        let member = self.members.get(user)?;
-        Some((member, member.present()?))
+    pub(crate) fn present_member(&self, user: UserId) -> Option<Member<'_>> {
+        self.members.get(user).filter(Member::is_present)
     }
 
     /// Whether membership can be changed by request.
@@ -140,7 +139,7 @@ impl Conversation {
     /// Lets go of a member who has left, and of all its stints.
     pub(crate) fn forget(&mut self, user: UserId) -> Option<Membership> {
         let member = self.members.remove(user)?;
-        self.rank_forgotten(member.view().stints());
+        self.rank_forgotten(member.stints());
         Some(member)
     }
 }
@@ -238,12 +237,10 @@ impl Shard {
                 time: deliver.time,
             };
             user.clients_mut().producers[at].apply(outcome, meta.low)?;
-            conversation.members.update(deliver.author, |author| {
-                if author.present_mut().is_some() {
-                    author.rest.own.publish(deliver.seq);
-                    author.latest.newest_own = deliver.seq;
-                }
-            });
+            let author = conversation.members.get_mut(deliver.author);
+            if let Some(mut author) = author.filter(|author| author.view().is_present()) {
+                author.wrote(deliver.seq);
+            }
         } else if meta.producer != ProducerId(0) || meta.number != 0 {
             return Err(Contradiction::Range { what: "producer of the broker", id: meta.producer.0 });
         }

@@ -3,18 +3,21 @@
 //!
 //! A chunk is packed: a large group has a million members, and nearly all of them joined once, are members and no more than that, and
 //! have written nothing. A member takes the bytes that tell how it differs from those beside it (`rows`), and is unpacked when it is
-//! looked at. How tight the packing is follows from what was done and in what order; it is no part of the state's bytes.
+//! looked at, a column at a time (`columns`). How tight the packing is follows from what was done and in what order; it is no part of the state's bytes.
 
 use alloc::vec::Vec;
-use carillon_protocol::ids::UserId;
+use carillon_protocol::ids::{Seq, UserId};
 
+use crate::effect::Moment;
 use crate::membership::{Member, Membership};
 use chunk::Chunk;
 
 mod chunk;
+mod columns;
 mod rows;
 
-pub(crate) use rows::Latest;
+pub(crate) use columns::Latest;
+pub(crate) use rows::Row;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +40,8 @@ impl Default for Chunks {
     }
 }
 
-/// A full chunk is split in two, or the last one followed by a new one. 512 rows are 2 to 9 KB, moved in a tenth of a microsecond, and what a
-/// chunk takes beside them is an eighth of a byte a member.
+/// A full chunk is split in two, or the last one followed by a new one. 512 rows are 2 to 9 KB, moved in a tenth of a microsecond, and
+/// what a chunk takes beside them is an eighth of a byte a member.
 const CHUNK_MEMBERS_MAX: usize = 512;
 
 impl Members {
@@ -56,28 +59,39 @@ impl Members {
         }
     }
 
-    /// The chunk that holds the user, or would: by what lies in the chunks themselves, so that no rows are looked at on the way.
+    /// The chunk that holds the user, or would.
     fn chunk_of(&self, user: UserId) -> usize {
         match &self.chunks {
             Chunks::One(_) => 0,
-            Chunks::Many(chunks) => chunks.partition_point(|chunk| chunk.least() <= user).saturating_sub(1),
+            Chunks::Many(chunks) => among(chunks, user),
         }
     }
 
-    fn find(&self, user: UserId) -> Option<(usize, usize)> {
-        let chunk = self.chunk_of(user);
-        let at = self.chunks()[chunk].find(user).ok()?;
-        Some((chunk, at))
-    }
-
     pub(crate) fn get(&self, user: UserId) -> Option<Member<'_>> {
-        self.find(user).map(|(chunk, at)| self.chunks()[chunk].get(at))
+        let chunk = match &self.chunks {
+            Chunks::One(chunk) => chunk,
+            Chunks::Many(chunks) => &chunks[among(chunks, user)],
+        };
+        chunk.find(user).ok().map(|at| chunk.get(at))
     }
 
-    /// Changes a user who is there: the only way to, because it is packed anew.
+    /// A user who is there, to change.
+    pub(crate) fn get_mut(&mut self, user: UserId) -> Option<MemberMut<'_>> {
+        let chunk = match &mut self.chunks {
+            Chunks::One(chunk) => chunk,
+            Chunks::Many(chunks) => {
+                let at = among(chunks, user);
+                &mut chunks[at]
+            }
+        };
+        let at = chunk.find(user).ok()?;
+        Some(MemberMut { chunk, at, user })
+    }
+
+    /// Changes anything of a user who is there: it is unpacked for that, and packed anew.
     pub(crate) fn update<R>(&mut self, user: UserId, change: impl FnOnce(&mut Membership) -> R) -> Option<R> {
-        let (chunk, at) = self.find(user)?;
-        Some(self.chunk_mut(chunk).update(at, change))
+        let MemberMut { chunk, at, .. } = self.get_mut(user)?;
+        Some(chunk.update(at, user, change))
     }
 
     /// Takes in a user who is not there; false if it is there.
@@ -115,8 +129,10 @@ impl Members {
     }
 
     pub(crate) fn remove(&mut self, user: UserId) -> Option<Membership> {
-        let (at_chunk, at) = self.find(user)?;
-        let member = self.chunk_mut(at_chunk).remove(at);
+        let at_chunk = self.chunk_of(user);
+        let chunk = self.chunk_mut(at_chunk);
+        let at = chunk.find(user).ok()?;
+        let member = chunk.remove(at, user);
         if let Chunks::Many(chunks) = &mut self.chunks
             && chunks[at_chunk].len() == 0
         {
@@ -138,6 +154,36 @@ impl Members {
         let (first, others) = self.chunks()[self.chunk_of(from)..].split_first().expect("there is one at least");
         let at = first.find(from).unwrap_or_else(|at| at);
         Iter { of_chunk: first.iter_from(at), chunks: others.iter() }
+    }
+}
+
+/// Which of several chunks holds the user, or would: by what lies in the chunks themselves, so that no rows are looked at on the way.
+fn among(chunks: &[Chunk], user: UserId) -> usize {
+    chunks.partition_point(|chunk| chunk.least() <= user).saturating_sub(1)
+}
+
+/// A member, to note what happens most: only what changes is packed.
+#[derive(Debug)]
+pub(crate) struct MemberMut<'a> {
+    chunk: &'a mut Chunk,
+    at: usize,
+    user: UserId,
+}
+
+impl MemberMut<'_> {
+    /// To look at.
+    pub(crate) fn view(&self) -> Member<'_> {
+        self.chunk.get(self.at)
+    }
+
+    /// A present member wrote this message, the newest.
+    pub(crate) fn wrote(&mut self, seq: Seq) {
+        self.chunk.wrote(self.at, self.user, seq);
+    }
+
+    /// A present member has read up to this seq, further than before, by a record at this position.
+    pub(crate) fn mark(&mut self, mark: Moment) {
+        self.chunk.mark(self.at, self.user, mark);
     }
 }
 

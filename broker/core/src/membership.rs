@@ -13,7 +13,7 @@ use core::num::NonZeroU64;
 
 use crate::effect::Moment;
 use crate::limits::STINTS_MAX;
-use crate::members::Latest;
+use crate::members::{Latest, Row};
 use crate::own::OwnMessages;
 
 /// One interval of membership: entitled to what lies in `(joined, left]`.
@@ -84,22 +84,22 @@ impl Rest {
     }
 }
 
-/// One user's membership in one conversation, present or past, to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One user's membership in one conversation, present or past, to look at: what is asked for is unpacked.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Member<'a> {
-    pub(crate) latest: Latest,
+    pub(crate) row: Row<'a>,
     pub(crate) rest: Option<&'a Rest>,
 }
 
 impl<'a> Member<'a> {
     /// The role now, or last.
     pub(crate) fn role(&self) -> Role {
-        self.latest.role
+        self.row.role()
     }
 
     /// The last stint.
     pub(crate) fn last_stint(&self) -> Stint {
-        self.latest.stint
+        self.row.stint()
     }
 
     fn earlier(&self) -> &'a [Stint] {
@@ -108,7 +108,13 @@ impl<'a> Member<'a> {
 
     /// Ascending in time, never none.
     pub(crate) fn stints(&self) -> Stints<'a> {
-        Stints { earlier: self.earlier(), last: Some(self.latest.stint) }
+        Stints { earlier: self.earlier(), last: Some(self.last_stint()) }
+    }
+
+    /// Where each of the stints began and, if it has, ended; ascending.
+    pub(crate) fn for_each_interval(&self, mut look: impl FnMut(Moment, Option<Moment>)) {
+        self.earlier().iter().for_each(|stint| look(stint.joined, stint.left()));
+        look(self.row.joined(), self.row.left());
     }
 
     /// What the user wrote in the open stint and has not marked as read.
@@ -118,12 +124,12 @@ impl<'a> Member<'a> {
 
     /// The newest message that the user wrote as a member, 0 without one.
     pub(crate) fn newest_own(&self) -> Seq {
-        self.latest.newest_own
+        self.row.newest_own()
     }
 
     /// The position of the last mark in any of the stints, 0 without one.
     pub(crate) fn newest_mark(&self) -> Position {
-        let last = self.latest.stint.marked_at;
+        let last = self.row.marked_at();
         if last > Position(0) {
             return last;
         }
@@ -131,28 +137,38 @@ impl<'a> Member<'a> {
         marked.find(|position| *position > Position(0)).unwrap_or_default()
     }
 
-    /// The open stint, if the user is a member now.
-    pub(crate) fn present(&self) -> Option<Stint> {
-        Some(self.latest.stint).filter(|stint| stint.left().is_none())
+    /// Whether the user is a member now.
+    pub(crate) fn is_present(&self) -> bool {
+        self.row.is_present()
     }
 
-    /// The stint that covers the message with this seq.
-    pub(crate) fn covering(&self, seq: Seq) -> Option<Stint> {
-        if self.latest.stint.covers(seq) {
-            return Some(self.latest.stint);
+    /// The open stint, if the user is a member now.
+    pub(crate) fn present(&self) -> Option<Stint> {
+        self.is_present().then(|| self.last_stint())
+    }
+
+    /// Up to where the user has read in the last stint.
+    pub(crate) fn read_up_to(&self) -> Seq {
+        self.row.read_up_to()
+    }
+
+    /// Up to where the user has read in the stint that covers the message with this seq, if one does.
+    pub(crate) fn covering(&self, seq: Seq) -> Option<Seq> {
+        if self.row.covers(seq) {
+            return Some(self.read_up_to());
         }
         let earlier = self.earlier();
         let first = earlier.partition_point(|stint| stint.left().is_some_and(|left| left.seq < seq));
-        earlier.get(first).filter(|stint| stint.covers(seq)).copied()
+        earlier.get(first).filter(|stint| stint.covers(seq)).map(|stint| stint.read_up_to)
     }
 
     /// Whether the user may add and remove others.
     pub(crate) fn manages(&self) -> bool {
-        self.present().is_some() && (self.role() == Role::OWNER || self.role() == Role::ADMIN)
+        self.is_present() && (self.role() == Role::OWNER || self.role() == Role::ADMIN)
     }
 
     pub(crate) fn owns(&self) -> bool {
-        self.present().is_some() && self.role() == Role::OWNER
+        self.is_present() && self.role() == Role::OWNER
     }
 }
 
@@ -194,12 +210,17 @@ impl Membership {
         Some(member)
     }
 
-    /// To look at.
-    pub(crate) fn view(&self) -> Member<'_> {
-        Member { latest: self.latest, rest: Some(&self.rest) }
+    /// Ascending in time, never none.
+    pub(crate) fn stints(&self) -> Stints<'_> {
+        Stints { earlier: self.rest.earlier(), last: Some(self.latest.stint) }
     }
 
     /// The open stint, if there is one.
+    pub(crate) fn present(&self) -> Option<Stint> {
+        Some(self.latest.stint).filter(|stint| stint.left().is_none())
+    }
+
+    /// As [`Membership::present`], to change.
     pub(crate) fn present_mut(&mut self) -> Option<&mut Stint> {
         Some(&mut self.latest.stint).filter(|stint| stint.left().is_none())
     }

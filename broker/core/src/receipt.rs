@@ -19,7 +19,7 @@ use carillon_protocol::kinds::{ReadState, ReceiptPolicy, StatusList};
 use carillon_protocol::receipt::{ReadCountsEntry, ReadEntry};
 
 use crate::conversation::Conversation;
-use crate::effect::{Counted, Signal};
+use crate::effect::{Counted, Moment, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, NAMED_STINTS_MAX, STINTS_SCANNED_MAX};
 use crate::members::Members;
@@ -143,7 +143,7 @@ impl Conversation {
         let (mut entitled, mut read) = ranks.count(seq);
         if let Some(own) = self.members.get(author).and_then(|member| member.covering(seq)) {
             entitled -= 1;
-            read -= u64::from(own.read_up_to >= seq);
+            read -= u64::from(own >= seq);
         }
         let number = |count| u32::try_from(count).expect("each user is counted once");
         ReadCounts { read: number(read), unread: number(entitled - read) }
@@ -152,10 +152,10 @@ impl Conversation {
     /// As [`Conversation::read_counts`], by a look at every member.
     pub(crate) fn read_counts_scanned(&self, seq: Seq, author: UserId) -> ReadCounts {
         let mut counts = ReadCounts { read: 0, unread: 0 };
-        for (_, stint) in self.entitled_from(UserId(0), seq, author) {
-            let has_read = stint.is_some_and(|stint| stint.read_up_to >= seq);
+        for (_, read_up_to) in self.entitled_from(UserId(0), seq, author) {
+            let has_read = read_up_to.is_some_and(|read_up_to| read_up_to >= seq);
             counts.read += u32::from(has_read);
-            counts.unread += u32::from(stint.is_some() && !has_read);
+            counts.unread += u32::from(read_up_to.is_some() && !has_read);
         }
         counts
     }
@@ -170,24 +170,25 @@ impl Conversation {
             StatusList::OPEN => false,
             _ => return (entries, last),
         };
-        for (looked_at, (user, stint)) in self.entitled_from(page.from, seq, author).enumerate() {
+        for (looked_at, (user, read_up_to)) in self.entitled_from(page.from, seq, author).enumerate() {
             if looked_at == MEMBERS_A_PAGE_SCANNED_MAX {
                 return (entries, user);
             }
-            let Some(stint) = stint.filter(|stint| (stint.read_up_to >= seq) == wants_readers) else {
+            let Some(read_up_to) = read_up_to.filter(|read_up_to| (*read_up_to >= seq) == wants_readers) else {
                 continue;
             };
             if entries.len() == page.limit {
                 return (entries, user);
             }
             let state = if wants_readers { ReadState::READ } else { ReadState::NOT_DELIVERED };
-            entries.push(ReadEntry { user, read_up_to: stint.read_up_to, read_at: Timestamp(0), state });
+            entries.push(ReadEntry { user, read_up_to, read_at: Timestamp(0), state });
         }
         (entries, last)
     }
 
-    /// The members from this user on, each with the stint that entitles it to the message, if one does. The author's does not.
-    fn entitled_from(&self, from: UserId, seq: Seq, author: UserId) -> impl Iterator<Item = (UserId, Option<Stint>)> {
+    /// The members from this user on, each with how far it has read in the stint that entitles it to the message, if one does. The
+    /// author's does not.
+    fn entitled_from(&self, from: UserId, seq: Seq, author: UserId) -> impl Iterator<Item = (UserId, Option<Seq>)> {
         let members = self.members.iter_from(from);
         members.map(move |(user, member)| (user, member.covering(seq).filter(|_| user != author)))
     }
@@ -196,8 +197,9 @@ impl Conversation {
     ///
     /// A lookup of the member and a look at `OWN_SPANS_MAX` spans at most. Exact, but where `own` says.
     pub(crate) fn unread(&self, user: UserId) -> Option<u64> {
-        let (member, stint) = self.present_member(user)?;
-        Some(self.last_seq.0 - stint.read_up_to.0 - member.own().map_or(0, |own| own.after(stint.read_up_to)))
+        let member = self.present_member(user)?;
+        let read_up_to = member.read_up_to();
+        Some(self.last_seq.0 - read_up_to.0 - member.own().map_or(0, |own| own.after(read_up_to)))
     }
 
     /// As a record would.
@@ -212,18 +214,12 @@ impl Conversation {
             return Err(Contradiction::Range { what: "watermark", id: up_to.0 });
         }
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
-        let marked = self.members.update(user, |member| {
-            let before = member.view().newest_mark();
-            let stint = member.present_mut().ok_or(unknown)?;
-            let from = stint.read_up_to;
-            if up_to <= from {
-                return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
-            }
-            (stint.read_up_to, stint.marked_at) = (up_to, position);
-            member.rest.own.mark(up_to);
-            Ok((before, from))
-        });
-        let (before, from) = marked.ok_or(unknown)??;
+        let mut member = self.members.get_mut(user).filter(|member| member.view().is_present()).ok_or(unknown)?;
+        let (before, from) = (member.view().newest_mark(), member.view().read_up_to());
+        if up_to <= from {
+            return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
+        }
+        member.mark(Moment { seq: up_to, position });
         self.newest_mark = position;
         if let Some(ranks) = &mut self.ranks {
             ranks.watermarks.remove(from);

@@ -140,9 +140,7 @@ impl Shard {
             let found = self.conversations.get(conversation);
             let Some((found, member)) = found.and_then(|found| Some((found, found.members.get(id)?))) else { continue };
             let history = found.policies.history;
-            for stint in member.stints() {
-                views.push(StintView { conversation, joined: stint.joined, left: stint.left(), history });
-            }
+            member.for_each_interval(|joined, left| views.push(StintView { conversation, joined, left, history }));
         }
         views
     }

@@ -157,7 +157,7 @@ fn policies(create: &ConversationCreate) -> Result<Policies, Refusal> {
 }
 
 fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> ConversationEntry {
-    let (member, stint) = conversation.present_member(user).expect("the user's list holds present memberships");
+    let member = conversation.present_member(user).expect("the user's list holds present memberships");
     let is_direct = conversation.kind == ConversationKind::DIRECT;
     let other = || conversation.members.iter().map(|(other, _)| other).find(|other| *other != user);
     let name = conversation.name.as_deref().unwrap_or_default();
@@ -169,7 +169,7 @@ fn entry(id: ConversationId, conversation: &Conversation, user: UserId) -> Conve
         history: conversation.policies.history,
         receipts: conversation.policies.receipts,
         last_seq: conversation.last_seq,
-        read_up_to: stint.read_up_to,
+        read_up_to: member.read_up_to(),
         unread: conversation.unread(user).expect("a present member, as above"),
         members: conversation.present,
         peer: is_direct.then(other).flatten().unwrap_or(UserId(u32::MAX)),

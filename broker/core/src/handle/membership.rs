@@ -40,7 +40,7 @@ impl Shard {
         let mut joining = 0;
         for user in users {
             let change = match conversation.present_member(user) {
-                Some((member, _)) if member.role() == add.role => continue,
+                Some(member) if member.role() == add.role => continue,
                 Some(_) => Change::ROLE,
                 None => {
                     self.check_may_join(who, user)?;
@@ -93,7 +93,7 @@ impl Shard {
     ) -> Answer {
         let not_found = Refusal::conversation_not_found();
         let conversation = self.visible(who, leave.conversation)?;
-        let (member, _) = conversation.present_member(who.user).ok_or(not_found)?;
+        let member = conversation.present_member(who.user).ok_or(not_found)?;
         if !conversation.is_managed() {
             return Err(FIXED);
         }
@@ -151,7 +151,7 @@ impl Shard {
         let by = who.user;
         let conversation = self.conversations.get(id).expect("the caller found it");
         let kind = conversation.kind;
-        let role = |user: UserId| conversation.present_member(user).map_or(Role::MEMBER, |(member, _)| member.role());
+        let role = |user: UserId| conversation.present_member(user).map_or(Role::MEMBER, |member| member.role());
         let events: Vec<_> = users.iter().map(|&user| (user, role(user))).collect();
         self.commit(MembersRemoved { time, conversation: id, change, by, users }, effects);
         for (user, role) in events {

@@ -132,7 +132,7 @@ impl Shard {
         let manages = who.authority.manages_tenant() && conversation.is_managed();
         match member {
             None if !manages => Err(not_found),
-            Some((member, _)) if conversation.policies.post == PostPolicy::ADMINS && !manages && !member.manages() => {
+            Some(member) if conversation.policies.post == PostPolicy::ADMINS && !manages && !member.manages() => {
                 Err(Refusal::forbidden("only owners and admins post here: ask one of them for the role"))
             }
             _ => Ok(()),

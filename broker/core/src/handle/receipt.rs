@@ -27,12 +27,13 @@ impl Shard {
         let MarkRead { request, conversation, up_to } = *request;
         let not_found = Refusal::conversation_not_found();
         let found = self.conversations.get(conversation).filter(|found| found.tenant == who.tenant).ok_or(not_found)?;
-        let (_, stint) = found.present_member(who.user).ok_or(not_found)?;
+        let member = found.present_member(who.user).ok_or(not_found)?;
         if up_to > found.last_seq {
             return Err(Refusal::invalid("up_to is beyond the last message: mark what was delivered"));
         }
-        let read_up_to = stint.read_up_to.max(up_to);
-        if up_to > stint.read_up_to {
+        let before = member.read_up_to();
+        let read_up_to = before.max(up_to);
+        if up_to > before {
             self.commit(ReadMarked { time, conversation, user: who.user, up_to }, effects);
         }
         Ok(Marked { request, conversation, read_up_to }.into())
@@ -49,8 +50,7 @@ impl Shard {
         let found = found.filter(|found| (1..=found.last_seq.0).contains(&request.seq.0)).ok_or(not_found)?;
         let Written { author, position } = written.ok_or(not_found)?;
         if !may_ask(found, who, author) {
-            let covered =
-                found.present_member(who.user).is_some_and(|(member, _)| member.covering(request.seq).is_some());
+            let covered = found.present_member(who.user).is_some_and(|member| member.covering(request.seq).is_some());
             let forbidden = Refusal::forbidden("only the author, owners and admins may see who has read a message");
             return Err(if covered { forbidden } else { not_found });
         }

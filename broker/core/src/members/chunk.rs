@@ -4,9 +4,10 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use carillon_protocol::ids::UserId;
+use carillon_protocol::ids::{Seq, UserId};
 
 use super::rows::Rows;
+use crate::effect::Moment;
 use crate::membership::{Member, Membership, Rest};
 
 /// See the module. 64 bytes: of the conversations with one chunk, which are nearly all, it is the greater part.
@@ -44,9 +45,9 @@ impl Chunk {
     }
 
     pub(super) fn get(&self, at: usize) -> Member<'_> {
-        let (user, latest) = self.rows.read(at);
-        let rest = self.rest.as_ref().and_then(|_| self.find_rest(user).ok()).map(|at| &self.rest()[at].1);
-        Member { latest, rest }
+        let row = self.rows.row(at);
+        let rest = self.rest.as_ref().and_then(|_| self.find_rest(row.user()).ok()).map(|at| &self.rest()[at].1);
+        Member { row, rest }
     }
 
     /// The members from a place on.
@@ -59,8 +60,9 @@ impl Chunk {
         self.put_rest(self.find_rest(user), user, rest);
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Membership {
-        let (user, latest) = self.rows.read(at);
+    /// Lets go of the member at a place, which is this user.
+    pub(super) fn remove(&mut self, at: usize, user: UserId) -> Membership {
+        let latest = self.rows.row(at).latest();
         let at_rest = self.find_rest(user);
         let rest = self.take_rest(at_rest);
         self.put_rest(at_rest, user, Rest::default());
@@ -68,9 +70,9 @@ impl Chunk {
         Membership { latest, rest }
     }
 
-    /// Changes the member at a place.
-    pub(super) fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Membership) -> R) -> R {
-        let (user, before) = self.rows.read(at);
+    /// Changes the member at a place, which is this user.
+    pub(super) fn update<R>(&mut self, at: usize, user: UserId, change: impl FnOnce(&mut Membership) -> R) -> R {
+        let before = self.rows.row(at).latest();
         let at_rest = self.find_rest(user);
         let mut member = Membership { latest: before, rest: self.take_rest(at_rest) };
         let result = change(&mut member);
@@ -81,11 +83,31 @@ impl Chunk {
         result
     }
 
+    /// Notes that the member at a place, which is this user, wrote the newest message.
+    pub(super) fn wrote(&mut self, at: usize, user: UserId, seq: Seq) {
+        self.rows.set_newest_own(at, seq);
+        let at_rest = self.find_rest(user);
+        let mut rest = self.take_rest(at_rest);
+        rest.own.publish(seq);
+        self.put_rest(at_rest, user, rest);
+    }
+
+    /// Notes that the member at a place, which is this user, has read up to a seq, and where.
+    pub(super) fn mark(&mut self, at: usize, user: UserId, mark: Moment) {
+        self.rows.set_mark(at, mark);
+        let at_rest = self.find_rest(user);
+        if at_rest.is_ok() {
+            let mut rest = self.take_rest(at_rest);
+            rest.own.mark(mark.seq);
+            self.put_rest(at_rest, user, rest);
+        }
+    }
+
     /// Keeps the members before this place; returns the others.
     pub(super) fn split_off(&mut self, at: usize) -> Self {
         let rows = self.rows.split_off(at);
         let upper_rest = self.rest.take().map(|mut lower| {
-            let upper = lower.split_off(lower.partition_point(|(user, _)| *user < rows.user(0)));
+            let upper = lower.split_off(lower.partition_point(|(user, _)| *user < rows.row(0).user()));
             self.rest = Some(lower).filter(|rest| !rest.is_empty());
             upper
         });
@@ -143,9 +165,10 @@ impl<'a> Iterator for Iter<'a> {
         if self.at == self.chunk.len() {
             return None;
         }
-        let (user, latest) = self.chunk.rows.read(self.at);
+        let row = self.chunk.rows.row(self.at);
+        let user = row.user();
         self.at += 1;
-        let mut member = Member { latest, rest: None };
+        let mut member = Member { row, rest: None };
         while let Some(((of, found), others)) = self.rest.split_first()
             && *of <= user
         {

@@ -5,40 +5,24 @@
 //! stint began with, so that they are 0 until the member reads, writes or leaves. A company that was added a thousand
 //! members at a time takes four bytes a member for that; one whose members came and read one by one, some 18.
 //!
-//! A value that does not fit makes the chunk's rows anew, a few microseconds for 512 of them. That is seldom: widths only grow,
-//! and the room of a wider column is left on the side on which the value came.
+//! A value that does not fit makes the chunk's rows anew, a few microseconds for 512 of them. That is seldom: widths only grow
+//! while nobody leaves the chunk, and the room of a wider column is left on the side on which the value came.
 //!
-//! A column is read by the eight bytes from where it begins, less those of the columns behind it, so that nothing is done byte by byte;
-//! eight bytes behind the last row allow it.
+//! A column is unpacked when it is asked for ([`Row`]), and what publishes and marks change is packed alone.
 //!
-//! Invariants: `row_bytes` is the sum of the widths; the bytes are those of `len` rows and eight more, or none if a row has none.
+//! Invariants: the bytes are those of `len` rows and eight more, or none if a row has none; users ascend.
 
 use alloc::vec::Vec;
 use carillon_protocol::ids::{Position, Seq, UserId};
 use carillon_protocol::kinds::Role;
+use core::cmp::Ordering;
 
+use super::columns::{
+    BASED, COLUMNS, JOINED_POSITION, JOINED_SEQ, LEFT_POSITION, LEFT_SEQ, Latest, Layout, MARKED_AT, NEWEST_OWN,
+    READ_UP_TO, ROLE, USER, Values, margin, mask, values_of, width_of,
+};
 use crate::effect::Moment;
 use crate::membership::Stint;
-
-/// What every member has: its last stint, the role now or last, and the newest message that it wrote as a member, 0 without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Latest {
-    pub(crate) role: Role,
-    pub(crate) newest_own: Seq,
-    pub(crate) stint: Stint,
-}
-
-const COLUMNS: usize = 9;
-
-/// One row's: user, where it joined, position and seq; then what is 0 for most, the likelier first: where and how far it has read, newest
-/// message, where it left, position and seq, role.
-type Values = [u64; COLUMNS];
-
-/// The columns that are kept less the least of them.
-const BASED: usize = 3;
-
-/// Bytes behind the last row.
-const MARGIN: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -47,42 +31,7 @@ pub(super) struct Rows {
     joined: Moment,
     user: UserId,
     len: u16,
-    widths: Widths,
-}
-
-/// How wide each column is, in four bits each, and their sum above them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Widths(u64);
-
-impl Widths {
-    const WIDTH_BITS: usize = 4;
-    const SUM_SHIFT: usize = Self::WIDTH_BITS * COLUMNS;
-
-    fn of(widths: [u8; COLUMNS]) -> Self {
-        let shifts = (0..Self::SUM_SHIFT).step_by(Self::WIDTH_BITS);
-        let bits: u64 = widths.iter().zip(shifts).map(|(width, shift)| u64::from(*width) << shift).sum();
-        let sum: u64 = widths.iter().map(|width| u64::from(*width)).sum();
-        Self(bits | sum << Self::SUM_SHIFT)
-    }
-
-    /// Of each column, from the first to the last that has any.
-    fn columns(self) -> impl Iterator<Item = usize> {
-        let mut left = self.0 & ((1 << Self::SUM_SHIFT) - 1);
-        core::iter::from_fn(move || {
-            let width = left & 0xf;
-            let any_left = left > 0;
-            left >>= Self::WIDTH_BITS;
-            any_left.then_some(width as usize)
-        })
-    }
-
-    fn first(self) -> usize {
-        (self.0 & 0xf) as usize
-    }
-
-    fn sum(self) -> usize {
-        (self.0 >> Self::SUM_SHIFT) as usize
-    }
+    layout: Layout,
 }
 
 impl Rows {
@@ -95,32 +44,29 @@ impl Rows {
         self.user
     }
 
-    /// The user of a row.
-    pub(super) fn user(&self, at: usize) -> UserId {
-        let least = u64::from(self.user.0);
-        let value = least + load(&self.bytes, at * self.row_bytes(), self.widths.first());
-        UserId(u32::try_from(value).expect("it was one"))
+    /// A row to look at.
+    pub(super) fn row(&self, at: usize) -> Row<'_> {
+        Row { rows: self, bytes: &self.bytes[at * self.layout.row_bytes()..] }
     }
 
     /// The row of a user, or where it would be.
     pub(super) fn find(&self, user: UserId) -> Result<usize, usize> {
-        let (row_bytes, width) = (self.row_bytes(), self.widths.first());
-        let Some(wanted) = user.0.checked_sub(self.user.0).map(u64::from) else { return Err(0) };
-        let (mut from, mut to) = (0, self.len());
+        let Some(wanted) = user.0.checked_sub(self.user.0) else { return Err(0) };
+        let row_bytes = self.layout.row_bytes();
+        // Each user is one more than the one before it, or more: none is further behind than this. Most of a large conversation are
+        // numbered one after the other, and are found here at once.
+        let (mut from, mut to) = (0, self.len().min(wanted as usize + 1));
+        let mut at = to.wrapping_sub(1);
         while from < to {
-            let middle = usize::midpoint(from, to);
-            let found = load(&self.bytes, middle * row_bytes, width);
-            if found == wanted {
-                return Ok(middle);
+            let found = self.layout.load(&self.bytes[at * row_bytes..], USER);
+            match found.cmp(&wanted.into()) {
+                Ordering::Equal => return Ok(at),
+                Ordering::Less => from = at + 1,
+                Ordering::Greater => to = at,
             }
-            if found < wanted { from = middle + 1 } else { to = middle }
+            at = usize::midpoint(from, to);
         }
         Err(from)
-    }
-
-    /// What is in a row.
-    pub(super) fn read(&self, at: usize) -> (UserId, Latest) {
-        latest_of(&self.values(at))
     }
 
     /// Changes what is in the row of a user.
@@ -130,6 +76,31 @@ impl Rows {
         self.store(at, &values);
     }
 
+    /// As [`Rows::write`], only the newest message.
+    pub(super) fn set_newest_own(&mut self, at: usize, newest_own: Seq) {
+        self.set(at, [(NEWEST_OWN, newest_own.0)]);
+    }
+
+    /// As [`Rows::write`], only how far and where the user has read.
+    pub(super) fn set_mark(&mut self, at: usize, Moment { seq, position }: Moment) {
+        let joined = self.row(at).joined();
+        let (read_up_to, marked_at) = (seq.0.wrapping_sub(joined.seq.0), position.0.wrapping_sub(joined.position.0));
+        self.set(at, [(READ_UP_TO, read_up_to), (MARKED_AT, marked_at)]);
+    }
+
+    /// Changes some of the columns that have no base.
+    fn set<const N: usize>(&mut self, at: usize, changes: [(usize, u64); N]) {
+        if changes.iter().any(|&(column, value)| value > self.layout.greatest(column)) {
+            let mut values = self.row(at).values();
+            changes.iter().for_each(|&(column, value)| values[column] = value);
+            self.make_room(&values);
+        }
+        let from = at * self.layout.row_bytes();
+        for (column, value) in changes {
+            self.layout.store(&mut self.bytes[from..], column, value);
+        }
+    }
+
     /// Adds a row, before which the users must be lower, and behind which they must be higher.
     pub(super) fn insert(&mut self, at: usize, user: UserId, latest: &Latest) {
         let values = values_of(user, latest);
@@ -137,7 +108,7 @@ impl Rows {
             (self.user, self.joined) = (user, latest.stint.joined);
         }
         self.make_room(&values);
-        let row_bytes = self.row_bytes();
+        let row_bytes = self.layout.row_bytes();
         let end = self.bytes.len().max(margin(row_bytes));
         if self.bytes.capacity() < end + row_bytes {
             // A quarter more: a chunk that is full has few bytes too many, and is not copied for each member.
@@ -150,14 +121,14 @@ impl Rows {
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        let row_bytes = self.row_bytes();
+        let row_bytes = self.layout.row_bytes();
         self.bytes.drain(at * row_bytes..(at + 1) * row_bytes);
         self.len -= 1;
     }
 
     /// Keeps the rows before this one; returns the others. Both are as narrow as they may be.
     pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let values: Vec<_> = (0..self.len()).map(|at| self.values(at)).collect();
+        let values = self.rows();
         let (lower, upper) = values.split_at(at);
         *self = Self::of(lower);
         Self::of(upper)
@@ -168,50 +139,38 @@ impl Rows {
         self.bytes.shrink_to_fit();
     }
 
-    fn row_bytes(&self) -> usize {
-        self.widths.sum()
-    }
-
-    /// What is added to the columns, which is 0 for most.
-    fn bases(&self) -> Values {
-        [self.user.0.into(), self.joined.position.0, self.joined.seq.0, 0, 0, 0, 0, 0, 0]
-    }
-
-    fn values(&self, at: usize) -> Values {
-        let (mut values, mut from) = (self.bases(), at * self.row_bytes());
-        for (value, width) in values.iter_mut().zip(self.widths.columns()) {
-            *value += load(&self.bytes, from, width);
-            from += width;
+    /// What is added to a column.
+    fn base(&self, column: usize) -> u64 {
+        match column {
+            USER => self.user.0.into(),
+            JOINED_POSITION => self.joined.position.0,
+            JOINED_SEQ => self.joined.seq.0,
+            _ => 0,
         }
-        values
     }
 
+    fn rows(&self) -> Vec<Values> {
+        (0..self.len()).map(|at| self.row(at).values()).collect()
+    }
+
+    /// Packs the values of a row, which fit.
     fn store(&mut self, at: usize, values: &Values) {
-        let bases = self.bases();
-        let (bytes, mut from) = (&mut self.bytes[..], at * self.widths.sum());
-        let end = from + self.widths.sum();
-        let Some(behind) = eight_mut(bytes, end).copied() else { return };
-        for ((value, base), width) in values.iter().zip(bases).zip(self.widths.columns()) {
-            // Each column over what was too much of the one before it, and over none that is read again.
-            if let Some(eight) = eight_mut(bytes, from) {
-                *eight = (value - base).to_le_bytes();
-            }
-            from += width;
-        }
-        if let Some(eight) = eight_mut(bytes, end) {
-            *eight = behind;
+        let from = at * self.layout.row_bytes();
+        for (column, value) in values.iter().enumerate() {
+            let value = value - self.base(column);
+            self.layout.store(&mut self.bytes[from..], column, value);
         }
     }
 
     /// Sees to it that a row of these values fits.
     fn make_room(&mut self, values: &Values) {
-        let widths = self.widths.columns().chain(core::iter::repeat(0));
-        let mut columns = values.iter().zip(self.bases()).zip(widths);
-        if columns.all(|((value, base), width)| *value >= base && value - base <= mask(width)) {
-            return;
+        let fits = |(column, value): (usize, &u64)| {
+            value.checked_sub(self.base(column)).is_some_and(|value| value <= self.layout.greatest(column))
+        };
+        if !values.iter().enumerate().all(fits) {
+            let bases = core::array::from_fn(|column| self.base(column));
+            *self = Self::with_room(&self.rows(), Some((values, bases)));
         }
-        let rows: Vec<_> = (0..self.len()).map(|at| self.values(at)).collect();
-        *self = Self::with_room(&rows, Some((values, self.bases())));
     }
 
     fn of(rows: &[Values]) -> Self {
@@ -221,7 +180,7 @@ impl Rows {
     /// Of these rows, with room for one more, which did not fit where these were the bases.
     ///
     /// A base is not lower than before unless the value is: other chunks hold the users below this one's.
-    fn with_room(rows: &[Values], more: Option<(&Values, Values)>) -> Self {
+    fn with_room(rows: &[Values], more: Option<(&Values, [u64; BASED])>) -> Self {
         let (mut rows_made, mut bases, mut widths) = (Self::default(), [0; BASED], [0; COLUMNS]);
         for column in 0..COLUMNS {
             let values = || rows.iter().map(|row| row[column]);
@@ -237,10 +196,10 @@ impl Rows {
                 bases[column] = if before { greatest.saturating_sub(mask(width.into())) } else { base };
             }
         }
-        rows_made.user = UserId(u32::try_from(bases[0]).expect("not above the least of them"));
-        rows_made.joined = Moment { position: Position(bases[1]), seq: Seq(bases[2]) };
-        rows_made.widths = Widths::of(widths);
-        let row_bytes = rows_made.row_bytes();
+        rows_made.user = UserId(u32::try_from(bases[USER]).expect("not above the least of them"));
+        rows_made.joined = Moment { position: Position(bases[JOINED_POSITION]), seq: Seq(bases[JOINED_SEQ]) };
+        rows_made.layout = Layout::of(widths);
+        let row_bytes = rows_made.layout.row_bytes();
         rows_made.bytes.reserve_exact((rows.len() + more.iter().len()) * row_bytes + margin(row_bytes));
         rows_made.bytes.resize(rows.len() * row_bytes + margin(row_bytes), 0);
         for (at, values) in rows.iter().enumerate() {
@@ -251,66 +210,89 @@ impl Rows {
     }
 }
 
-/// Bytes that the value needs.
-fn width_of(value: u64) -> u8 {
-    let bits = u64::BITS - value.leading_zeros();
-    u8::try_from(bits.div_ceil(8)).expect("8 at most")
+/// One row, to look at: a column is unpacked when it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    rows: &'a Rows,
+    /// From where it begins.
+    bytes: &'a [u8],
 }
 
-/// The greatest value of so many bytes.
-const fn mask(width: usize) -> u64 {
-    const MASKS: [u64; 9] =
-        [0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff, 0xff_ffff_ffff, 0xffff_ffff_ffff, 0xff_ffff_ffff_ffff, u64::MAX];
-    MASKS[width]
-}
-
-/// Bytes behind rows that have any.
-const fn margin(row_bytes: usize) -> usize {
-    if row_bytes == 0 { 0 } else { MARGIN }
-}
-
-/// `None` where rows have no bytes.
-fn eight_mut(bytes: &mut [u8], at: usize) -> Option<&mut [u8; MARGIN]> {
-    bytes.get_mut(at..)?.first_chunk_mut()
-}
-
-/// The value of a column; 0 where rows have no bytes.
-fn load(bytes: &[u8], at: usize, width: usize) -> u64 {
-    let eight = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    eight.map_or(0, |eight| u64::from_le_bytes(*eight)) & mask(width)
-}
-
-fn values_of(user: UserId, latest: &Latest) -> Values {
-    let Latest { role, newest_own, stint } = *latest;
-    let Moment { seq, position } = stint.joined;
-    // What is before the stint, in bytes that are not a state, wraps around: nothing is lost here, and it is judged elsewhere.
-    let after = |at: Position| if at == Position(0) { 0 } else { at.0.wrapping_sub(position.0) };
-    let left = stint.left();
-    [
-        user.0.into(),
-        position.0,
-        seq.0,
-        after(stint.marked_at),
-        stint.read_up_to.0.wrapping_sub(seq.0),
-        newest_own.0,
-        left.map_or(0, |left| after(left.position)),
-        left.map_or(0, |left| left.seq.0.wrapping_sub(seq.0)),
-        (role.0 ^ Role::MEMBER.0).into(),
-    ]
-}
-
-fn latest_of(values: &Values) -> (UserId, Latest) {
-    let [user, position, seq, marked, read, newest_own, left_position, left_seq, role] = *values;
-    let user = UserId(u32::try_from(user).expect("it was one"));
-    let role = Role(u8::try_from(role).expect("it was one") ^ Role::MEMBER.0);
-    let mut stint = Stint::begin(Seq(seq), Position(position));
-    stint.read_up_to = Seq(seq.wrapping_add(read));
-    if marked > 0 {
-        stint.marked_at = Position(position.wrapping_add(marked));
+impl Row<'_> {
+    fn value(&self, column: usize) -> u64 {
+        self.rows.base(column) + self.rows.layout.load(self.bytes, column)
     }
-    if left_position > 0 {
-        let (seq, position) = (seq.wrapping_add(left_seq), position.wrapping_add(left_position));
-        stint.end(Moment { seq: Seq(seq), position: Position(position) });
+
+    fn values(&self) -> Values {
+        core::array::from_fn(|column| self.value(column))
     }
-    (user, Latest { role, newest_own: Seq(newest_own), stint })
+
+    pub(crate) fn user(&self) -> UserId {
+        UserId(u32::try_from(self.value(USER)).expect("it was one"))
+    }
+
+    /// The role now, or last.
+    pub(crate) fn role(&self) -> Role {
+        Role(u8::try_from(self.value(ROLE)).expect("it was one") ^ Role::MEMBER.0)
+    }
+
+    /// The newest message that the user wrote as a member, 0 without one.
+    pub(crate) fn newest_own(&self) -> Seq {
+        Seq(self.value(NEWEST_OWN))
+    }
+
+    /// Where the last stint began.
+    pub(crate) fn joined(&self) -> Moment {
+        Moment { seq: Seq(self.value(JOINED_SEQ)), position: Position(self.value(JOINED_POSITION)) }
+    }
+
+    /// Where the last stint ended, if it has.
+    pub(crate) fn left(&self) -> Option<Moment> {
+        if self.is_present() {
+            return None;
+        }
+        let Moment { seq, position } = self.joined();
+        let seq = Seq(seq.0.wrapping_add(self.value(LEFT_SEQ)));
+        Some(Moment { seq, position: Position(position.0.wrapping_add(self.value(LEFT_POSITION))) })
+    }
+
+    /// Whether the last stint covers the message with this seq.
+    pub(crate) fn covers(&self, seq: Seq) -> bool {
+        let joined = self.joined().seq;
+        joined < seq && (self.is_present() || seq.0 <= joined.0.wrapping_add(self.value(LEFT_SEQ)))
+    }
+
+    /// Whether the last stint goes on.
+    pub(crate) fn is_present(&self) -> bool {
+        self.value(LEFT_POSITION) == 0
+    }
+
+    /// The last stint.
+    pub(crate) fn stint(&self) -> Stint {
+        let Moment { seq, position } = self.joined();
+        let mut stint = Stint::begin(seq, position);
+        stint.read_up_to = self.read_up_to();
+        stint.marked_at = self.marked_at();
+        if let Some(left) = self.left() {
+            stint.end(left);
+        }
+        stint
+    }
+
+    /// Up to where the user has read in the last stint.
+    pub(crate) fn read_up_to(&self) -> Seq {
+        Seq(self.value(JOINED_SEQ).wrapping_add(self.value(READ_UP_TO)))
+    }
+
+    /// The position of the last mark of the last stint, 0 without one.
+    pub(crate) fn marked_at(&self) -> Position {
+        match self.value(MARKED_AT) {
+            0 => Position(0),
+            marked => Position(self.value(JOINED_POSITION).wrapping_add(marked)),
+        }
+    }
+
+    pub(crate) fn latest(&self) -> Latest {
+        Latest { role: self.role(), newest_own: self.newest_own(), stint: self.stint() }
+    }
 }

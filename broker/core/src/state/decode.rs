@@ -243,7 +243,7 @@ fn own_span(input: &mut Input<'_>) -> Decoded<Span> {
 /// What a member wrote and has not marked as read lies in its open stint, beyond the watermark.
 fn check_own(spans: &[Span], member: &Membership, last_seq: Seq) -> Decoded<()> {
     let (Some(oldest), Some(newest)) = (spans.first(), spans.last()) else { return Ok(()) };
-    let stint = member.view().present().ok_or(StateError::Damaged("who is no member has own messages"))?;
+    let stint = member.present().ok_or(StateError::Damaged("who is no member has own messages"))?;
     check(spans.len() <= OWN_SPANS_MAX, "a member has too many spans of own messages")?;
     let sound = |span: &Span| span.first <= span.last && (1..=span.len()).contains(&span.own);
     check(spans.iter().all(sound), "a span has no own messages or too many")?;

@@ -23,6 +23,11 @@ impl Plain {
         Self { role, stints: Vec::from([stint]), newest_own: Seq(0), own: Vec::new() }
     }
 
+    fn of_removed(member: Membership) -> Self {
+        let (stints, own) = (member.stints().collect(), member.rest.own.spans().to_vec());
+        Self { role: member.latest.role, stints, newest_own: member.latest.newest_own, own }
+    }
+
     fn of(member: Member<'_>) -> Self {
         let own = member.own().map_or(&[][..], OwnMessages::spans).to_vec();
         Self { role: member.role(), stints: member.stints().collect(), newest_own: member.newest_own(), own }
@@ -65,19 +70,18 @@ impl Both {
             }
             13 => {
                 let removed = self.members.remove(user);
-                assert_eq!(removed.map(|member| Plain::of(member.view())), self.map.remove(&user));
+                assert_eq!(removed.map(Plain::of_removed), self.map.remove(&user));
             }
             14 | 15 => {
                 self.members.update(user, |member| member.latest.role = role);
                 self.map.entry(user).and_modify(|plain| plain.role = role);
             }
             16..=18 => {
-                self.members.update(user, |member| {
-                    if let Some(stint) = member.present_mut().filter(|stint| stint.read_up_to < seq) {
-                        (stint.read_up_to, stint.marked_at) = (seq, position);
-                        member.rest.own.mark(seq);
-                    }
-                });
+                let member = self.members.get_mut(user);
+                let is_before = |member: Member<'_>| member.is_present() && member.read_up_to() < seq;
+                if let Some(mut member) = member.filter(|member| is_before(member.view())) {
+                    member.mark(self.now);
+                }
                 let plain = self.map.get_mut(&user).filter(|plain| plain.present().is_some_and(|s| s.read_up_to < seq));
                 if let Some(plain) = plain {
                     let stint = plain.stints.last_mut().unwrap();
@@ -109,12 +113,9 @@ impl Both {
     fn write(&mut self, user: UserId) {
         self.now.seq = self.now.seq.next();
         let seq = self.now.seq;
-        self.members.update(user, |member| {
-            if member.present_mut().is_some() {
-                member.rest.own.publish(seq);
-                member.latest.newest_own = seq;
-            }
-        });
+        if let Some(mut member) = self.members.get_mut(user).filter(|member| member.view().is_present()) {
+            member.wrote(seq);
+        }
         if let Some(plain) = self.map.get_mut(&user).filter(|plain| plain.present().is_some()) {
             plain.newest_own = seq;
             match plain.own.last_mut().filter(|span| span.last.next() == seq) {
@@ -128,11 +129,16 @@ impl Both {
         let (found, plain) = (self.members.get(user), self.map.get(&user));
         assert_eq!(found.map(Plain::of), plain.cloned());
         let (Some(found), Some(plain)) = (found, plain) else { return };
-        assert_eq!((found.last_stint(), found.present()), (*plain.last(), plain.present()));
+        assert_eq!((found.last_stint(), found.is_present()), (*plain.last(), plain.present().is_some()));
+        assert_eq!(found.read_up_to(), plain.last().read_up_to);
+        let mut intervals = Vec::new();
+        found.for_each_interval(|joined, left| intervals.push((joined, left)));
+        assert!(plain.stints.iter().map(|stint| (stint.joined, stint.left())).eq(intervals));
         let marks = plain.stints.iter().map(|stint| stint.marked_at);
         assert_eq!(found.newest_mark(), marks.max().unwrap());
         for seq in plain.stints.iter().flat_map(|s| [s.joined.seq, s.joined.seq.next(), s.read_up_to]) {
-            assert_eq!(found.covering(seq), plain.stints.iter().find(|stint| stint.covers(seq)).copied());
+            let covering = plain.stints.iter().find(|stint| stint.covers(seq));
+            assert_eq!(found.covering(seq), covering.map(|stint| stint.read_up_to));
         }
     }
 

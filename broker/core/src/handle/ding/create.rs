@@ -157,7 +157,7 @@ impl Shard {
         if conversation.present as usize > DING_RECIPIENTS_MAX + 1 {
             return Err(too_many());
         }
-        let present = conversation.members.iter().filter(|(_, member)| member.present().is_some());
+        let present = conversation.members.iter().filter(|(_, member)| member.is_present());
         let users: Vec<_> = present.map(|(user, _)| user).filter(|user| *user != who.user).collect();
         if users.len() > DING_RECIPIENTS_MAX { Err(too_many()) } else { Ok(users) }
     }
@@ -220,7 +220,7 @@ impl Shard {
 /// Whether a user may have a message: by a stint, or because members may have the whole history.
 fn may_have(conversation: &Conversation, user: UserId, seq: Seq) -> bool {
     let Some(member) = conversation.members.get(user) else { return false };
-    let full = conversation.policies.history == HistoryPolicy::FULL && member.present().is_some();
+    let full = conversation.policies.history == HistoryPolicy::FULL && member.is_present();
     full || member.covering(seq).is_some()
 }
 
