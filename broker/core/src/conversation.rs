@@ -13,7 +13,7 @@ use crate::directory::pair;
 use crate::effect::{Moment, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::PAST_CONVERSATIONS_A_USER_MAX;
-use crate::members::Members;
+use crate::members::{MemberMut, Members};
 use crate::membership::{Member, Membership, Stint};
 use crate::producer::Outcome;
 use crate::receipt::StintRanks;
@@ -237,8 +237,7 @@ impl Shard {
                 time: deliver.time,
             };
             user.clients_mut().producers[at].apply(outcome, meta.low)?;
-            let author = conversation.members.get_mut(deliver.author);
-            if let Some(mut author) = author.filter(|author| author.view().is_present()) {
+            if let Some(mut author) = conversation.members.get_mut(deliver.author).filter(MemberMut::is_present) {
                 author.wrote(deliver.seq);
             }
         } else if meta.producer != ProducerId(0) || meta.number != 0 {

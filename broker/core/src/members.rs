@@ -171,6 +171,11 @@ pub(crate) struct MemberMut<'a> {
 }
 
 impl MemberMut<'_> {
+    /// Whether the user is a member now.
+    pub(crate) fn is_present(&self) -> bool {
+        self.chunk.is_present(self.at)
+    }
+
     /// To look at.
     pub(crate) fn view(&self) -> Member<'_> {
         self.chunk.get(self.at)

@@ -82,6 +82,13 @@ impl Rest {
     fn earlier(&self) -> &[Stint] {
         self.earlier.as_ref().map_or(&[], |earlier| earlier)
     }
+
+    /// As [`Member::covering`], among the stints before the last one.
+    fn covering(&self, seq: Seq) -> Option<Seq> {
+        let earlier = self.earlier();
+        let first = earlier.partition_point(|stint| stint.left().is_some_and(|left| left.seq < seq));
+        earlier.get(first).filter(|stint| stint.covers(seq)).map(|stint| stint.read_up_to)
+    }
 }
 
 /// One user's membership in one conversation, present or past, to look at: what is asked for is unpacked.
@@ -154,12 +161,7 @@ impl<'a> Member<'a> {
 
     /// Up to where the user has read in the stint that covers the message with this seq, if one does.
     pub(crate) fn covering(&self, seq: Seq) -> Option<Seq> {
-        if self.row.covers(seq) {
-            return Some(self.read_up_to());
-        }
-        let earlier = self.earlier();
-        let first = earlier.partition_point(|stint| stint.left().is_some_and(|left| left.seq < seq));
-        earlier.get(first).filter(|stint| stint.covers(seq)).map(|stint| stint.read_up_to)
+        if self.row.covers(seq) { Some(self.read_up_to()) } else { self.rest?.covering(seq) }
     }
 
     /// Whether the user may add and remove others.

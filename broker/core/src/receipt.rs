@@ -22,7 +22,7 @@ use crate::conversation::Conversation;
 use crate::effect::{Counted, Moment, Signal};
 use crate::error::{Applied, Contradiction};
 use crate::limits::{MEMBERS_A_PAGE_SCANNED_MAX, NAMED_STINTS_MAX, STINTS_SCANNED_MAX};
-use crate::members::Members;
+use crate::members::{MemberMut, Members};
 use crate::membership::Stint;
 use crate::moved::MarkOrder;
 use crate::ranks::Ranks;
@@ -214,8 +214,9 @@ impl Conversation {
             return Err(Contradiction::Range { what: "watermark", id: up_to.0 });
         }
         let unknown = Contradiction::Unknown { what: "member", id: u64::from(user.0) };
-        let mut member = self.members.get_mut(user).filter(|member| member.view().is_present()).ok_or(unknown)?;
-        let (before, from) = (member.view().newest_mark(), member.view().read_up_to());
+        let mut member = self.members.get_mut(user).filter(MemberMut::is_present).ok_or(unknown)?;
+        let view = member.view();
+        let (before, from) = (view.newest_mark(), view.read_up_to());
         if up_to <= from {
             return Err(Contradiction::Backwards { what: "watermark", id: up_to.0 });
         }

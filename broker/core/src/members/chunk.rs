@@ -44,6 +44,11 @@ impl Chunk {
         self.rest().binary_search_by_key(&user, |(user, _)| *user)
     }
 
+    /// Whether the user at a place is a member now.
+    pub(super) fn is_present(&self, at: usize) -> bool {
+        self.rows.row(at).is_present()
+    }
+
     pub(super) fn get(&self, at: usize) -> Member<'_> {
         let row = self.rows.row(at);
         let rest = self.rest.as_ref().and_then(|_| self.find_rest(row.user()).ok()).map(|at| &self.rest()[at].1);

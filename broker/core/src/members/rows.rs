@@ -157,8 +157,10 @@ impl Rows {
     fn store(&mut self, at: usize, values: &Values) {
         let from = at * self.layout.row_bytes();
         for (column, value) in values.iter().enumerate() {
-            let value = value - self.base(column);
-            self.layout.store(&mut self.bytes[from..], column, value);
+            if self.layout.greatest(column) > 0 {
+                let value = value - self.base(column);
+                self.layout.store(&mut self.bytes[from..], column, value);
+            }
         }
     }
 
@@ -177,23 +179,21 @@ impl Rows {
         Self::with_room(rows, None)
     }
 
-    /// Of these rows, with room for one more, which did not fit where these were the bases.
+    /// Of these rows, with room for one more, which did not fit where these were the bases. One row at least.
     ///
     /// A base is not lower than before unless the value is: other chunks hold the users below this one's.
     fn with_room(rows: &[Values], more: Option<(&Values, [u64; BASED])>) -> Self {
-        let (mut rows_made, mut bases, mut widths) = (Self::default(), [0; BASED], [0; COLUMNS]);
-        for column in 0..COLUMNS {
-            let values = || rows.iter().map(|row| row[column]);
-            let added = more.map(|(more, _)| more[column]);
-            let least = values().chain(added).min().unwrap_or_default();
-            let greatest = values().chain(added).max().unwrap_or_default();
-            let base = if column < BASED { least } else { 0 };
-            let width = width_of(greatest - base);
-            widths[column] = width;
-            if column < BASED {
-                // Who comes before all others is followed by one who comes before it, likely.
-                let before = more.is_some_and(|(more, bases)| more[column] < bases[column]);
-                bases[column] = if before { greatest.saturating_sub(mask(width.into())) } else { base };
+        let (mut rows_made, mut bases, mut widths) = (Self::default(), [u64::MAX; BASED], [0; COLUMNS]);
+        let mut greatest = [0; COLUMNS];
+        for values in rows.iter().chain(more.map(|(more, _)| more)) {
+            greatest = core::array::from_fn(|column| values[column].max(greatest[column]));
+            bases = core::array::from_fn(|column| values[column].min(bases[column]));
+        }
+        for (column, greatest) in greatest.into_iter().enumerate() {
+            widths[column] = width_of(greatest - bases.get(column).copied().unwrap_or(0));
+            // Who comes before all others is followed by one who comes before it, likely.
+            if column < BASED && more.is_some_and(|(more, bases)| more[column] < bases[column]) {
+                bases[column] = greatest.saturating_sub(mask(widths[column].into()));
             }
         }
         rows_made.user = UserId(u32::try_from(bases[USER]).expect("not above the least of them"));
@@ -224,7 +224,12 @@ impl Row<'_> {
     }
 
     fn values(&self) -> Values {
-        core::array::from_fn(|column| self.value(column))
+        let Self { rows, .. } = self;
+        core::array::from_fn(
+            |column| {
+                if rows.layout.greatest(column) > 0 { self.value(column) } else { rows.base(column) }
+            },
+        )
     }
 
     pub(crate) fn user(&self) -> UserId {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::effect::Moment;
 use crate::limits::STINTS_MAX;
-use crate::members::Members;
+use crate::members::{MemberMut, Members};
 use crate::membership::{Member, Membership, Stint};
 use crate::own::{OwnMessages, Span};
 use carillon_protocol::kinds::Role;
@@ -113,7 +113,7 @@ impl Both {
     fn write(&mut self, user: UserId) {
         self.now.seq = self.now.seq.next();
         let seq = self.now.seq;
-        if let Some(mut member) = self.members.get_mut(user).filter(|member| member.view().is_present()) {
+        if let Some(mut member) = self.members.get_mut(user).filter(MemberMut::is_present) {
             member.wrote(seq);
         }
         if let Some(plain) = self.map.get_mut(&user).filter(|plain| plain.present().is_some()) {
