@@ -56,7 +56,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     rig.begin("connecting the sessions");
     rig.note(format!("connecting {} sessions, {}", plan.sessions, if plan.resumed { "resumed" } else { "anew" }));
     let (from, whole_before) = (rig.mark(basis.broker_pid)?, whole(resuming.as_ref()));
-    rig.record(basis.broker_pid);
+    rig.record(from.at, basis.broker_pid);
     let admission = rig.admit(&crowd, &mut |_, _, _| {})?;
     let to = rig.mark(basis.broker_pid)?;
     let mut summary = summarise(plan, &admission, (&from, &to), whole(resuming.as_ref()) - whole_before);

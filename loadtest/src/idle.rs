@@ -64,7 +64,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let before = rig.mark(basis.broker_pid)?;
     let at_once = basis.connecting_max;
     let crowd = Crowd { handles: &handles, role: Role::User, publishes: false, cursor, at_once };
-    rig.record(basis.broker_pid);
+    rig.record(before.at, basis.broker_pid);
     let admission = rig.admit(&crowd, &mut |_, _, _| {})?;
     let connected = rig.mark(basis.broker_pid)?;
 

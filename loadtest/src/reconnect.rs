@@ -60,7 +60,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     backlog.publish(&mut rig, (SERVICE, producer_highest), &mut |_, _, _| {})?;
     rig.note("and back, all at once");
     let mut inboxes = Inboxes::new(run, group, rig.fleet.sessions(), handles.len());
-    rig.record(basis.broker_pid);
+    rig.record(rig.clock.now(), basis.broker_pid);
     let back = come_and_go(&mut rig, plan, &crowd, "coming back to a backlog", &mut |session, news| {
         if let News::Message(deliver) = news {
             inboxes.take(session, deliver);

@@ -119,15 +119,25 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Records from now on who comes in, and what that and the time after it cost the broker of this process id.
-    pub(crate) fn record(&mut self, broker_pid: Option<u32>) {
-        self.recorder = Some(Recorder::new(self.clock.now(), broker_pid, &histogram()));
+    /// Records from this moment on, the present one, who comes in, and what that and the time after it cost the broker of this process id.
+    pub(crate) fn record(&mut self, from: Instant, broker_pid: Option<u32>) {
+        self.recorder = Some(Recorder::new(from, broker_pid, &histogram()));
     }
 
     /// What was recorded.
     pub(crate) fn recorded(&mut self) -> Vec<Point> {
         let now = self.clock.now();
         self.recorder.take().map_or_else(Vec::new, |recorder| recorder.finish_idle(now))
+    }
+
+    /// Looks at what the broker's strain beside a probe has come to so far, if that is recorded and there is any.
+    pub(crate) fn look_beside(&mut self, now: Instant, done: Option<u64>) {
+        if let Some(recorder) = &mut self.recorder {
+            if let Some(done) = done {
+                recorder.strained(done);
+            }
+            recorder.tick_idle(now);
+        }
     }
 
     /// Looks at those who have come in so far, if that is recorded.

@@ -1,6 +1,6 @@
 //! What became of each thing that was due, kept until the run knows which of its phases it belongs to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -54,6 +54,24 @@ impl Samples {
         all
     }
 
+    /// What was due, and what happened, from each of these moments to the next, of the first `count`. The moments rise.
+    pub(crate) fn between(&self, count: u32, moments: &[Instant]) -> Vec<Between> {
+        let mut all = vec![Between::default(); moments.len().saturating_sub(1)];
+        let place = |at: Instant| moments.partition_point(|moment| *moment <= at).checked_sub(1);
+        for index in 0..count {
+            let due = self.schedule.due_at(index);
+            if let Some(window) = place(due).and_then(|place| all.get_mut(place)) {
+                window.offered += 1;
+            }
+            let Some(us) = self.us.get(index as usize).filter(|us| **us != NONE) else { continue };
+            if let Some(window) = place(due + Duration::from_micros((*us).into())).and_then(|place| all.get_mut(place))
+            {
+                window.seen_us.push(*us);
+            }
+        }
+        all
+    }
+
     /// What became of those of the first `count` that belong to a phase. `took_s` is how long the phase took.
     pub(crate) fn figures(&self, count: u32, took_s: f64, belongs: impl Fn(u32, Instant) -> bool) -> Figures {
         let mut latency = histogram();
@@ -76,6 +94,15 @@ impl Samples {
     }
 }
 
+/// What lies between two moments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Between {
+    /// How many were due.
+    pub(crate) offered: u32,
+    /// Of all to which it happened meanwhile, whenever they were due: the time from then, in microseconds.
+    pub(crate) seen_us: Vec<u32>,
+}
+
 /// What became of what was due in a phase.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figures {
@@ -95,7 +122,6 @@ pub struct Figures {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use std::time::Duration;
 
     #[test]
     fn a_phase_has_what_was_due_in_it_whenever_it_came() {
@@ -111,5 +137,19 @@ mod tests {
         assert!((early.latency.max_ms - 1950.0).abs() < 5.0, "{early:?}");
         let late = samples.figures(20, 1.0, |_, due| due >= end);
         assert_eq!((late.offered, late.seen), (14, 0));
+    }
+
+    #[test]
+    fn what_happened_between_two_moments_need_not_have_been_due_there() {
+        let start = SystemClock.now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut samples = Samples::new(Schedule { start, interval: Duration::from_millis(10), batch: 1 });
+        samples.record(0, at(5));
+        samples.record(1, at(120));
+        samples.record(2, at(900));
+        let found = samples.between(15, &[at(0), at(100), at(200)]);
+        let found: Vec<_> = found.iter().map(|window| (window.offered, window.seen_us.as_slice())).collect();
+        assert_eq!(found, [(10, [5_000].as_slice()), (5, [110_000].as_slice())]);
+        assert!(samples.between(15, &[at(0)]).is_empty() && samples.between(15, &[]).is_empty());
     }
 }

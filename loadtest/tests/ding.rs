@@ -2,6 +2,7 @@
 //! device reads.
 
 mod broker;
+mod series;
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ fn run(plan: &Plan, broker: &Broker) -> Report {
     }
     let seen_all = |row: &Row| row.figures.seen == row.figures.offered && row.figures.latency.max_ms > 0.0;
     assert!(report.rows.iter().filter(|row| row.measure != "DING: due to written").all(seen_all), "{report}");
+    series::check(&report.timeline, &report.rows, "DING: due to pushed");
+    assert!(series::strain(&report.timeline) > 0.0, "{report}");
     // Whoever connects with the old cursor reads all of it, each time.
     let read = report.backlog.read_per_s * report.backlog.took_s;
     assert!(report.backlog.readings > 0 && read >= f64::from(plan.backlog) * 0.999, "{report}");

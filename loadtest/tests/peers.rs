@@ -46,6 +46,8 @@ fn check_complete(peer: Peer, answers: bool) {
     assert_eq!(report.published.is_some(), answers, "{report}");
     assert!(report.latency.p50_ms > 0.0 && report.round_per_s > 0.0 && report.broker.is_some(), "{report}");
     assert_eq!(report.target, peer.name());
+    let seen: f64 = report.series.iter().map(|point| point.achieved_per_s).sum();
+    assert!(seen > 0.0 && report.series[0].broker_resident_mib.is_some(), "{:?}", report.series);
 }
 
 #[test]
@@ -113,6 +115,7 @@ fn everything_that_is_published_is_acknowledged() {
         let server = Server::start(peer, Fault::None);
         let report = peers::publish::run(&publish_plan(), &server.target, &mut |_| {}).unwrap();
         assert!(report.is_complete() && report.acknowledged_per_s > 0.0, "{report}");
+        assert!(report.series.iter().any(|point| point.achieved_per_s > 0.0), "{:?}", report.series);
         assert_eq!(u64::from(server.published()), report.sent + u64::from(matches!(peer, Peer::Nats(_))) * 2);
     }
 }

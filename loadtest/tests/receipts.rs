@@ -1,6 +1,7 @@
 //! A small storm against a broker in this process: every mark is answered and counted, and authors get what they may.
 
 mod broker;
+mod series;
 
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ fn run(plan: &Plan, broker: &Broker) -> Report {
     assert!(report.rows.iter().all(|row| row.figures.seen == row.figures.offered), "{report}");
     let before = report.rows.iter().filter(|row| row.phase == "before");
     assert!(before.into_iter().all(|row| row.figures.offered > 0 && row.figures.latency.max_ms > 0.0), "{report}");
+    series::check(&report.timeline, &report.rows, "publish: due to delivered");
+    let marks = series::strain(&report.timeline);
+    assert!(marks > 0.0 && marks <= f64::from(plan.sessions) + 0.5, "{marks} {report}");
     report
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use broker::Broker;
 use carillon_loadtest::fanout::{self, Plan};
-use carillon_loadtest::report::{Comparison, Document, Findings, Head, page, write};
+use carillon_loadtest::report::{Comparison, Document, Findings, Head, Span, page, write};
 
 fn plan(batch: u32) -> Plan {
     Plan {
@@ -60,7 +60,7 @@ fn a_report_can_be_read_again_and_compared() {
 fn a_page_has_the_plots_and_stands_alone() {
     let broker = Broker::start();
     let document = document(&broker, 5);
-    let seen: f64 = document.series.iter().map(|point| point.achieved_per_s).sum();
+    let seen: f64 = document.timeline.series.iter().map(|point| point.achieved_per_s).sum();
     assert!(seen > 0.0 && !document.curves.is_empty(), "{document:?}");
     let one = page(&[("fanout".into(), document.clone())]);
     for part in ["Latency by percentile", "Throughput", "Memory of the broker", "due to delivered", "&lt;&amp;&gt;"] {
@@ -71,4 +71,50 @@ fn a_page_has_the_plots_and_stands_alone() {
     let both = page(&[("A".into(), document.clone()), ("B".into(), document)]);
     assert!(is_alone(&one) && is_alone(&both));
     assert!(both.contains("A: due to delivered") && both.contains("B: due to delivered") && both.contains("B / A"));
+}
+
+#[test]
+fn phases_are_marked_and_the_strain_is_drawn_where_a_report_has_them() {
+    let broker = Broker::start();
+    let plain = document(&broker, 5);
+    let mut strained = plain.clone();
+    let timeline = &mut strained.timeline;
+    timeline.series_of = Some("a measure".into());
+    timeline.strain_of = Some("things done".into());
+    timeline.series.iter_mut().for_each(|point| point.strain_per_s = Some(7.0));
+    let end_s = timeline.series.last().expect("points").at_s;
+    let span = |phase: &str, from: f64, to: f64| Span { phase: phase.into(), from_s: from * end_s, to_s: to * end_s };
+    timeline.spans = vec![span("calm-phase", 0.0, 0.5), span("wild-phase", 0.5, 1.0)];
+    let again: Document = serde_json::from_str(&strained.to_json()).unwrap();
+    let one = page(&[("one".into(), again.clone())]);
+    assert_eq!(one.matches("<svg").count(), 6, "the strain has a plot");
+    assert_eq!(one.matches("a measure").count(), 2, "throughput and latency say what they are of");
+    assert!(one.contains("things done"));
+    // In each plot over time, and in no other.
+    assert_eq!((one.matches("calm-phase").count(), one.matches("wild-phase").count()), (5, 5));
+    let both = page(&[("A".into(), again.clone()), ("B".into(), again.clone())]);
+    assert!(both.contains("calm-phase") && both.contains("A: things done"), "they have the same phases");
+    let mut other = again.clone();
+    other.timeline.spans[1].to_s += 5.0;
+    for other in [other, plain] {
+        let both = page(&[("A".into(), again.clone()), ("B".into(), other)]);
+        assert!(!both.contains("calm-phase"), "these are not the phases of both");
+    }
+}
+
+#[test]
+fn each_measure_with_phases_has_a_plot_of_its_own() {
+    let broker = Broker::start();
+    let mut document = document(&broker, 5);
+    document.curves.clear();
+    let row = |measure: &str, phase: &str| {
+        let latency = serde_json::json!({ "p50_ms": 1.0, "p90_ms": 2.0, "p99_ms": 3.0, "p999_ms": 4.0 });
+        serde_json::json!({ "measure": measure, "phase": phase, "figures": { "latency": latency } })
+    };
+    let rows = vec![row("one", "calm"), row("one", "wild"), row("two", "calm"), row("two", "wild")];
+    document.figures.insert("rows".into(), rows.into());
+    let page = page(&[("it".into(), document)]);
+    assert_eq!(page.matches("Latency by percentile").count(), 2);
+    let place = |text: &str| page.find(text).expect(text);
+    assert!(place("Throughput") < place("Latency by percentile"), "they are the details");
 }

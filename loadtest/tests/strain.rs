@@ -2,6 +2,7 @@
 //! behaves notices nothing but time.
 
 mod broker;
+mod series;
 
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ fn run(plan: &Plan, broker: &Broker, phases: usize) -> Report {
     assert_eq!(report.rows.len(), 6 * phases);
     assert!(report.resident_max_mib.is_some_and(|mib| mib > 0), "{report}");
     assert!(report.rows.iter().all(|row| row.figures.offered > 0), "{report}");
+    series::check(&report.timeline, &report.rows, "publish: due to delivered");
     report
 }
 
@@ -47,6 +49,8 @@ fn publishers_that_want_too_much_are_held_back_and_what_was_acknowledged_is_deli
         let report = run(&plan(strain.clone()), &broker, 4);
         let Outcome::Overload(overload) = &report.outcome else { panic!("{report}") };
         assert!(overload.offered > overload.sent && overload.held_back > 0, "{report}");
+        let strain = series::strain(&report.timeline);
+        assert!(strain > 0.0 && strain <= overload.acked_in_all as f64, "{strain} {report}");
         assert!(overload.acked > 0 && overload.acked == overload.sent, "{report}");
         assert_eq!(overload.delivered, overload.acked_in_all, "{report}");
     }
@@ -76,7 +80,7 @@ fn who_stops_reading_gets_everything_later_and_the_others_at_once() {
         (2, 0, 0, 0, 0),
         "{report}"
     );
-    assert!(deaf.messages > 500, "{report}");
+    assert!(deaf.messages > 500 && series::strain(&report.timeline) > 1_000.0, "{report}");
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn who_holds_what_it_can_is_let_and_holds_no_more_than_is_documented() {
     let report = run(&plan(Strain::Hoard { sessions: 10 }), &broker, 3);
     let Outcome::Hoard(hoard) = &report.outcome else { panic!("{report}") };
     assert_eq!((hoard.sessions, hoard.ended), (10, 0), "{report}");
-    assert!(report.hoarded_kib().is_some(), "{report}");
+    assert!(report.hoarded_kib().is_some() && report.timeline.strain_of.is_none(), "{report}");
 }
 
 #[test]
@@ -93,5 +97,6 @@ fn first_packets_that_nobody_follows_up_end_no_session() {
     let broker = Broker::start();
     let report = run(&plan(Strain::Flood { rate: 2_000 }), &broker, 3);
     let Outcome::Flood(flood) = &report.outcome else { panic!("{report}") };
-    assert!(flood.sent > 0, "{report}");
+    let strain = series::strain(&report.timeline);
+    assert!(strain > 0.0 && strain <= flood.sent as f64, "{strain} {report}");
 }

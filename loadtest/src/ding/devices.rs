@@ -33,6 +33,8 @@ pub(super) struct Devices {
     behind: Cursor,
     /// What was read while the backlog streamed.
     streamed: u64,
+    /// All that was read.
+    read: u64,
     is_looping: bool,
     pub(super) pushes: Option<Pushes>,
     /// A session was lost that nobody had ended.
@@ -55,6 +57,7 @@ impl Devices {
             owners: Vec::new(),
             behind,
             streamed: 0,
+            read: 0,
             is_looping: false,
             pushes: None,
             lost: None,
@@ -94,6 +97,11 @@ impl Devices {
         self.streamed
     }
 
+    /// Messages read so far.
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Takes what a session tells.
     pub(super) fn take(&mut self, session: SessionIndex, now: Instant, news: News) {
         let Some(at) = self.owners.get(session).copied().flatten() else { return };
@@ -107,7 +115,10 @@ impl Devices {
                     device.streaming.push((since, now));
                 }
             }
-            News::Message(_) => self.streamed += u64::from(self.is_looping && !device.is_caught_up),
+            News::Message(_) => {
+                self.read += 1;
+                self.streamed += u64::from(self.is_looping && !device.is_caught_up);
+            }
             News::Answer(frame) | News::Urgent(frame) => {
                 if let Some(pushes) = &mut self.pushes {
                     pushes.take(now, &mut device.confirming, frame);

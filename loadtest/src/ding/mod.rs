@@ -22,6 +22,7 @@ use crate::limits::{DING_GOAL, IDLE_WAIT};
 use crate::phases::{Cost, Mark, Row, seconds};
 use crate::probe::{Command, Probe, ProbePlan, Probed};
 use crate::pushes::Pushes;
+use crate::report::{Measure, Point, Timeline};
 use crate::rig::{Guest, Rig, Terms, cursor_at_head};
 use crate::schedule::Schedule;
 use crate::target::Target;
@@ -46,6 +47,10 @@ struct Run<'a> {
     devices: Devices,
     /// By phase: its beginning and its end.
     ends: Vec<(Mark, Mark)>,
+    /// When the first DING was due.
+    start: Instant,
+    /// Second by second from then on, without what became of the DINGs.
+    series: Vec<Point>,
 }
 
 /// Runs the plan. Progress is told in sentences.
@@ -73,7 +78,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     backlog.publish(&mut rig, (SERVICE, welcome.producer_highest), &mut |_, _, _| {})?;
     let behind = cursor_at_head(&welcome);
     let probe = start_probe(plan, target, terms, run_number, (group, recipients), behind)?;
-    let mut run = Run { plan, rig, devices: Devices::new(plan.handles(), behind), ends: Vec::new() };
+    let (devices, start) = (Devices::new(plan.handles(), behind), rig.clock.now());
+    let mut run = Run { plan, rig, devices, ends: Vec::new(), start, series: Vec::new() };
     run.measure(&probe, run_number)?;
     let probed = run.join(probe)?;
     let report = run.report(&probed);
@@ -115,6 +121,8 @@ impl Run<'_> {
 
         self.rig.note(format!("{} DINGs to idle devices", plan.dings));
         let start = self.rig.clock.now();
+        self.start = start;
+        self.rig.record(start, plan.broker_pid);
         self.devices.pushes = Some(Pushes::new(run, Schedule::per_second(start, plan.ding_rate)));
         probe.tell(Command::Ding(start));
         self.phase("sending DINGs to idle devices", probe, |_, begin, now| now >= begin + plan.phase())?;
@@ -133,6 +141,7 @@ impl Run<'_> {
         })?;
         self.devices.set_looping(false);
         self.settle("letting the devices catch up")?;
+        self.series = self.rig.recorded();
         probe.tell(Command::StopDings(self.rig.clock.now()));
         probe.tell(Command::Finish);
         Ok(())
@@ -181,6 +190,7 @@ impl Run<'_> {
     fn turn(&mut self) -> Result<(), Failure> {
         let Self { rig, devices, .. } = self;
         devices.act(rig)?;
+        rig.look_beside(rig.clock.now(), Some(devices.read()));
         let watch = &mut rig.watch;
         rig.fleet.turn(IDLE_WAIT, &mut |session, now, news| {
             watch.note(now);
@@ -212,6 +222,7 @@ impl Run<'_> {
             load_per_s: plan.load_rate,
             rows,
             costs: phases().map(|(phase, (from, to))| Cost::between(phase, from, to)).collect(),
+            timeline: self.timeline(dings),
             load_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),
             goal_p99_ms,
             is_goal_met: p99_ms <= goal_p99_ms,
@@ -225,6 +236,16 @@ impl Run<'_> {
             report.complaints.push(format!("{arrived} of {dings} DINGs arrived"));
         }
         report
+    }
+
+    /// What became of the DINGs, so many, second by second.
+    fn timeline(&self, count: u32) -> Timeline {
+        let pushes = self.devices.pushes.as_ref().expect("the first phase has made it");
+        let measure = Measure { name: PUSHED, count, samples: &pushes.pushed };
+        let spans = PHASES.iter().zip(&self.ends).map(|(phase, (from, to))| (*phase, from.at, to.at));
+        Timeline::of_probe(self.start, self.series.clone(), &measure)
+            .with_spans(self.start, spans)
+            .with_strain(Some("messages that the devices read"))
     }
 
     /// What became of the DINGs of each phase. Beside the backlog those count that were due while their device was reading it.

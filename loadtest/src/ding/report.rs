@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::phases::{Cost, Costs, Row, Table};
-use crate::report::{Findings, Load};
+use crate::report::{Findings, Load, Timeline};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What each phase took.
     pub costs: Vec<Cost>,
+    /// Second by second: the DINGs, and what else the devices read.
+    #[serde(flatten)]
+    pub timeline: Timeline,
     /// How late a message of the live load was written at worst: above some milliseconds the machine, not the broker, is the limit.
     pub load_late_ms_max: f64,
     /// What 99 of 100 DINGs beside the backlog may take on loopback.

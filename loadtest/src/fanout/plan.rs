@@ -42,7 +42,7 @@ impl Plan {
     }
 
     /// Deliveries that are due before a moment.
-    pub(super) fn due_until(&self, schedule: &Schedule, now: Instant) -> u64 {
+    pub(crate) fn due_until(&self, schedule: &Schedule, now: Instant) -> u64 {
         u64::from(schedule.count_until(now).min(self.messages())) * u64::from(self.sessions)
     }
 

@@ -110,7 +110,7 @@ impl Tally {
     }
 
     /// From the scheduled time to the delivery, in microseconds.
-    pub(super) fn latency(&self) -> &Histogram<u64> {
+    pub(crate) fn latency(&self) -> &Histogram<u64> {
         &self.latency
     }
 

@@ -24,6 +24,7 @@ use crate::latency;
 use crate::limits::{PEER_AWAKE, PEER_LOOK, PROGRESS_EVERY, PUBLISH_BYTES_A_WRITE, WINDOW};
 use crate::process::Usage;
 use crate::publisher::payload;
+use crate::report::{Point, Recorder};
 use crate::schedule::Schedule;
 use crate::watch::Watch;
 
@@ -84,7 +85,7 @@ impl Run<'_> {
         let connected = self.usage()?;
         (self.note)(format!("{} messages in {} rounds", self.plan.messages(), self.plan.rounds));
         let own_before = Usage::of(None)?;
-        let publisher = self.deliver(line).await?;
+        let (publisher, series) = self.deliver(line).await?;
         // A server that died on the way has no cost to tell; what is missing tells of it.
         let costs = before.zip(connected).zip(self.usage().ok().flatten());
         let board = self.board.borrow();
@@ -97,7 +98,7 @@ impl Run<'_> {
             late_max: publisher.late_max,
             costs: costs.map(|((before, connected), after)| Costs { before, connected, after }),
             own_cpu_s: Usage::of(None)?.cpu_s() - own_before.cpu_s(),
-            series: Vec::new(),
+            series,
         }))
     }
 
@@ -141,7 +142,7 @@ impl Run<'_> {
     }
 
     /// Publishes on schedule until every session has everything, or the patience is over.
-    async fn deliver(&mut self, line: Line) -> Result<Publisher, Failure> {
+    async fn deliver(&mut self, line: Line) -> Result<(Publisher, Vec<Point>), Failure> {
         let schedule = self.plan.schedule(self.clock.now());
         self.board.borrow_mut().watch.begin("delivering");
         self.board.borrow_mut().tally = Some(Tally::new(self.plan, self.number, schedule));
@@ -155,10 +156,18 @@ impl Run<'_> {
             late_max: Duration::ZERO,
             published: latency::histogram(),
         };
+        let mut recorder = Recorder::new(schedule.start, self.plan.broker_pid, &latency::histogram());
         while !self.is_over(&publisher) {
             self.turn(&mut publisher).await.map_err(|why| Failure::Broker { phase: "publishing", why })?;
+            let now = self.clock.now();
+            let board = self.board.borrow();
+            let tally = board.tally.as_ref().expect("the messages have begun");
+            recorder.tick(now, || self.plan.due_until(&schedule, now), tally.latency());
         }
-        Ok(publisher)
+        let (now, board) = (self.clock.now(), self.board.borrow());
+        let tally = board.tally.as_ref().expect("the messages have begun");
+        let series = recorder.finish(now, self.plan.due_until(&schedule, now), tally.latency());
+        Ok((publisher, series))
     }
 
     fn is_over(&self, publisher: &Publisher) -> bool {

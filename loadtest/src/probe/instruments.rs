@@ -12,12 +12,16 @@ use crate::limits::MESSAGES_MAX;
 use crate::phases::{Mark, Row, seconds};
 use crate::publisher::{Publisher, Publishing, index_in};
 use crate::pushes::{Confirming, Pushes};
+use crate::report::{Measure, Point, Timeline};
 use crate::samples::Samples;
 use crate::schedule::Schedule;
 use crate::session::News;
 
 /// The session that publishes; those that send DINGs follow, then the listeners.
 const PUBLISHER: SessionIndex = 0;
+
+/// The measure of its messages that says most of what others notice.
+const DELIVERED: &str = "publish: due to delivered";
 
 /// What a probe found.
 #[derive(Default)]
@@ -64,7 +68,7 @@ impl Probed {
         let mut all = Vec::new();
         if let Some(published) = &self.published {
             all.push(("publish: due to durable", published.count, &published.acked));
-            all.push(("publish: due to delivered", published.count, &published.delivered));
+            all.push((DELIVERED, published.count, &published.delivered));
         }
         if let Some(dinged) = &self.dinged {
             all.push(("DING: due to written", dinged.count, &dinged.written));
@@ -86,6 +90,16 @@ impl Probed {
             })
         });
         rows.collect()
+    }
+
+    /// The points that were made from the first mark on, with the deliveries of its messages; the phases lie between the marks.
+    pub(crate) fn timeline(&self, series: Vec<Point>, phases: &[&'static str], marks: &[Mark]) -> Timeline {
+        let Some((begin, published)) = marks.first().zip(self.published.as_ref()) else {
+            return Timeline { series, ..Timeline::default() };
+        };
+        let measure = Measure { name: DELIVERED, count: published.count, samples: &published.delivered };
+        let spans = phases.iter().zip(marks.windows(2)).map(|(phase, ends)| (*phase, ends[0].at, ends[1].at));
+        Timeline::of_probe(begin.at, series, &measure).with_spans(begin.at, spans)
     }
 
     /// What was not as it must be, beside what is missing.

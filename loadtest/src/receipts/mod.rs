@@ -25,6 +25,7 @@ use crate::limits::{COUNTS_EVERY, IDLE_WAIT, NAMED_MEMBERS_MAX};
 use crate::phases::{Cost, Mark};
 use crate::probe::{Command, Probe, Probed};
 use crate::publisher::{Publisher, Publishing};
+use crate::report::Point;
 use crate::requests::ask;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head, sleep_until};
 use crate::schedule::Schedule;
@@ -53,6 +54,8 @@ struct Run<'a> {
     group: ConversationId,
     audience: Audience,
     storm: Option<Storm>,
+    /// Second by second, without what the probe measures.
+    series: Vec<Point>,
     sessions_lost: u32,
     first_loss: Option<String>,
 }
@@ -80,7 +83,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let connect = rig.connect_users(plan.session_handles(), plan.connecting_max, cursor)?;
     let first_author = FIRST_MEMBER + plan.sessions as usize;
     let audience = Audience::new(run_number, group, first_author, plan.authors);
-    let mut run = Run { plan, rig, group, audience, storm: None, sessions_lost: 0, first_loss: None };
+    let mut run =
+        Run { plan, rig, group, audience, storm: None, series: Vec::new(), sessions_lost: 0, first_loss: None };
     let messages = run.publish(run_number)?;
     let marks = run.measure(&probe)?;
     let probed = run.join(probe)?;
@@ -149,6 +153,7 @@ impl Run<'_> {
         self.rig.note(format!("measuring for {} s before the storm", self.plan.around.as_secs()));
         self.rig.begin("measuring before the storm");
         let begin = self.rig.mark(self.plan.broker_pid)?;
+        self.rig.record(begin.at, self.plan.broker_pid);
         probe.tell(Command::Publish(begin.at));
         probe.tell(Command::Ding(begin.at));
         self.run_until(begin.at + self.plan.around, probe)?;
@@ -165,6 +170,7 @@ impl Run<'_> {
         self.rig.begin("measuring after the storm");
         let calm = self.rig.mark(self.plan.broker_pid)?;
         self.run_until(calm.at + self.plan.around, probe)?;
+        self.series = self.rig.recorded();
         let end = self.rig.mark(self.plan.broker_pid)?;
         probe.tell(Command::StopPublishing(end.at));
         probe.tell(Command::StopDings(end.at));
@@ -219,6 +225,8 @@ impl Run<'_> {
         answer: &mut impl FnMut(SessionIndex, Instant, Frame),
     ) -> Result<(), Failure> {
         let Self { rig, audience, storm, sessions_lost, first_loss, .. } = self;
+        let answered = storm.as_ref().map_or(0, |storm| storm.answered);
+        rig.look_beside(rig.clock.now(), Some(answered.into()));
         let watch = &mut rig.watch;
         rig.fleet.turn(wait, &mut |session, now, news| match news {
             News::Message(deliver) => {
@@ -290,6 +298,7 @@ impl Run<'_> {
             status,
             rows: probed.rows(&PHASES, marks),
             costs: costs.collect(),
+            timeline: probed.timeline(self.series.clone(), &PHASES, marks).with_strain(Some("marks answered")),
             probe_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),
             sessions_lost: self.sessions_lost,
             first_loss: self.first_loss.clone(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::latency::Latency;
 use crate::phases::{Cost, Costs, Row, Table};
-use crate::report::{Findings, Load};
+use crate::report::{Findings, Load, Timeline};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +31,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What each phase took.
     pub costs: Vec<Cost>,
+    /// Second by second: the deliveries of the probe's messages, and the marks.
+    #[serde(flatten)]
+    pub timeline: Timeline,
     /// How late the probe wrote a message at worst: above some milliseconds the machine, not the broker, is the limit.
     pub probe_late_ms_max: f64,
     /// Sessions that ended before the run did.

@@ -10,6 +10,7 @@ mod head;
 mod page;
 mod plot;
 mod series;
+mod timeline;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub use head::{Generator, Head, Limit, Load, Machine};
 pub use page::page;
 pub use series::Point;
 pub(crate) use series::Recorder;
+pub(crate) use timeline::Measure;
+pub use timeline::{Span, Timeline};
 
 /// What a scenario has found.
 pub trait Findings: Serialize + Display {
@@ -45,8 +48,8 @@ pub struct Document {
     /// Whether everything was as it must be.
     pub is_complete: bool,
     /// Second by second, as far as the scenario has that.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub series: Vec<Point>,
+    #[serde(flatten)]
+    pub timeline: Timeline,
     /// Latencies by percentile, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Curve>,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::figures::{numbers, readable};
 use super::plot::{Line, Plot, Scale};
-use super::{Comparison, Document, Limit, Point};
+use super::{Comparison, Document, Limit, Point, Span};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -38,6 +38,60 @@ const HIGHLIGHTS: [(&str, &str); 22] = [
 
 /// A line over time: its name, whether it is filled, and its value.
 type Part = (&'static str, bool, fn(&Point) -> Option<f64>);
+
+/// A plot over time.
+struct OverTime {
+    title: &'static str,
+    up: &'static str,
+    /// Whether it shows what the series is of, and not what that costs.
+    is_of_series: bool,
+    parts: &'static [Part],
+}
+
+/// The name of a line for which a report has a better one.
+const STRAIN: &str = "strain";
+
+/// How far the ends of phases may be off in reports that are drawn over each other with the phases of one.
+const SPANS_OFF_S: f64 = 1.0;
+
+const OVER_TIME: [OverTime; 5] = [
+    OverTime {
+        title: "Throughput",
+        up: "a second",
+        is_of_series: true,
+        parts: &[
+            ("achieved", true, |point| Some(point.achieved_per_s)),
+            ("offered", false, |point| Some(point.offered_per_s)),
+        ],
+    },
+    OverTime {
+        title: "Latency over time",
+        up: "ms",
+        is_of_series: true,
+        parts: &[
+            ("p50", false, |point| (point.achieved_per_s > 0.0).then_some(point.p50_ms)),
+            ("p99", false, |point| (point.achieved_per_s > 0.0).then_some(point.p99_ms)),
+        ],
+    },
+    OverTime {
+        title: "Meanwhile",
+        up: "a second",
+        is_of_series: false,
+        parts: &[(STRAIN, true, |point| point.strain_per_s)],
+    },
+    OverTime {
+        title: "CPU",
+        up: "cores",
+        is_of_series: false,
+        parts: &[("broker", true, |point| point.broker_cores), ("generator", false, |point| Some(point.own_cores))],
+    },
+    OverTime {
+        title: "Memory of the broker",
+        up: "MiB resident",
+        is_of_series: false,
+        parts: &[("resident", true, |point| point.broker_resident_mib)],
+    },
+];
 
 /// A page of one report, or of several over each other, each with a name.
 pub fn page(documents: &[(String, Document)]) -> String {
@@ -122,78 +176,106 @@ fn tiles(html: &mut String, document: &Document) {
 fn plots(html: &mut String, documents: &[(String, Document)]) {
     let several = documents.len() > 1;
     let name = |document: &str, line: &str| if several { format!("{document}: {line}") } else { line.to_owned() };
-    let curves = documents.iter().flat_map(|(of, document)| {
-        let lines = curves(document).into_iter();
-        lines.map(move |(measure, points)| Line { name: name(of, &measure), points, is_filled: false })
-    });
-    let over_time = |parts: &[Part]| -> Vec<Line> {
+    let (of, spans) = (series_of(documents), spans(documents));
+    let percentiles = percentiles(documents, &name);
+    // One plot of all says most; where each measure has one, they are the details.
+    let is_first = percentiles.len() <= 1;
+    let draw_percentiles = |html: &mut String| {
+        for (measure, lines) in &percentiles {
+            let plot = Plot { across: "percentile", up: "ms", lines, spans: &[], scale: Scale::Percentiles };
+            figure(html, "Latency by percentile", measure.as_deref(), &plot);
+        }
+    };
+    html.push_str("<div class=\"plots\">");
+    if is_first {
+        draw_percentiles(html);
+    }
+    for OverTime { title, up, is_of_series, parts } in &OVER_TIME {
         let lines = documents.iter().flat_map(|(of, document)| {
             parts.iter().map(move |(line, is_filled, value)| {
-                let points = document.series.iter().filter_map(|point| Some((point.at_s, value(point)?)));
+                let line = document.timeline.strain_of.as_deref().filter(|_| *line == STRAIN).unwrap_or(line);
+                let points = document.timeline.series.iter().filter_map(|point| Some((point.at_s, value(point)?)));
                 Line { name: name(of, line), points: points.collect(), is_filled: *is_filled }
             })
         });
-        lines.filter(|line| !line.points.is_empty()).collect()
-    };
-    let seconds = |title, up, lines| (title, Plot { across: "seconds", up, lines, scale: Scale::Seconds });
-    let by_percentile = Plot { across: "percentile", up: "ms", lines: curves.collect(), scale: Scale::Percentiles };
-    let plots = [
-        ("Latency by percentile", by_percentile),
-        seconds(
-            "Throughput",
-            "a second",
-            over_time(&[
-                ("achieved", true, |point| Some(point.achieved_per_s)),
-                ("offered", false, |point| Some(point.offered_per_s)),
-            ]),
-        ),
-        seconds(
-            "Latency over time",
-            "ms",
-            over_time(&[
-                ("p50", false, |point| (point.achieved_per_s > 0.0).then_some(point.p50_ms)),
-                ("p99", false, |point| (point.achieved_per_s > 0.0).then_some(point.p99_ms)),
-            ]),
-        ),
-        seconds(
-            "CPU",
-            "cores",
-            over_time(&[
-                ("broker", true, |point| point.broker_cores),
-                ("generator", false, |point| Some(point.own_cores)),
-            ]),
-        ),
-        seconds(
-            "Memory of the broker",
-            "MiB resident",
-            over_time(&[("resident", true, |point| point.broker_resident_mib)]),
-        ),
-    ];
-    html.push_str("<div class=\"plots\">");
-    for (title, plot) in plots {
-        if let Some(svg) = plot.to_svg() {
-            write!(html, "<figure><figcaption><b>{title}</b>").ok();
-            for (colour, line) in plot.legend() {
-                write!(html, "<span><i style=\"background:{colour}\"></i>{}</span>", escaped(line)).ok();
-            }
-            write!(html, "</figcaption>{svg}</figure>").ok();
-        }
+        let lines: Vec<_> = lines.filter(|line| !line.points.is_empty()).collect();
+        let plot = Plot { across: "seconds", up, lines: &lines, spans, scale: Scale::Seconds };
+        figure(html, title, of.filter(|_| *is_of_series), &plot);
+    }
+    if !is_first {
+        draw_percentiles(html);
     }
     html.push_str("</div>");
 }
 
+/// What is drawn over percentiles: all curves in one plot, and a plot with its phases for each measure that has phases.
+fn percentiles(
+    documents: &[(String, Document)],
+    name: &dyn Fn(&str, &str) -> String,
+) -> Vec<(Option<String>, Vec<Line>)> {
+    let mut plots: Vec<(Option<String>, Vec<Line>)> = Vec::new();
+    for (of, document) in documents {
+        for (measure, line, points) in curves(document) {
+            let place = plots.iter().position(|(other, _)| *other == measure).unwrap_or(plots.len());
+            if place == plots.len() {
+                plots.push((measure, Vec::new()));
+            }
+            plots[place].1.push(Line { name: name(of, &line), points, is_filled: false });
+        }
+    }
+    plots
+}
+
+/// A plot with its legend, if it has anything to draw.
+fn figure(html: &mut String, title: &str, of: Option<&str>, plot: &Plot<'_>) {
+    let Some(svg) = plot.to_svg() else { return };
+    write!(html, "<figure><figcaption><b>{title}</b>").ok();
+    if let Some(of) = of {
+        write!(html, "<span>{}</span>", escaped(of)).ok();
+    }
+    for (colour, line) in plot.legend() {
+        write!(html, "<span><i style=\"background:{colour}\"></i>{}</span>", escaped(line)).ok();
+    }
+    write!(html, "</figcaption>{svg}</figure>").ok();
+}
+
+/// What the series of all reports are of, if that is the same.
+fn series_of(documents: &[(String, Document)]) -> Option<&str> {
+    let mut all = documents.iter().map(|(_, document)| document.timeline.series_of.as_deref());
+    let first = all.next()??;
+    all.all(|of| of == Some(first)).then_some(first)
+}
+
+/// The phases of all reports, if they are the same to the eye.
+fn spans(documents: &[(String, Document)]) -> &[Span] {
+    let Some((_, first)) = documents.first() else { return &[] };
+    let spans = first.timeline.spans.as_slice();
+    let is_like = |(one, other): (&Span, &Span)| {
+        let off_s = (one.from_s - other.from_s).abs().max((one.to_s - other.to_s).abs());
+        one.phase == other.phase && off_s < SPANS_OFF_S
+    };
+    let are_alike = documents.iter().all(|(_, document)| {
+        let others = &document.timeline.spans;
+        others.len() == spans.len() && spans.iter().zip(others).all(is_like)
+    });
+    if are_alike { spans } else { &[] }
+}
+
+/// A line of latencies by percentile: the measure that has a plot of its own, the name in the plot, and the points.
+type Percentiles = (Option<String>, String, Vec<(f64, f64)>);
+
 /// Latencies by percentile: the report's own, or what its rows say.
-fn curves(document: &Document) -> Vec<(String, Vec<(f64, f64)>)> {
+fn curves(document: &Document) -> Vec<Percentiles> {
     if !document.curves.is_empty() {
-        return document.curves.iter().map(|curve| (curve.measure.clone(), curve.points.clone())).collect();
+        return document.curves.iter().map(|curve| (None, curve.measure.clone(), curve.points.clone())).collect();
     }
     let rows = document.figures.get("rows").and_then(Value::as_array).into_iter().flatten();
     let lines = rows.filter_map(|row| {
         let latency = row.pointer("/figures/latency")?;
-        let name = format!("{}, {}", row.get("measure")?.as_str()?, row.get("phase")?.as_str()?);
+        let (measure, phase) = (row.get("measure")?.as_str()?, row.get("phase")?.as_str()?);
         let told = [("p50_ms", 50.0), ("p90_ms", 90.0), ("p99_ms", 99.0), ("p999_ms", 99.9)];
         let points = told.iter().filter_map(|(key, percent)| Some((*percent, latency.get(key)?.as_f64()?)));
-        Some((name, points.collect()))
+        Some((Some(measure.to_owned()), phase.to_owned(), points.collect()))
     });
     lines.collect()
 }

@@ -3,10 +3,13 @@
 //! Text, axes and grid are drawn in two marker colours, which the page replaces for light and dark; a series has the same colour in both.
 
 use std::error::Error;
+use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
+
+use super::Span;
 
 /// Marks text and axes.
 pub(super) const INK: RGBColor = RGBColor(0x01, 0x02, 0x03);
@@ -30,6 +33,13 @@ const LOGARITHMIC_FROM: f64 = 50.0;
 /// In units of the drawing; the page scales it.
 const SIZE: (u32, u32) = (720, 320);
 
+/// How wide the drawing is between the axis and the margin, and a letter in it, about.
+const WIDE: f64 = 640.0;
+const LETTER: f64 = 7.0;
+
+/// Rows for the names of phases.
+const NAME_ROWS: usize = 2;
+
 /// One line.
 pub(super) struct Line {
     pub(super) name: String,
@@ -42,7 +52,9 @@ pub(super) struct Line {
 pub(super) struct Plot<'a> {
     pub(super) across: &'a str,
     pub(super) up: &'a str,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: &'a [Line],
+    /// Marked where the horizontal axis is time.
+    pub(super) spans: &'a [Span],
     pub(super) scale: Scale,
 }
 
@@ -79,8 +91,9 @@ impl Plot<'_> {
         let most = ups().fold(0.0, f64::max).max(1e-3);
         match self.scale {
             Scale::Seconds => {
-                let end = self.lines.iter().flat_map(|line| line.points.last()).fold(1.0, |end: f64, at| end.max(at.0));
-                self.draw_on(&root, 0.0..end, 0.0..most * 1.1, &|at| short(at), |at| at)?;
+                // The names of phases stand above the lines.
+                let room = if self.spans.is_empty() { 1.1 } else { 1.25 };
+                self.draw_on(&root, 0.0..self.end_s(), 0.0..most * room, &|at| short(at), |at| at)?;
             }
             Scale::Percentiles => {
                 let nines = self.lines.iter().flat_map(|line| line.points.last()).map(|at| rarity(at.0));
@@ -120,7 +133,7 @@ impl Plot<'_> {
             .x_label_area_size(40)
             .y_label_area_size(64)
             .build_cartesian_2d(across, up)?;
-        let floor = chart.y_range().start;
+        let Range { start: floor, end: ceiling } = chart.y_range();
         chart
             .configure_mesh()
             .axis_style(INK)
@@ -135,6 +148,7 @@ impl Plot<'_> {
             .x_desc(self.across)
             .y_desc(self.up)
             .draw()?;
+        self.mark_spans(&mut chart, (floor, ceiling))?;
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             let points = || line.points.iter().map(|(at, up)| (place(*at), up.max(floor)));
             if line.is_filled {
@@ -143,6 +157,41 @@ impl Plot<'_> {
             chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
         }
         Ok(())
+    }
+
+    /// Each phase begins with a line and its name; every second one is tinted.
+    fn mark_spans<'b, X, Y>(
+        &self,
+        chart: &mut ChartContext<'b, SVGBackend<'b>, Cartesian2d<X, Y>>,
+        (floor, ceiling): (f64, f64),
+    ) -> Result<(), Box<dyn Error + 'b>>
+    where
+        X: AsRangedCoord<Value = f64> + Ranged<ValueType = f64>,
+        Y: AsRangedCoord<Value = f64> + Ranged<ValueType = f64>,
+    {
+        let end = self.end_s();
+        let text = ("sans-serif", 13).into_font().color(&INK);
+        let mut names_end = [f64::MIN; NAME_ROWS];
+        for (nth, Span { phase, from_s, to_s }) in self.spans.iter().enumerate().filter(|(_, span)| span.from_s < end) {
+            let (from, to) = (*from_s, to_s.min(end));
+            if nth % 2 == 1 {
+                chart.draw_series([Rectangle::new([(from, floor), (to, ceiling)], GRID.mix(0.4).filled())])?;
+            }
+            chart.draw_series([PathElement::new([(from, floor), (from, ceiling)], INK.mix(0.5))])?;
+            // A name that does not fit beside the one before stands below it; where there is no row left, the line must do.
+            let at = from / end * WIDE;
+            let Some(row) = names_end.iter().position(|taken| *taken <= at) else { continue };
+            names_end[row] = at + (phase.chars().count() + 1) as f64 * LETTER;
+            let below = 3 + 15 * i32::try_from(row)?;
+            let name = Text::new(phase.clone(), (4, below), text.clone());
+            chart.draw_series([EmptyElement::at((from, ceiling)) + name])?;
+        }
+        Ok(())
+    }
+
+    /// Where the last line ends, and one second at least.
+    fn end_s(&self) -> f64 {
+        self.lines.iter().flat_map(|line| line.points.last()).fold(1.0, |end: f64, at| end.max(at.0))
     }
 }
 
@@ -188,9 +237,9 @@ mod tests {
     fn a_plot_has_its_lines_and_nothing_draws_nothing() {
         let line = |points: &[(f64, f64)]| Line { name: "here".into(), points: points.to_vec(), is_filled: true };
         for scale in [Scale::Seconds, Scale::Percentiles] {
-            let plot = |points| Plot { across: "x", up: "y", lines: vec![line(points)], scale };
-            assert!(plot(&[]).to_svg().is_none());
-            let svg = plot(&[(0.0, 1.0), (50.0, 2.0), (99.0, 40.0)]).to_svg().expect("a drawing");
+            let draw = |points| Plot { across: "x", up: "y", lines: &[line(points)], spans: &[], scale }.to_svg();
+            assert!(draw(&[]).is_none());
+            let svg = draw(&[(0.0, 1.0), (50.0, 2.0), (99.0, 40.0)]).expect("a drawing");
             assert!(svg.contains("#2F7FE0") && svg.contains("polyline") && svg.contains("polygon"), "{svg}");
         }
     }

@@ -27,6 +27,9 @@ pub struct Point {
     pub broker_resident_mib: Option<f64>,
     /// Cores that the load generator used.
     pub own_cores: f64,
+    /// What the scenario did beside what is measured, a second: see [`Timeline::strain_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strain_per_s: Option<f64>,
 }
 
 /// One look at what has been so far.
@@ -34,6 +37,7 @@ pub struct Point {
 struct Look {
     at: Instant,
     offered: u64,
+    strain: Option<u64>,
     broker: Option<Usage>,
     own: Option<Usage>,
 }
@@ -45,20 +49,28 @@ pub(crate) struct Recorder {
     last: Look,
     /// What had been recorded at the last look.
     seen: Histogram<u64>,
+    /// What was done so far beside what is measured.
+    strain: Option<u64>,
     points: Vec<Point>,
 }
 
 impl Recorder {
     /// From now on, with the latencies of whatever was recorded before left out.
     pub(crate) fn new(now: Instant, broker_pid: Option<u32>, seen: &Histogram<u64>) -> Self {
-        let last = look(now, 0, broker_pid);
-        Self { broker_pid, begin: now, last, seen: seen.clone(), points: Vec::new() }
+        let last = look(now, (0, None), broker_pid);
+        Self { broker_pid, begin: now, last, seen: seen.clone(), strain: None, points: Vec::new() }
     }
 
     /// Makes a point if it is time. `offered` is what was due from the beginning to now; `seen` all latencies so far.
     pub(crate) fn tick(&mut self, now: Instant, offered: impl FnOnce() -> u64, seen: &Histogram<u64>) -> Option<Point> {
         let is_due = now.saturating_duration_since(self.last.at) >= POINT_EVERY;
         is_due.then(|| self.add(now, offered(), seen))
+    }
+
+    /// So much was done so far beside what is measured. What was done before it is told for the first time counts nowhere.
+    pub(crate) fn strained(&mut self, done: u64) {
+        self.last.strain.get_or_insert(done);
+        self.strain = Some(done);
     }
 
     /// The same while nothing is offered and nothing is recorded: memory and CPU are looked at all the same.
@@ -87,7 +99,7 @@ impl Recorder {
     fn add(&mut self, now: Instant, offered: u64, seen: &Histogram<u64>) -> Point {
         let mut since = seen.clone();
         since.subtract(&self.seen).expect("what was recorded stays recorded");
-        let next = look(now, offered, self.broker_pid);
+        let next = look(now, (offered, self.strain), self.broker_pid);
         let took_s = now.saturating_duration_since(self.last.at).max(Duration::from_micros(1)).as_secs_f64();
         let cores = |before: Option<Usage>, after: Option<Usage>| {
             before.zip(after).map(|(before, after)| (after.cpu_s() - before.cpu_s()) / took_s)
@@ -102,6 +114,7 @@ impl Recorder {
             broker_cores: cores(self.last.broker, next.broker),
             broker_resident_mib: next.broker.map(|usage| usage.resident_kib as f64 / 1024.0),
             own_cores: cores(self.last.own, next.own).unwrap_or_default(),
+            strain_per_s: next.strain.map(|done| done.saturating_sub(self.last.strain.unwrap_or(done)) as f64 / took_s),
         };
         self.last = next;
         self.seen.clone_from(seen);
@@ -111,9 +124,9 @@ impl Recorder {
 }
 
 /// A broker that has died has no cost to tell; what is missing tells of it.
-fn look(at: Instant, offered: u64, broker_pid: Option<u32>) -> Look {
+fn look(at: Instant, (offered, strain): (u64, Option<u64>), broker_pid: Option<u32>) -> Look {
     let broker = broker_pid.and_then(|pid| Usage::of(Some(pid)).ok());
-    Look { at, offered, broker, own: Usage::of(None).ok() }
+    Look { at, offered, strain, broker, own: Usage::of(None).ok() }
 }
 
 impl Point {

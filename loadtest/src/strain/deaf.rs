@@ -30,6 +30,7 @@ pub(super) struct Deaf {
     /// By listener: the message that is to be delivered next.
     next: Vec<u32>,
     ended: Vec<bool>,
+    delivered: u64,
     /// When the phases after the first began.
     turns: Vec<Instant>,
     /// By phase, of those who read all the time.
@@ -74,6 +75,7 @@ impl Deaf {
             deaf: (u64::from(sessions) * u64::from(percent) / 100) as usize,
             next: vec![0; sessions as usize],
             ended: vec![false; sessions as usize],
+            delivered: 0,
             turns: Vec::new(),
             latency: std::array::from_fn(|_| histogram()),
             misplaced: 0,
@@ -117,6 +119,11 @@ impl Deaf {
         self.refused.is_some() || self.publisher.is_done() && self.next.iter().zip(&self.ended).all(has_all)
     }
 
+    /// Deliveries so far, to whoever reads.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     pub(super) fn take(&mut self, session: SessionIndex, now: Instant, news: &News) {
         if session == self.service {
             if let News::Answer(frame) = news
@@ -132,6 +139,7 @@ impl Deaf {
         match news {
             News::Message(deliver) if deliver.conversation == self.group => {
                 let Some(index) = index_in(&deliver.payload, self.run) else { return };
+                self.delivered += 1;
                 self.misplaced += u64::from(index != self.next[listener]);
                 self.next[listener] = self.next[listener].max(index + 1);
                 if listener >= self.deaf {

@@ -66,8 +66,13 @@ impl Flood {
         }
     }
 
+    /// Packets that the kernel has taken so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     pub(super) fn outcome(&self) -> Outcome {
-        let sent = self.sent.load(Ordering::Relaxed);
+        let sent = self.sent();
         let seconds = self.took.as_secs_f64().max(1e-6);
         Outcome::Flood(Flooding {
             offered_per_s: self.rate,

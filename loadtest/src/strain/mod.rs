@@ -19,6 +19,7 @@ use crate::limits::{IDLE_WAIT, NORMAL_FACTOR, NORMAL_WINDOW, RESIDENT_EVERY};
 use crate::phases::{Cost, Mark, Row};
 use crate::probe::{Command, Probe, Probed};
 use crate::process::Usage;
+use crate::report::Point;
 use crate::rig::{Guest, Rig, Terms, cursor_at_head};
 use crate::target::Target;
 use crate::token::Role;
@@ -50,6 +51,8 @@ struct Run<'a> {
     load: Load,
     resident_max_kib: Option<u64>,
     look_at: Instant,
+    /// Second by second, without what the probe measures.
+    series: Vec<Point>,
 }
 
 /// Runs the plan. Progress is told in sentences.
@@ -82,7 +85,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
         Strain::Flood { rate } => Load::Flood(Flood::prepare(target, rate)?),
     };
     let look_at = rig.clock.now();
-    let mut run = Run { plan, rig, load, resident_max_kib: None, look_at };
+    let mut run = Run { plan, rig, load, resident_max_kib: None, look_at, series: Vec::new() };
     let (marks, names) = run.measure(&probe)?;
     let probed = run.join(probe)?;
     let report = run.report((&marks, &names), &probed);
@@ -97,6 +100,7 @@ impl Run<'_> {
         let (mut marks, mut names) = (Vec::new(), Vec::new());
         self.rig.note(format!("measuring for {} s before", plan.before.as_secs()));
         let begin = self.rig.mark(plan.broker_pid)?;
+        self.rig.record(begin.at, plan.broker_pid);
         probe.tell(Command::Publish(begin.at));
         probe.tell(Command::Ding(begin.at));
         marks.push(begin);
@@ -132,6 +136,7 @@ impl Run<'_> {
         }
         self.rig.note(format!("measuring for {} s after it", plan.after.as_secs()));
         self.run_until(calm.at + plan.after, probe, "measuring after")?;
+        self.series = self.rig.recorded();
         let end = self.rig.mark(plan.broker_pid)?;
         marks.push(end);
         probe.tell(Command::StopPublishing(end.at));
@@ -195,6 +200,7 @@ impl Run<'_> {
         let Self { plan, rig, load, .. } = self;
         let now = rig.clock.now();
         load.act(now, rig);
+        rig.look_beside(now, load.done());
         let watch = &mut rig.watch;
         rig.fleet.turn(IDLE_WAIT, &mut |session, now, news| {
             watch.note(now);
@@ -221,6 +227,7 @@ impl Run<'_> {
             normal_after_s: normal_after(&rows, probed, calm, self.plan.after),
             rows,
             costs: costs.collect(),
+            timeline: probed.timeline(self.series.clone(), names, marks).with_strain(self.plan.strain.of()),
             resident_max_mib: self.resident_max_kib.map(|kib| kib / 1024),
             probe_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),
             complaints: Vec::new(),
@@ -246,6 +253,16 @@ impl Load {
             Self::Deaf(deaf) => deaf.take(session, now, news),
             Self::Hoard(hoard) => hoard.take(session, news),
             Self::Flood(_) => {}
+        }
+    }
+
+    /// What has been done so far of what the strain is told in; `None` if that is no number.
+    fn done(&self) -> Option<u64> {
+        match self {
+            Self::Pressure(pressure) => Some(pressure.answered()),
+            Self::Deaf(deaf) => Some(deaf.delivered()),
+            Self::Hoard(_) => None,
+            Self::Flood(flood) => Some(flood.sent()),
         }
     }
 

@@ -49,6 +49,16 @@ impl Strain {
             Self::Flood { .. } => "flood",
         }
     }
+
+    /// What of it is counted second by second; `None` if nothing is.
+    pub(super) fn of(&self) -> Option<&'static str> {
+        match self {
+            Self::Overload { .. } => Some("messages acknowledged to the publishers"),
+            Self::Deaf { .. } => Some("deliveries to the listeners"),
+            Self::Hoard { .. } => None,
+            Self::Flood { .. } => Some("first packets"),
+        }
+    }
 }
 
 /// What is to be run.

@@ -45,6 +45,8 @@ pub(super) struct Pressure {
     schedule: Option<Schedule>,
     end: Option<Instant>,
     round: Round,
+    /// Answers to messages of all rounds.
+    answered: u64,
     /// Of the first round.
     flat_out: Option<Round>,
     lost: Option<String>,
@@ -97,6 +99,7 @@ impl Pressure {
             schedule: None,
             end: None,
             round: Round::default(),
+            answered: 0,
             flat_out: None,
             lost: None,
         })
@@ -180,6 +183,11 @@ impl Pressure {
         self.lost.is_some() || self.pairs.iter().all(done)
     }
 
+    /// Messages acknowledged so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
     pub(super) fn take(&mut self, session: SessionIndex, now: Instant, news: &News) {
         match news {
             News::Answer(frame) => {
@@ -192,6 +200,7 @@ impl Pressure {
                     Ok(Some(_)) => {
                         pair.acked += 1;
                         self.round.acked += 1;
+                        self.answered += 1;
                     }
                     Ok(None) => {}
                     Err(why) => self.lost = Some(why),

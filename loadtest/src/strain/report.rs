@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::latency::Latency;
 use crate::limits::{BACK_TO_NORMAL, FLOOD_P99_FACTOR, SESSION_KIB_MAX};
 use crate::phases::{Cost, Costs, Row, Table};
-use crate::report::{Findings, Load};
+use crate::report::{Findings, Load, Timeline};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +20,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What each phase took.
     pub costs: Vec<Cost>,
+    /// Second by second: the deliveries of the probe's messages, and the strain.
+    #[serde(flatten)]
+    pub timeline: Timeline,
     /// The most that the broker had resident, looked at each second, in MiB.
     pub resident_max_mib: Option<u64>,
     /// From the end of the strain until what the probe measures was as before, in seconds; `None`: not within the run.

@@ -25,6 +25,7 @@ use crate::limits::PEER_LOOK;
 use crate::process::Usage;
 use crate::publish::{Measured, Plan, Report};
 use crate::publisher::payload;
+use crate::report::Recorder;
 use crate::watch::Watch;
 use stream::Stream;
 
@@ -139,12 +140,16 @@ impl Run<'_> {
 
     async fn measure(&self) -> Result<Report, Failure> {
         let plan = self.plan;
-        self.wait_until(self.clock.now() + plan.warm_up).await?;
+        self.wait_until(self.clock.now() + plan.warm_up, None).await?;
         let (before, own_before, begin) = (self.usage()?, Usage::of(None)?, self.clock.now());
         self.board.borrow_mut().stage = Stage::Measuring;
-        self.wait_until(begin + plan.measured).await?;
+        let sent = self.board.borrow().sent;
+        let mut recorder = Recorder::new(begin, plan.server_pid, &self.board.borrow().published);
+        self.wait_until(begin + plan.measured, Some((&mut recorder, sent))).await?;
         self.board.borrow_mut().stage = Stage::Ending;
-        let took = self.clock.now().saturating_duration_since(begin);
+        let end = self.clock.now();
+        let series = recorder.finish(end, self.board.borrow().sent - sent, &self.board.borrow().published);
+        let took = end.saturating_duration_since(begin);
         let (after, own_cpu_s) = (self.usage()?, Usage::of(None)?.cpu_s() - own_before.cpu_s());
         self.wait_for_answers().await;
         let board = self.board.borrow();
@@ -160,12 +165,12 @@ impl Run<'_> {
             own_cpu_s,
             offered: None,
             late_ms_max: 0.0,
-            series: Vec::new(),
+            series,
         }))
     }
 
     /// Lets the producers publish; no producer may be lost, and something must happen now and then.
-    async fn wait_until(&self, end: Instant) -> Result<(), Failure> {
+    async fn wait_until(&self, end: Instant, mut recorder: Option<(&mut Recorder, u64)>) -> Result<(), Failure> {
         self.board.borrow_mut().watch.begin("publishing");
         while self.clock.now() < end {
             sleep(PEER_LOOK.min(end.saturating_duration_since(self.clock.now()))).await;
@@ -173,7 +178,12 @@ impl Run<'_> {
             if let Some(why) = board.failed.take() {
                 return Err(Failure::Broker { phase: "publishing", why });
             }
-            board.watch.check(self.clock.now(), || "acknowledgements".to_owned())?;
+            let now = self.clock.now();
+            if let Some((recorder, before)) = &mut recorder {
+                // Sent as fast as the windows let: what was let out is what is offered.
+                recorder.tick(now, || board.sent - *before, &board.published);
+            }
+            board.watch.check(now, || "acknowledgements".to_owned())?;
         }
         Ok(())
     }
