@@ -101,6 +101,11 @@ fn summarise(plan: &Plan, admission: &Admission, (from, to): (&Mark, &Mark), who
     if !plan.resumed {
         let kib = from.broker_kib_until(to, sessions);
         summary.broker("broker.resident_kib_per_session", "broker's resident memory for a session", kib, "KiB");
+        let kib = from.page_tables_kib_until(to, sessions);
+        let name = "kernel's page tables of the broker a session";
+        summary.broker("broker.page_tables_kib_per_session", name, kib, "KiB");
+        let (kib, name) = (from.kernel_kib_until(to, sessions), "kernel's slab and UDP a session, both sides");
+        summary.broker("machine.kernel_kib_per_session", name, kib, "KiB");
     }
     summary.spread("connected", "first packet to welcome", &admission.connected);
     summary.spread("caught_up", "first packet to caught up", &admission.caught_up);

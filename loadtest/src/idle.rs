@@ -132,6 +132,16 @@ fn summarise(plan: &Plan, marks: &Marks) -> Summary {
     summary.broker("broker.resident_kib_per_session_settled", "  held for a while", kib(held), "KiB");
     summary.broker("broker.resident_kib_per_session_burst", "  right after the burst", kib(burst), "KiB");
     summary.broker("broker.resident_kib_per_session_after", "  held again", kib(after), "KiB");
+    let held_kib = before.page_tables_kib_until(held, sessions);
+    let name = "kernel's page tables of the broker a session";
+    summary.broker("broker.page_tables_kib_per_session_settled", name, held_kib, "KiB");
+    let after_kib = before.page_tables_kib_until(after, sessions);
+    summary.broker("broker.page_tables_kib_per_session_after", "  held again", after_kib, "KiB");
+    let name = "kernel's slab and UDP a session, both sides";
+    let held_kib = before.kernel_kib_until(held, sessions);
+    summary.broker("machine.kernel_kib_per_session_settled", name, held_kib, "KiB");
+    let after_kib = before.kernel_kib_until(after, sessions);
+    summary.broker("machine.kernel_kib_per_session_after", "  held again", after_kib, "KiB");
     let minutes = |from: &Mark, to: &Mark| (sessions as f64) * seconds(from, to) / 60.0;
     let cpu_ms =
         |from: &Mark, to: &Mark| from.broker_cpu_s_until(to).map(|cpu_s| cpu_s * 1e3 / minutes(from, to).max(1e-9));

@@ -25,6 +25,7 @@ pub mod fanout;
 mod fleet;
 pub mod idle;
 mod inboxes;
+mod kernel;
 pub mod latency;
 pub mod limits;
 pub mod mixed;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::kernel::KernelMemory;
 use crate::process::Usage;
 use crate::samples::Figures;
 
@@ -42,6 +43,8 @@ pub(crate) struct Mark {
     pub(crate) at: Instant,
     pub(crate) broker: Option<Usage>,
     pub(crate) own: Usage,
+    /// The kernel's of this machine, if the broker runs on it.
+    pub(crate) kernel: Option<KernelMemory>,
 }
 
 impl Mark {
@@ -59,8 +62,24 @@ impl Mark {
     /// What the broker's resident memory has grown by for each of so many things, in KiB.
     pub(crate) fn broker_kib_until(&self, later: &Self, things: u64) -> Option<f64> {
         let (from, to) = self.broker.zip(later.broker)?;
-        Some((to.resident_kib as f64 - from.resident_kib as f64) / things.max(1) as f64)
+        Some(growth(from.resident_kib, to.resident_kib, things))
     }
+
+    /// The same of the page tables that the kernel keeps for it.
+    pub(crate) fn page_tables_kib_until(&self, later: &Self, things: u64) -> Option<f64> {
+        let page_tables_kib = |mark: &Self| mark.broker?.page_tables_kib;
+        Some(growth(page_tables_kib(self)?, page_tables_kib(later)?, things))
+    }
+
+    /// The same of what the kernel holds for all processes of the machine, the load generator among them.
+    pub(crate) fn kernel_kib_until(&self, later: &Self, things: u64) -> Option<f64> {
+        Some(growth(self.kernel?.kib(), later.kernel?.kib(), things))
+    }
+}
+
+/// What each of so many things has made this grow by.
+fn growth(from: u64, to: u64, things: u64) -> f64 {
+    (to as f64 - from as f64) / things.max(1) as f64
 }
 
 impl Cost {

@@ -16,6 +16,8 @@ pub struct Usage {
     pub system_s: f64,
     /// Resident memory, in KiB.
     pub resident_kib: u64,
+    /// What the kernel needs for its page tables, in KiB, if it tells.
+    pub page_tables_kib: Option<u64>,
 }
 
 impl Usage {
@@ -31,8 +33,9 @@ impl Usage {
         };
         let odd = || Failure::Usage(format!("/proc/{name} does not look as Linux documents it"));
         let (user_s, system_s) = parse_cpu_s(&read("stat")?).ok_or_else(odd)?;
-        let resident_kib = parse_resident_kib(&read("status")?).ok_or_else(odd)?;
-        Ok(Self { user_s, system_s, resident_kib })
+        let status = read("status")?;
+        let resident_kib = parse_kib(&status, "VmRSS:").ok_or_else(odd)?;
+        Ok(Self { user_s, system_s, resident_kib, page_tables_kib: parse_kib(&status, "VmPTE:") })
     }
 
     /// CPU time in both modes, in seconds.
@@ -50,9 +53,9 @@ fn parse_cpu_s(stat: &str) -> Option<(f64, f64)> {
     Some((f64::from(user) / TICKS_A_SECOND, f64::from(system) / TICKS_A_SECOND))
 }
 
-/// `VmRSS` of `proc_pid_status(5)`.
-fn parse_resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A field of `proc_pid_status(5)`.
+fn parse_kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -69,6 +72,10 @@ mod tests {
 
     #[test]
     fn this_process_can_be_looked_at() {
-        assert!(Usage::of(None).unwrap().resident_kib > 100);
+        let usage = Usage::of(None).unwrap();
+        assert!(usage.resident_kib > 100 && usage.page_tables_kib.is_some_and(|kib| kib > 0), "{usage:?}");
+        let status = "VmRSS:\t  900 kB\nVmPTE:\t   52 kB\n";
+        let field = |name| parse_kib(status, name);
+        assert_eq!((field("VmRSS:"), field("VmPTE:"), field("VmSwap:")), (Some(900), Some(52), None));
     }
 }

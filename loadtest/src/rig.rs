@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use crate::clock::SystemClock;
 use crate::failure::{Ended, Failure};
 use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
+use crate::kernel::KernelMemory;
 use crate::latency::histogram;
 use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, TOKEN_MARGIN};
 use crate::phases::Mark;
@@ -229,7 +230,8 @@ impl<'a> Rig<'a> {
     /// to tell; what is missing tells of it.
     pub(crate) fn mark(&self, broker_pid: Option<u32>) -> Result<Mark, Failure> {
         let broker = broker_pid.and_then(|pid| Usage::of(Some(pid)).ok());
-        Ok(Mark { at: self.clock.now(), broker, own: Usage::of(None)? })
+        let kernel = broker_pid.and_then(|_| KernelMemory::now());
+        Ok(Mark { at: self.clock.now(), broker, own: Usage::of(None)?, kernel })
     }
 
     /// No session may be lost yet.

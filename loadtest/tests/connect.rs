@@ -26,6 +26,9 @@ fn whole_handshakes_and_resumed_ones_are_told_apart() {
     let broker = Broker::start();
     let anew = run(&broker, false);
     assert!(anew.value("broker.resident_kib_per_session").is_some() && anew.value("whole").is_none(), "{anew}");
+    for path in ["broker.page_tables_kib_per_session", "machine.kernel_kib_per_session"] {
+        assert!(anew.value(path).is_some(), "{path}: {anew}");
+    }
     let resumed = run(&broker, true);
     assert_eq!(resumed.value("whole"), Some(0.0), "{resumed}");
 }

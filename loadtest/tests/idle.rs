@@ -28,6 +28,10 @@ fn sessions_are_held_and_the_burst_reaches_all() {
             let path = format!("broker.resident_kib_per_session{path}");
             assert!(summary.value(&path).is_some(), "{path}: {summary}");
         }
+        for path in ["broker.page_tables_kib_per_session", "machine.kernel_kib_per_session"] {
+            let both = ["_settled", "_after"].map(|when| summary.value(&format!("{path}{when}")));
+            assert!(both.iter().all(Option::is_some), "{path}: {summary}");
+        }
         assert!(summary.value("held_s").is_some_and(|held_s| held_s >= 1.0), "{summary}");
         assert!(summary.value("broker.cpu_ms_per_session_minute").is_some(), "{summary}");
         assert_eq!(summary.latency("connected").map(|spread| spread.count), Some(40), "{summary}");
