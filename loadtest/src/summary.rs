@@ -132,8 +132,9 @@ impl Serialize for Summary {
         for Figure { path, value, .. } in &self.figures {
             put(&mut whole, path, (*value).into());
         }
-        for Spread { path, latency, .. } in &self.spreads {
+        for Spread { path, count, latency, .. } in &self.spreads {
             put(&mut whole, path, serde_json::to_value(latency).map_err(serde::ser::Error::custom)?);
+            put(&mut whole, &format!("{path}.count"), (*count).into());
         }
         let curves: Vec<_> = self.spreads.iter().map(|spread| &spread.curve).collect();
         put(&mut whole, "curves", serde_json::to_value(curves).map_err(serde::ser::Error::custom)?);
@@ -200,6 +201,7 @@ mod tests {
         assert_eq!(value.pointer("/broker/cpu_us_per_message").unwrap(), 2.5);
         assert!(value.pointer("/broker/resident_kib").is_none());
         assert!(value.pointer("/published/p99_ms").unwrap().as_f64().unwrap() > 1.9);
+        assert_eq!(value.pointer("/published/count").unwrap(), 1);
         assert_eq!(
             (value["curves"][0]["count"].as_u64(), value["complaints"][0].as_str()),
             (Some(1), Some("nothing works"))
