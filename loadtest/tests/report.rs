@@ -114,7 +114,7 @@ fn each_measure_with_phases_has_a_plot_of_its_own() {
     let rows = vec![row("one", "calm"), row("one", "wild"), row("two", "calm"), row("two", "wild")];
     document.figures.insert("rows".into(), rows.into());
     let page = page(&[("it".into(), document)]);
-    assert_eq!(page.matches("Latency by percentile").count(), 2);
+    assert_eq!(page.matches("Percentiles").count(), 2);
     let place = |text: &str| page.find(text).expect(text);
-    assert!(place("Throughput") < place("Latency by percentile"), "they are the details");
+    assert!(place("Throughput") < place("Percentiles"), "they are the details");
 }

@@ -183,7 +183,8 @@ fn plots(html: &mut String, documents: &[(String, Document)]) {
     let draw_percentiles = |html: &mut String| {
         for (measure, lines) in &percentiles {
             let plot = Plot { across: "percentile", up: "ms", lines, spans: &[], scale: Scale::Percentiles };
-            figure(html, "Latency by percentile", measure.as_deref(), &plot);
+            let title = if measure.is_some() { "Percentiles" } else { "Latency by percentile" };
+            figure(html, title, measure.as_deref(), &plot);
         }
     };
     html.push_str("<div class=\"plots\">");
