@@ -97,6 +97,18 @@ impl Cost {
     }
 }
 
+/// What each phase took, of those that lie between marks that follow each other.
+pub(crate) fn costs(phases: &[&'static str], marks: &[Mark]) -> Vec<Cost> {
+    phases.iter().zip(marks.windows(2)).map(|(phase, ends)| Cost::between(phase, &ends[0], &ends[1])).collect()
+}
+
+/// A sentence for each measure of which something is missing in a phase.
+pub(crate) fn missing(rows: &[Row]) -> impl Iterator<Item = String> {
+    let missing = rows.iter().filter(|row| row.figures.seen != row.figures.offered);
+    missing
+        .map(|Row { measure, phase, figures }| format!("{measure}, {phase}: {} of {}", figures.seen, figures.offered))
+}
+
 /// Seconds between two marks.
 pub(crate) fn seconds(from: &Mark, to: &Mark) -> f64 {
     to.at.saturating_duration_since(from.at).as_secs_f64()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::phases::{Cost, Costs, Row, Table};
+use crate::phases::{Cost, Costs, Row, Table, missing};
 use crate::report::{Findings, Load, Timeline};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
@@ -65,11 +65,7 @@ impl Report {
 
     /// What is missing by phase.
     pub(super) fn find_complaints(&self) -> Vec<String> {
-        let missing = self.rows.iter().filter(|row| row.figures.seen != row.figures.offered);
-        let say = |Row { measure, phase, figures }: &Row| {
-            format!("{measure}, {phase}: {} of {}", figures.seen, figures.offered)
-        };
-        missing.map(say).collect()
+        missing(&self.rows).collect()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::latency::Latency;
 use crate::limits::{COUNTS_EVERY, IDLE_WAIT, NAMED_MEMBERS_MAX};
-use crate::phases::{Cost, Mark};
+use crate::phases::{Mark, costs};
 use crate::probe::{Command, Probe, Probed};
 use crate::publisher::{Publisher, Publishing};
 use crate::report::Point;
@@ -286,7 +286,6 @@ impl Run<'_> {
         probed: &Probed,
     ) -> Report {
         let members = self.plan.members + self.plan.authors;
-        let costs = PHASES.iter().zip(marks.windows(2)).map(|(phase, ends)| Cost::between(phase, &ends[0], &ends[1]));
         let mut report = Report {
             scenario: "receipts",
             members,
@@ -297,7 +296,7 @@ impl Run<'_> {
             updates: self.updates(members),
             status,
             rows: probed.rows(&PHASES, marks),
-            costs: costs.collect(),
+            costs: costs(&PHASES, marks),
             timeline: probed.timeline(self.series.clone(), &PHASES, marks).with_strain(Some("marks answered")),
             probe_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),
             sessions_lost: self.sessions_lost,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::failure::Failure;
 use crate::fleet::{Acks, SessionIndex};
 use crate::limits::{IDLE_WAIT, NORMAL_FACTOR, NORMAL_WINDOW, RESIDENT_EVERY};
-use crate::phases::{Cost, Mark, Row};
+use crate::phases::{Mark, Row, costs};
 use crate::probe::{Command, Probe, Probed};
 use crate::process::Usage;
 use crate::report::Point;
@@ -219,14 +219,13 @@ impl Run<'_> {
 
     fn report(&self, (marks, names): (&[Mark], &[&'static str]), probed: &Probed) -> Report {
         let rows = probed.rows(names, marks);
-        let costs = names.iter().zip(marks.windows(2)).map(|(phase, ends)| Cost::between(phase, &ends[0], &ends[1]));
         let calm = marks[marks.len() - 2].at;
         let mut report = Report {
             scenario: self.plan.strain.name(),
             outcome: self.load.outcome(),
             normal_after_s: normal_after(&rows, probed, calm, self.plan.after),
             rows,
-            costs: costs.collect(),
+            costs: costs(names, marks),
             timeline: probed.timeline(self.series.clone(), names, marks).with_strain(self.plan.strain.of()),
             resident_max_mib: self.resident_max_kib.map(|kib| kib / 1024),
             probe_late_ms_max: probed.published.as_ref().map_or(0.0, |published| published.late_ms_max),

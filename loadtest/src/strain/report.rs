@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::latency::Latency;
 use crate::limits::{BACK_TO_NORMAL, FLOOD_P99_FACTOR, SESSION_KIB_MAX};
-use crate::phases::{Cost, Costs, Row, Table};
+use crate::phases::{Cost, Costs, Row, Table, missing};
 use crate::report::{Findings, Load, Timeline};
 
 /// Figures of one run. Everything is as seen on this machine; nothing is corrected.
@@ -140,11 +140,7 @@ impl Report {
 
     /// What is not as it must be.
     pub(super) fn find_complaints(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let missing = self.rows.iter().filter(|row| row.figures.seen != row.figures.offered);
-        found.extend(missing.map(|Row { measure, phase, figures }| {
-            format!("{measure}, {phase}: {} of {}", figures.seen, figures.offered)
-        }));
+        let mut found: Vec<_> = missing(&self.rows).collect();
         match &self.outcome {
             Outcome::Overload(overload) => self.judge_overload(overload, &mut found),
             Outcome::Deaf(deaf) => {
