@@ -27,7 +27,7 @@ pub struct Point {
     pub broker_resident_mib: Option<f64>,
     /// Cores that the load generator used.
     pub own_cores: f64,
-    /// What the scenario did beside what is measured, a second: see [`Timeline::strain_of`].
+    /// What the scenario did beside what is measured, a second: see [`Timeline::strain_of`](super::Timeline::strain_of).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strain_per_s: Option<f64>,
 }
