@@ -50,7 +50,7 @@ fn publishers_that_want_too_much_are_held_back_and_what_was_acknowledged_is_deli
         let Outcome::Overload(overload) = &report.outcome else { panic!("{report}") };
         assert!(overload.offered > overload.sent && overload.held_back > 0, "{report}");
         let strain = series::strain(&report.timeline);
-        assert!(strain > 0.0 && strain <= overload.acked_in_all as f64, "{strain} {report}");
+        assert!(strain > 0.0 && strain <= overload.acked_in_all as f64 + 0.5, "{strain} {report}");
         assert!(overload.acked > 0 && overload.acked == overload.sent, "{report}");
         assert_eq!(overload.delivered, overload.acked_in_all, "{report}");
     }
@@ -98,5 +98,5 @@ fn first_packets_that_nobody_follows_up_end_no_session() {
     let report = run(&plan(Strain::Flood { rate: 2_000 }), &broker, 3);
     let Outcome::Flood(flood) = &report.outcome else { panic!("{report}") };
     let strain = series::strain(&report.timeline);
-    assert!(strain > 0.0 && strain <= flood.sent as f64, "{strain} {report}");
+    assert!(strain > 0.0 && strain <= flood.sent as f64 + 0.5, "{strain} {report}");
 }
