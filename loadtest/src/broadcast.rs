@@ -105,6 +105,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let crowd = Crowd { handles: &online, role: Role::User, publishes: false, cursor, at_once: basis.connecting_max };
     let admission = rig.admit(&crowd, &mut |_, _, _| {})?;
     let grown = Grown { empty, users, members };
+    rig.begin("waiting until the broker has nothing left to do");
+    rig.settle(basis.broker_pid)?;
     let summary = measure(&mut rig, plan, (conversation, welcome.producer_highest), (&admission, &grown))?;
     rig.fleet.close()?;
     Ok(summary)

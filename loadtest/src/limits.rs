@@ -128,6 +128,12 @@ pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(600);
 /// How long sessions are left alone before it counts what they cost: the wake of connecting, or of a burst, with the last acknowledgements.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
+/// A broker that has taken less of a core than this, in a look of so long, has done what the preparation left it to do; it is waited for so
+/// long at most. A million memberships are on disk after some 10 s on a core of their own.
+pub(crate) const SETTLED_CORE_SHARE: f64 = 0.2;
+pub(crate) const SETTLED_LOOK: Duration = Duration::from_secs(1);
+pub(crate) const SETTLED_MAX: Duration = Duration::from_secs(120);
+
 /// What coming back to a hundred missed messages may take, in multiples of the bare handshakes.
 pub(crate) const CAUGHT_UP_FACTOR: f64 = 3.0;
 

@@ -16,8 +16,8 @@ use crate::failure::{Ended, Failure};
 use crate::fleet::{Acks, Fleet, Greeting, SessionIndex};
 use crate::kernel::KernelMemory;
 use crate::latency::histogram;
-use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, TOKEN_MARGIN};
-use crate::phases::Mark;
+use crate::limits::{IDLE_WAIT, PROGRESS_EVERY, SETTLED_CORE_SHARE, SETTLED_LOOK, SETTLED_MAX, TOKEN_MARGIN};
+use crate::phases::{Mark, seconds};
 use crate::process::Usage;
 use crate::report::{Point, Recorder};
 use crate::session::News;
@@ -208,6 +208,25 @@ impl<'a> Rig<'a> {
             self.watch.note(self.clock.now());
             self.turn(&mut |_, _, _| {})?;
             self.watch.check(self.clock.now(), || "the time to pass".to_owned())?;
+        }
+    }
+
+    /// Lets the broker of this process id do what the preparation has left it to do behind its answers, the index on disk before all, so
+    /// that it is in no figure. Without a process id nothing is waited for.
+    pub(crate) fn settle(&mut self, broker_pid: Option<u32>) -> Result<(), Failure> {
+        let begin = self.mark(broker_pid)?;
+        let mut from = begin;
+        loop {
+            if from.broker.is_none() || seconds(&begin, &from) >= SETTLED_MAX.as_secs_f64() {
+                return Ok(());
+            }
+            self.turn_for(SETTLED_LOOK)?;
+            let to = self.mark(broker_pid)?;
+            let busy_s = from.broker_cpu_s_until(&to).unwrap_or_default();
+            if busy_s < SETTLED_CORE_SHARE * seconds(&from, &to) {
+                return Ok(());
+            }
+            from = to;
         }
     }
 
