@@ -28,7 +28,7 @@ pub const RATE_MAX: u32 = 50_000;
 /// Sockets: each is polled in every turn.
 pub const SOCKETS_MAX: u16 = 64;
 
-/// Handshakes at once: the broker asks for a proof of address from 2,048 on, and drops first packets above 4,096.
+/// Handshakes at once: the broker asks for a proof of address from 256 on, and drops first packets above 4,096.
 pub const CONNECTING_MAX: u32 = 2_000;
 
 /// Messages after which a session acknowledges: the SDK's.

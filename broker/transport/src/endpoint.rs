@@ -25,6 +25,7 @@ use crate::stats::Stats;
 use crate::steer::{Packet, Steering};
 use crate::table::Table;
 use crate::timers::{Due, Timers};
+use crate::unproved::Unproved;
 use crate::waker::{Clock, Waker};
 
 pub(crate) const WAKE_TOKEN: mio::Token = mio::Token(0);
@@ -104,8 +105,7 @@ pub struct Endpoint {
     polls_undrained: u32,
     links_open: usize,
     handshakes_incoming: u32,
-    /// Handshakes begun in this poll with clients that have not proved their address.
-    unproved: u32,
+    unproved: Unproved,
     stats: Stats,
     /// Kept for reuse, empty between calls.
     packets: Vec<Packet>,
@@ -124,6 +124,7 @@ impl Endpoint {
     pub(crate) fn assemble(parts: Parts) -> io::Result<Self> {
         let Parts { quic, socket, poll, waker, steering, client, config, clock } = parts;
         poll.registry().register(&mut SourceFd(&socket.io.as_raw_fd()), SOCKET_TOKEN, mio::Interest::READABLE)?;
+        let unproved = Unproved::new(clock.now());
         Ok(Self {
             quic,
             batch: Batch::new(socket.gso_segments_max()),
@@ -147,7 +148,7 @@ impl Endpoint {
             polls_undrained: 0,
             links_open: 0,
             handshakes_incoming: 0,
-            unproved: 0,
+            unproved,
             stats: Stats::default(),
             packets: Vec::new(),
             due: Vec::new(),
@@ -272,7 +273,6 @@ impl Endpoint {
         self.announce_closes(events);
         self.flush();
         self.wait(if events.len() > told { Some(Duration::ZERO) } else { timeout })?;
-        self.unproved = 0;
         self.receive(events)?;
         let now = self.clock.now();
         self.take_handovers(now, events);

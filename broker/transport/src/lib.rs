@@ -38,6 +38,7 @@ mod table;
 mod timers;
 mod tls;
 mod unacked;
+mod unproved;
 mod waker;
 
 pub use config::{AckFrequency, ConfigRefused, INCOMING_MAX, TransportConfig};

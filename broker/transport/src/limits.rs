@@ -22,9 +22,11 @@ pub(crate) const PREFETCH_BYTES: usize = 8_192;
 /// Batches received in one `poll`: 512 messages, about 2 ms of work, before the caller's turn.
 pub(crate) const RECEIVE_BATCHES_MAX: usize = 16;
 
-/// Handshakes begun in one `poll` with clients that have not proved their address; the further ones must (a Retry, which costs
-/// a tenth). At some 120 µs each 2 ms, as long as the rest of a poll, so that a flood of first packets is no stall of the others'.
-pub(crate) const UNPROVED_A_POLL_MAX: u32 = 16;
+/// Handshakes begin with clients that have not proved their address once in so long, and this many at once after a pause; the further ones
+/// must (a Retry, which costs a tenth). At some 120 µs each a flood of first packets takes a quarter of the thread, and stalls it for 1 ms;
+/// 2,000 a second is more than a core can finish, so that who comes back in a crowd is seldom asked.
+pub(crate) const UNPROVED_EVERY: Duration = Duration::from_micros(500);
+pub(crate) const UNPROVED_AT_ONCE_MAX: u32 = 8;
 
 /// Polls in a row that may leave the receive queue undrained before timers fire regardless: 64 of
 /// 2 ms are an eighth of a second, so that a flood delays a loss probe and does not stop it.

@@ -10,7 +10,7 @@ use quinn_proto as quic;
 use super::{Endpoint, touch};
 use crate::connection::Connection;
 use crate::event::Event;
-use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX, UNPROVED_A_POLL_MAX};
+use crate::limits::{HANDOVER_QUEUE_MAX, RECEIVE_BATCH, RECEIVE_BATCHES_MAX};
 use crate::link::LinkKey;
 use crate::steer::{Packet, Steered};
 
@@ -115,14 +115,16 @@ impl Endpoint {
         } else if self.handshakes_incoming >= self.config.incoming_max {
             self.stats.incoming_dropped += 1;
             self.quic.ignore(incoming);
-        } else if self.wants_proof(&incoming) {
+        } else if self.wants_proof(now, &incoming) {
             self.stats.retries += 1;
             match self.quic.retry(incoming, response) {
                 Ok(transmit) => self.respond(transmit, response),
                 Err(refused) => self.quic.ignore(refused.into_incoming()),
             }
         } else {
-            self.unproved += u32::from(!incoming.remote_address_validated());
+            if !incoming.remote_address_validated() {
+                self.unproved.begin(now);
+            }
             match self.quic.accept(incoming, now, response, None) {
                 Ok((handle, connection)) => {
                     self.enter(now, handle, connection);
@@ -139,11 +141,11 @@ impl Endpoint {
         }
     }
 
-    /// Whether a client must prove its address first: many handshakes run already, or many have begun in this poll.
-    fn wants_proof(&self, incoming: &quic::Incoming) -> bool {
+    /// Whether a client must prove its address first: many handshakes run already, or many have just begun.
+    fn wants_proof(&self, now: Instant, incoming: &quic::Incoming) -> bool {
         let is_asked_ever = self.config.incoming_retry_from < self.config.incoming_max;
         let many_run = self.handshakes_incoming >= self.config.incoming_retry_from;
-        let many_begin = is_asked_ever && self.unproved >= UNPROVED_A_POLL_MAX;
+        let many_begin = is_asked_ever && !self.unproved.may_begin(now);
         (many_run || many_begin) && !incoming.remote_address_validated() && incoming.may_retry()
     }
 

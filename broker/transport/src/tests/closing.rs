@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::support::{LOCALHOST, Peer, World, bind_client, bind_group};
-use crate::limits::UNPROVED_A_POLL_MAX;
+use crate::limits::UNPROVED_AT_ONCE_MAX;
 use crate::{
     CloseReason, ConfigRefused, ConnectError, Endpoint, Event, Link, LinkKey, Room, StreamClosed, TransportConfig,
 };
@@ -255,7 +255,7 @@ fn addresses_are_proved_from_a_number_of_running_handshakes_on() {
 #[test]
 fn addresses_are_proved_when_many_begin_at_once() {
     let mut world = World::with(TransportConfig::client(), TransportConfig::server());
-    let many = 3 * UNPROVED_A_POLL_MAX as usize;
+    let many = 3 * UNPROVED_AT_ONCE_MAX as usize;
     let address = world.server.endpoint.local_address();
     let clients: Vec<LinkKey> =
         (0..many).map(|_| world.client.endpoint.connect(address, "localhost").unwrap()).collect();
@@ -263,7 +263,7 @@ fn addresses_are_proved_when_many_begin_at_once() {
     world.client.endpoint.flush();
     world.server.turn(Some(Duration::from_secs(10)));
     let stats = world.server.endpoint.stats();
-    assert!(stats.handshakes_started <= u64::from(UNPROVED_A_POLL_MAX), "{stats:?}");
+    assert!(stats.handshakes_started <= u64::from(UNPROVED_AT_ONCE_MAX), "{stats:?}");
     // All get in all the same.
     world.until(|world| world.client.connected().len() == clients.len());
     assert!(world.server.endpoint.stats().retries > 0);
@@ -275,7 +275,7 @@ fn nobody_proves_an_address_where_that_is_never_asked() {
     config.incoming_retry_from = config.incoming_max;
     let mut world = World::with(TransportConfig::client(), config);
     let address = world.server.endpoint.local_address();
-    let many = 3 * UNPROVED_A_POLL_MAX as usize;
+    let many = 3 * UNPROVED_AT_ONCE_MAX as usize;
     for _ in 0..many {
         world.client.endpoint.connect(address, "localhost").unwrap();
     }
