@@ -2,6 +2,7 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map. The way of a message: [`edge`] → [`sequencer`] → [`journal`] → ring → [`edge`].
 
+mod background;
 pub mod backup;
 pub mod clock;
 pub mod config;

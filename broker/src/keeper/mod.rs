@@ -19,6 +19,7 @@ use carillon_protocol::ids::{Position, ShardId, Timestamp};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
+use crate::background::give_way;
 use crate::clock::Clock;
 use crate::index::{Index, LookupError};
 use crate::journal::{Batch, EndOnPanic, ReadError, Reader, Storage, Upkeep};
@@ -377,6 +378,9 @@ pub fn start(parts: Parts) -> io::Result<Keeping> {
     let (stop, stopped) = bounded(0);
     let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
         let _guard = EndOnPanic;
+        if let Err(error) = give_way() {
+            tracing::warn!(%error, "snapshots are taken at the priority of serving");
+        }
         Keeper::new(parts, stopped).run();
     })?;
     Ok(Keeping { stop: Some(stop), thread: Some(thread) })
