@@ -217,15 +217,12 @@ one() { # one CONTENDER: all its runs of this round
 # -- What ran --
 
 facts() {
-    local commit dirty=
-    commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-    git diff --quiet HEAD -- broker protocol loadtest 2>/dev/null || dirty=', with changes'
     [[ -z $note ]] || echo "note: $note"
     echo "when: $(date -u +%Y-%m-%d)"
     echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
     echo "kernel: $(uname -sr); net.core.rmem_max $(cat /proc/sys/net/core/rmem_max)${receive_before:+, raised from $receive_before for the runs}; ulimit -n $(ulimit -n)"
     echo "disk of the journals: $(findmnt -n -o FSTYPE,SOURCE -T "$work" | tr -s ' ')"
-    echo "Carillon: $(target/release/carillon --version), commit $commit$dirty"
+    echo "Carillon: $(target/release/carillon --version), commit $commit"
     echo "$("$nats" --version)"
     echo "mosquitto: $(LD_LIBRARY_PATH=$libraries "$mosquitto" -h | sed -n 's/^mosquitto version \([^ ]*\).*/\1/p')"
     echo "TLS: 1.3 for all, TLS_AES_128_GCM_SHA256 and X25519, one ECDSA P-256 certificate of one authority, no resumption"
@@ -254,6 +251,9 @@ main() {
     ulimit -n "$(ulimit -Hn)"
     (($(ulimit -n) > sessions + 100)) || { say "ulimit -n is $(ulimit -n): too few for $sessions sessions"; exit 1; }
     cargo build --release --locked -p carillon -p carillon-loadtest
+    # What was built; the tree may change while it runs.
+    commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+    git diff --quiet HEAD -- broker protocol loadtest 2>/dev/null || commit+=', with changes'
     mkdir -p "$work" "$peers"
     find_nats
     find_mosquitto
