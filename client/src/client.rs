@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{Position, ShardId, UserId};
 use carillon_protocol::kinds::MessageKind;
 use carillon_protocol::publish::Published;
@@ -104,6 +105,12 @@ impl Client {
             return Err(PublishError::TooLarge { bytes: payload.len(), bytes_max });
         }
         self.shared().publishes.enqueue(to.into(), kind, payload).await
+    }
+
+    /// Why the broker takes no publishes at present, although there is a connection: `BUSY`, or `NO_ROOM` if its disk is full. They are sent
+    /// again, the later the more often they are refused, until they are taken; `None` from then on.
+    pub fn held_back(&self) -> Option<ErrorCode> {
+        self.shared().publishes.held_back()
     }
 
     pub(crate) fn payload_bytes_max(&self) -> usize {

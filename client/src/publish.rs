@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, Incarnation, ShardId, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
@@ -113,6 +114,8 @@ struct State {
     busy: Option<u64>,
     /// Rewinds since a publish was accepted.
     refusals: u32,
+    /// The last of these refusals, until a publish is accepted.
+    held: Option<ErrorCode>,
     /// Which history the publishes are of, as far as it is known.
     bound: BTreeMap<ShardId, Incarnation>,
     closed: bool,
@@ -287,11 +290,18 @@ impl Publishes {
         }
     }
 
+    /// Why nothing was accepted since a publish was refused so that it is sent again.
+    pub(crate) fn held_back(&self) -> Option<ErrorCode> {
+        self.state().held
+    }
+
     /// The message is durable. False if the number had its result before.
     pub(crate) fn published(&self, published: Published) -> bool {
         match self.settle(published.number) {
             Some(waiter) => {
-                self.state().refusals = 0;
+                let mut state = self.state();
+                (state.refusals, state.held) = (0, None);
+                drop(state);
                 // Whoever does not wait for the result does not want it.
                 let _ = waiter.send(Ok(published));
                 true
@@ -310,6 +320,7 @@ impl Publishes {
         state.outstanding = state.outstanding.saturating_sub(1);
         if state.open.contains_key(&refused.number) {
             state.busy = Some(state.busy.map_or(refused.number, |busy| busy.min(refused.number)));
+            state.held = Some(refused.code);
         }
         drop(state);
         self.wake.notify_one();
@@ -344,7 +355,6 @@ impl Publishes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use carillon_protocol::error::ErrorCode;
     use carillon_protocol::frame::RawFrame;
     use carillon_protocol::ids::{Position, Seq, Timestamp};
 
@@ -427,8 +437,12 @@ mod tests {
         publishes.refused(&busy(3));
         publishes.refused(&busy(4));
         assert!(matches!(publishes.work(), Work::BackOff { refusals: 0 }));
+        assert_eq!(publishes.held_back(), Some(ErrorCode::BUSY));
         publishes.rewind();
         assert_eq!(sent(&publishes), [(2, 2), (3, 2), (4, 2)]);
+        assert_eq!(publishes.held_back(), Some(ErrorCode::BUSY), "nothing was accepted yet");
+        publishes.published(ok(2));
+        assert_eq!(publishes.held_back(), None);
     }
 
     #[tokio::test]

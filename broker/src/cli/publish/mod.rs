@@ -1,5 +1,6 @@
 //! `carillon pub`: messages out.
 
+mod held;
 mod input;
 mod ndjson;
 mod pipeline;
@@ -181,7 +182,7 @@ async fn settle_earlier(session: &Session) -> Result<(), Failure> {
     let count = earlier.len();
     let (mut refused, mut void) = (0u64, 0u64);
     for publish in earlier {
-        match publish.await {
+        match held::saying(&session.client, note, publish).await {
             Ok(_) => {}
             Err(PublishError::Reset) => void += 1,
             Err(_) => refused += 1,
@@ -220,11 +221,12 @@ async fn publish_one(asking: &Asking, to: To, defaults: &Defaults, text: String,
         Bytes::from(text)
     };
     let timeout: Duration = session.timeout();
-    let publishing = session.client.publish(to, kind, payload);
+    let publishing = held::saying(&session.client, note, session.client.publish(to, kind, payload));
     let published = tokio::time::timeout(timeout, publishing).await.map_err(|_| {
         let text = format!(
-            "the broker has not said within {timeout:?} that the message is durable; the next `pub` of this user sends it \
-             again if need be, never twice"
+            "the broker has not said within {timeout:?} that the message is durable{}; the next `pub` of this user sends it \
+             again if need be, never twice",
+            held::reason(&session.client)
         );
         Failure::new(Exit::Unreachable, text)
     })??;

@@ -8,6 +8,7 @@ use carillon_client::{MessageKind, PublishHandle, Published, To};
 use serde_json::Value;
 use tokio::signal::unix::SignalKind;
 
+use super::held::{self, Held};
 use super::input::{Bad, Line, Lines, Target, Wanted};
 use super::{Defaults, check_text, object, resolve};
 use crate::cli::failure::{Exit, Failure};
@@ -96,6 +97,7 @@ impl<'a> Pipeline<'a> {
     /// Sends lines until the end, an interrupt, or one that cannot be sent; waits for what is on its way, and says how it went.
     pub(super) async fn run(mut self, mut lines: Lines) -> Result<(), Failure> {
         let mut interrupt = on(SignalKind::interrupt())?;
+        let (mut held, mut looks) = (Held::default(), held::looks());
         let mut is_reading = true;
         while is_reading || !self.open.is_empty() {
             let has_room = self.open.len() < PIPELINE_MAX;
@@ -123,6 +125,11 @@ impl<'a> Pipeline<'a> {
                     None => is_reading = false,
                 },
                 () = ready(()), if self.is_unshown => self.show(),
+                _ = looks.tick() => {
+                    if let Some(text) = held.look(self.session.client.held_back()) {
+                        self.progress.note(text);
+                    }
+                }
             }
             is_reading &= self.ended.is_none() && !self.is_stopped;
         }
