@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use carillon_protocol::Frame;
+use carillon_protocol::error::ErrorCode;
 use carillon_protocol::frame::Body;
 use carillon_protocol::ids::{ConversationId, UserId};
 use carillon_protocol::kinds::{MessageKind, Target};
@@ -132,14 +133,14 @@ impl Publisher {
     /// Takes an answer; says which message has got its first.
     ///
     /// # Errors
-    /// The broker refused a message for good.
+    /// The broker refused a message for good, or for want of room on its disk: nobody makes room during a run.
     pub(crate) fn take(&mut self, now: Instant, frame: &Frame) -> Result<Option<u32>, String> {
         match frame {
             Frame::Published(published) => {
                 let index = self.index(published.number)?;
                 Ok(self.settle(index).then_some(index))
             }
-            Frame::PublishRefused(refused) if refused.code.is_passing() => {
+            Frame::PublishRefused(refused) if refused.code == ErrorCode::BUSY => {
                 // The later ones are refused too: go on from the lowest.
                 self.next = self.next.min(self.index(refused.number)?);
                 self.paused_until = Some(now + BUSY_PAUSE);
@@ -240,6 +241,7 @@ pub(crate) fn index_in(payload: &Bytes, run: u64) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use carillon_protocol::publish::PublishRefused;
 
     #[test]
     fn no_more_than_the_window_is_without_an_answer() {
@@ -254,5 +256,20 @@ mod tests {
             publisher.encode_due(now, &mut out);
             assert_eq!(publisher.sent(), sent, "after {settled:?}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_as_too_much_is_sent_again_and_a_full_disk_ends_the_run() {
+        let now = SystemClock.now();
+        let schedule = Schedule { start: now, interval: Duration::ZERO, batch: 1 };
+        let what =
+            Publishing { run: 1, schedule, messages: 3, conversations: vec![ConversationId(1)], payload_bytes: 16 };
+        let mut publisher = Publisher::new(what, 0);
+        publisher.encode_due(now, &mut BytesMut::new());
+        let refused = |code| Frame::PublishRefused(PublishRefused { number: 2, code, text: "no".into() });
+        assert_eq!(publisher.take(now, &refused(ErrorCode::BUSY)), Ok(None));
+        assert_eq!(publisher.next, 1, "from the refused one on");
+        let error = publisher.take(now, &refused(ErrorCode::NO_ROOM)).unwrap_err();
+        assert!(error.contains("NO_ROOM"), "{error}");
     }
 }
