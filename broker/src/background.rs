@@ -3,6 +3,7 @@
 use std::io;
 
 /// How much nicer than the threads that serve: 110 of their 1,024 shares of a core that both want (`sched(7)`), all of one that is idle.
+#[cfg(target_os = "linux")]
 const NICER: i32 = 10;
 
 /// Makes the calling thread give way to the others of the process. On Linux alone a thread has a nice value of its own
