@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{TICK, WHEEL_BUCKETS};
+use crate::limits::{BUCKET_KEPT, TICK, WHEEL_BUCKETS};
 
 const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = WHEEL_BUCKETS / WORD_BITS;
@@ -95,6 +95,10 @@ impl Timers {
         while let Some(tick) = self.next_tick().filter(|tick| *tick <= present) {
             let bucket = bucket_of(tick);
             due.extend(self.buckets[bucket].drain(..).map(|index| Due { index, tick }));
+            // What many that came due together took is not kept: they do so in another tick each time, until every bucket had their room.
+            if self.buckets[bucket].capacity() > BUCKET_KEPT {
+                self.buckets[bucket] = Vec::new();
+            }
             self.occupied[bucket / WORD_BITS] &= !(1 << (bucket % WORD_BITS));
             self.passed = tick;
         }
@@ -223,6 +227,19 @@ mod tests {
         }
         let entries: usize = timers.buckets.iter().map(Vec::len).sum();
         assert_eq!(entries, 1);
+    }
+
+    #[test]
+    fn what_many_took_that_came_due_together_is_given_back() {
+        let start = system_now();
+        let mut timers = Timers::new(start);
+        for nth in 1..=100 {
+            let deadline = start + TICK * (nth * 3);
+            (0..1_000).for_each(|index| timers.arm(index, &mut Armed::default(), deadline));
+            assert_eq!(expired(&mut timers, deadline + TICK).len(), 1_000);
+        }
+        let kept: usize = timers.buckets.iter().map(Vec::capacity).sum();
+        assert!(kept <= 100 * BUCKET_KEPT, "room for {kept} entries");
     }
 
     #[test]
