@@ -107,8 +107,8 @@ impl Client {
         self.shared().publishes.enqueue(to.into(), kind, payload).await
     }
 
-    /// Why the broker takes no publishes at present, although there is a connection: `BUSY`, or `NO_ROOM` if its disk is full. They are sent
-    /// again, the later the more often they are refused, until they are taken; `None` from then on.
+    /// Why the broker took no publishes when it last answered one: `BUSY`, or `NO_ROOM` if its disk is full. They are sent again, the later
+    /// the more often they are refused; `None` once one of them has its result.
     pub fn held_back(&self) -> Option<ErrorCode> {
         self.shared().publishes.held_back()
     }

@@ -114,7 +114,7 @@ struct State {
     busy: Option<u64>,
     /// Rewinds since a publish was accepted.
     refusals: u32,
-    /// The last of these refusals, until a publish is accepted.
+    /// The last of these refusals, until a publish has its result.
     held: Option<ErrorCode>,
     /// Which history the publishes are of, as far as it is known.
     bound: BTreeMap<ShardId, Incarnation>,
@@ -223,7 +223,7 @@ impl Publishes {
         let freed = state.next - state.low();
         let open = std::mem::take(&mut state.open);
         state.bound.clear();
-        state.busy = None;
+        (state.busy, state.held) = (None, None);
         state.outstanding = 0;
         self.room.add_permits(usize::try_from(freed).unwrap_or(0).min(Semaphore::MAX_PERMITS / 2));
         open.into_values().map(|open| open.waiter).collect()
@@ -290,7 +290,7 @@ impl Publishes {
         }
     }
 
-    /// Why nothing was accepted since a publish was refused so that it is sent again.
+    /// Why the broker takes nothing at present: the last refusal after which all is sent again, if nothing had its result since.
     pub(crate) fn held_back(&self) -> Option<ErrorCode> {
         self.state().held
     }
@@ -299,9 +299,7 @@ impl Publishes {
     pub(crate) fn published(&self, published: Published) -> bool {
         match self.settle(published.number) {
             Some(waiter) => {
-                let mut state = self.state();
-                (state.refusals, state.held) = (0, None);
-                drop(state);
+                self.state().refusals = 0;
                 // Whoever does not wait for the result does not want it.
                 let _ = waiter.send(Ok(published));
                 true
@@ -332,6 +330,7 @@ impl Publishes {
         let low = state.low();
         state.outstanding = state.outstanding.saturating_sub(1);
         let open = state.open.remove(&number);
+        state.held = None;
         let advanced = state.low() - low;
         // Room counts numbers from low on, so it grows only when low does.
         self.room.add_permits(usize::try_from(advanced).unwrap_or(0).min(Semaphore::MAX_PERMITS / 2));
@@ -443,6 +442,11 @@ mod tests {
         assert_eq!(publishes.held_back(), Some(ErrorCode::BUSY), "nothing was accepted yet");
         publishes.published(ok(2));
         assert_eq!(publishes.held_back(), None);
+        publishes.refused(&busy(3));
+        publishes.begin_session(0);
+        assert!(publishes.held_back().is_some(), "a connection is no answer");
+        publishes.let_go();
+        assert_eq!(publishes.held_back(), None, "there is nothing to hold");
     }
 
     #[tokio::test]

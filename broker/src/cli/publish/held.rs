@@ -19,23 +19,21 @@ pub(super) struct Held {
 
 impl Held {
     /// Looks at what holds messages back; returns what there is to tell.
-    pub(super) fn look(&mut self, by: Option<ErrorCode>) -> Option<&'static str> {
+    pub(super) fn look(&mut self, by: Option<ErrorCode>) -> Option<String> {
         let stays = self.seen == by;
         self.seen = by;
         if !stays || self.told == by {
             return None;
         }
         self.told = by;
-        Some(by.map_or("carillon: the broker takes messages again", sentence))
+        Some(by.map_or("carillon: the broker takes messages again".to_owned(), |by| {
+            format!("carillon: waiting for the broker to take messages: {}", why(by))
+        }))
     }
 }
 
-fn sentence(by: ErrorCode) -> &'static str {
-    if by == ErrorCode::NO_ROOM {
-        "carillon: the broker's disk has no room for messages (NO_ROOM): waiting until it has; whoever operates it finds in its log what to do"
-    } else {
-        "carillon: the broker is too busy to take messages: waiting until it is not"
-    }
+fn why(by: ErrorCode) -> &'static str {
+    if by == ErrorCode::NO_ROOM { "its disk has no room (NO_ROOM); its log says what to do" } else { "it is too busy" }
 }
 
 /// When to look.
@@ -44,7 +42,7 @@ pub(super) fn looks() -> Interval {
 }
 
 /// Waits, and says meanwhile what it waits for, if that takes long.
-pub(super) async fn saying<T>(client: &Client, tell: impl Fn(&'static str), waiting: impl Future<Output = T>) -> T {
+pub(super) async fn saying<T>(client: &Client, tell: impl Fn(String), waiting: impl Future<Output = T>) -> T {
     let (mut held, mut looks) = (Held::default(), looks());
     let mut waiting = pin!(waiting);
     loop {
@@ -61,12 +59,8 @@ pub(super) async fn saying<T>(client: &Client, tell: impl Fn(&'static str), wait
 }
 
 /// What a message without an answer waits for, as the rest of a sentence.
-pub(super) fn reason(client: &Client) -> &'static str {
-    match client.held_back() {
-        Some(ErrorCode::NO_ROOM) => ": its disk has no room (NO_ROOM)",
-        Some(_) => ": it is too busy",
-        None => "",
-    }
+pub(super) fn reason(client: &Client) -> String {
+    client.held_back().map(|by| format!(": {}", why(by))).unwrap_or_default()
 }
 
 #[cfg(test)]
