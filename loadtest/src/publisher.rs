@@ -243,13 +243,15 @@ mod tests {
     use crate::clock::SystemClock;
     use carillon_protocol::publish::PublishRefused;
 
+    fn due_at_once(now: Instant, messages: u32) -> Publishing {
+        let schedule = Schedule { start: now, interval: Duration::ZERO, batch: 1 };
+        Publishing { run: 1, schedule, messages, conversations: vec![ConversationId(1)], payload_bytes: 16 }
+    }
+
     #[test]
     fn no_more_than_the_window_is_without_an_answer() {
         let now = SystemClock.now();
-        let schedule = Schedule { start: now, interval: Duration::ZERO, batch: 1 };
-        let what =
-            Publishing { run: 1, schedule, messages: 10, conversations: vec![ConversationId(1)], payload_bytes: 16 };
-        let mut publisher = Publisher::new(what, 0).with_window(3);
+        let mut publisher = Publisher::new(due_at_once(now, 10), 0).with_window(3);
         let mut out = BytesMut::new();
         for (settled, sent) in [(None, 3), (Some(1), 3), (Some(0), 5)] {
             settled.map(|index| publisher.settle(index));
@@ -261,10 +263,7 @@ mod tests {
     #[test]
     fn what_is_refused_as_too_much_is_sent_again_and_a_full_disk_ends_the_run() {
         let now = SystemClock.now();
-        let schedule = Schedule { start: now, interval: Duration::ZERO, batch: 1 };
-        let what =
-            Publishing { run: 1, schedule, messages: 3, conversations: vec![ConversationId(1)], payload_bytes: 16 };
-        let mut publisher = Publisher::new(what, 0);
+        let mut publisher = Publisher::new(due_at_once(now, 3), 0);
         publisher.encode_due(now, &mut BytesMut::new());
         let refused = |code| Frame::PublishRefused(PublishRefused { number: 2, code, text: "no".into() });
         assert_eq!(publisher.take(now, &refused(ErrorCode::BUSY)), Ok(None));

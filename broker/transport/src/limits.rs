@@ -23,8 +23,9 @@ pub(crate) const PREFETCH_BYTES: usize = 8_192;
 pub(crate) const RECEIVE_BATCHES_MAX: usize = 16;
 
 /// Handshakes begin with clients that have not proved their address once in so long, and this many at once after a pause; the further ones
-/// must (a Retry, which costs a tenth). At some 120 µs each a flood of first packets takes a quarter of the thread, and stalls it for 1 ms;
-/// 2,000 a second is more than a core can finish, so that who comes back in a crowd is seldom asked.
+/// must (a Retry, which costs less than a tenth). At some 270 µs each a flood of first packets takes half of the thread, and stalls it for 2 ms,
+/// until so many run that everybody must: an eighth of a second. 2,000 a second is more than a core can finish, so that who comes
+/// back in a crowd is seldom asked.
 pub(crate) const UNPROVED_EVERY: Duration = Duration::from_micros(500);
 pub(crate) const UNPROVED_AT_ONCE_MAX: u32 = 8;
 
