@@ -34,21 +34,23 @@ pub(crate) struct Gathered {
     /// The highest number of the service's producer.
     pub(crate) producer_highest: u64,
     pub(crate) handles: Vec<String>,
+    /// Whose the handles are.
+    pub(crate) users: Vec<UserId>,
     pub(crate) group: ConversationId,
     /// Where the journal is once they are members: their sessions miss nothing but what comes after this.
     pub(crate) cursor: Cursor,
 }
 
 /// Connects the service of a run, the first session of the fleet, and makes so many users and their group.
-pub(crate) fn gather(rig: &mut Rig<'_>, basis: &Basis, users: u32) -> Result<Gathered, Failure> {
+pub(crate) fn gather(rig: &mut Rig<'_>, basis: &Basis, count: u32) -> Result<Gathered, Failure> {
     rig.begin("connecting the service");
     let service = Guest { handle: &basis.service(), role: token::Role::Service, publishes: true, cursor: None };
     let (service, welcome) = rig.connect_one(&service)?;
-    let handles = basis.users(users);
-    let found = find_users(rig, service, &handles)?;
-    let group = enlist(rig, service, &format!("{}/{users}", basis.prefix), &found)?;
+    let handles = basis.users(count);
+    let users = find_users(rig, service, &handles)?;
+    let group = enlist(rig, service, &format!("{}/{count}", basis.prefix), &users)?;
     let cursor = head(rig, &basis.prefix)?;
-    Ok(Gathered { producer_highest: welcome.producer_highest, handles, group, cursor })
+    Ok(Gathered { producer_highest: welcome.producer_highest, handles, users, group, cursor })
 }
 
 /// A group for each of these handles, its user the only member: the groups' names are this with a slash and a number.

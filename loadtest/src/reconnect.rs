@@ -47,7 +47,7 @@ struct Return {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Summary, Failure> {
     let basis = &plan.basis;
     let mut rig = Rig::new(target, basis.terms(), note)?;
-    let Gathered { producer_highest, handles, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
+    let Gathered { producer_highest, handles, group, cursor, .. } = crew::gather(&mut rig, basis, plan.sessions)?;
     let at_once = basis.connecting_max;
     let crowd = Crowd { handles: &handles, role: Role::User, publishes: false, cursor, at_once };
     rig.note(format!("connecting {} sessions for the first time", plan.sessions));

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use basis::basis;
 use broker::Broker;
-use carillon_loadtest::idle::{self, Plan};
+use carillon_loadtest::idle::{self, Dings, Plan};
 use carillon_loadtest::report::Findings;
 
 #[test]
-fn sessions_are_held_and_the_burst_reaches_all() {
+fn sessions_are_held_and_the_burst_and_dings_reach_them() {
     let broker = Broker::start();
     let plan = Plan {
         basis: basis(),
@@ -20,6 +20,7 @@ fn sessions_are_held_and_the_burst_reaches_all() {
         burst: 5,
         payload_bytes: 128,
         after: Duration::from_secs(1),
+        dings: Dings { count: 30, rate: 200, senders: 2 },
     };
     for _ in 0..2 {
         let summary = idle::run(&plan, &broker.target(), &mut |_| {}).expect("figures");
@@ -34,6 +35,9 @@ fn sessions_are_held_and_the_burst_reaches_all() {
         }
         assert!(summary.value("held_s").is_some_and(|held_s| held_s >= 1.0), "{summary}");
         assert!(summary.value("broker.cpu_ms_per_session_minute").is_some(), "{summary}");
+        for path in ["ding.pushed", "ding.known"] {
+            assert_eq!(summary.latency(path).map(|spread| spread.count), Some(30), "{path}: {summary}");
+        }
         assert_eq!(summary.latency("connected").map(|spread| spread.count), Some(40), "{summary}");
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use carillon_loadtest::failure::Failure;
-use carillon_loadtest::idle::{self, Plan};
-use carillon_loadtest::limits::{MESSAGES_MAX, SESSIONS_MAX};
+use carillon_loadtest::idle::{self, Dings, Plan};
+use carillon_loadtest::limits::{DEVICES_MAX, MESSAGES_MAX, RATE_MAX, SESSIONS_MAX};
 use clap::Args;
 
 use super::basis::BasisArgs;
@@ -13,7 +13,7 @@ use super::{ABOUT, payload_range, range};
 /// Many sessions that do nothing but stay
 ///
 /// What the broker has resident for each of them, right after they have come, after --seconds, after a burst of messages to all of them,
-/// and --after-s later; and what staying costs it in CPU. Start the broker anew before: memory that an earlier run has left is used again.
+/// and --after-s later; and what staying costs it in CPU. With --dings some of them get a DING at last, and confirm it. Start the broker anew before: memory that an earlier run has left is used again.
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(crate) struct IdleArgs {
@@ -32,6 +32,15 @@ pub(crate) struct IdleArgs {
     /// Seconds after it
     #[arg(long, value_name = "S", default_value = "60", value_parser = range(1, 86_400))]
     after_s: u32,
+    /// DINGs to as many of the sessions at last
+    #[arg(long, value_name = "N", default_value = "0", value_parser = range(0, 100_000))]
+    dings: u32,
+    /// DINGs a second
+    #[arg(long, value_name = "N", default_value = "50", value_parser = range(1, RATE_MAX))]
+    ding_rate: u32,
+    /// Services that send them, in turn: a broker may limit how many one sends a minute
+    #[arg(long, value_name = "N", default_value = "1", value_parser = range(1, DEVICES_MAX))]
+    ding_senders: u32,
     #[command(flatten)]
     basis: BasisArgs,
 }
@@ -39,12 +48,13 @@ pub(crate) struct IdleArgs {
 impl IdleArgs {
     pub(super) fn run(&self) -> Result<bool, Failure> {
         let plan = Plan {
-            basis: self.basis.basis(self.sessions, self.seconds + self.after_s)?,
+            basis: self.basis.basis(self.sessions, self.seconds + self.after_s + self.dings / self.ding_rate)?,
             sessions: self.sessions,
             hold: Duration::from_secs(self.seconds.into()),
             burst: self.burst,
             payload_bytes: self.payload_bytes as usize,
             after: Duration::from_secs(self.after_s.into()),
+            dings: Dings { count: self.dings, rate: self.ding_rate, senders: self.ding_senders },
         };
         self.basis.report(|target, note| idle::run(&plan, target, note))
     }

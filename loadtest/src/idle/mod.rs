@@ -1,4 +1,7 @@
-//! The scenario `idle`: many sessions that do nothing, what they cost, and whether a burst of messages leaves anything behind.
+//! The scenario `idle`: many sessions that do nothing, what they cost, whether a burst of messages leaves anything behind,
+//! and how soon some of them confirm a DING.
+
+mod dings;
 
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use crate::session::News;
 use crate::summary::Summary;
 use crate::target::Target;
 use crate::token::Role;
+pub use dings::Dings;
 
 /// The session that makes the group and publishes the burst, the first of the fleet.
 const SERVICE: SessionIndex = 0;
@@ -35,6 +39,8 @@ pub struct Plan {
     pub payload_bytes: usize,
     /// How long nothing happens after it.
     pub after: Duration,
+    /// What some of them get at last.
+    pub dings: Dings,
 }
 
 /// The moments between the parts of a run.
@@ -57,7 +63,7 @@ struct Marks {
 pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result<Summary, Failure> {
     let basis = &plan.basis;
     let mut rig = Rig::new(target, basis.terms(), note)?;
-    let Gathered { producer_highest, handles, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
+    let Gathered { producer_highest, handles, users, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
 
     rig.begin("connecting the sessions");
     rig.note(format!("connecting {} sessions", plan.sessions));
@@ -94,6 +100,7 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let mut summary = summarise(plan, &Marks { before, connected, settled, held, burst, calm, after });
     summary.spread("connected", "first packet to welcome", &admission.connected);
     summary.expect(inboxes.misplaced == 0, || format!("{} deliveries were out of place", inboxes.misplaced));
+    dings::send(&mut rig, plan, target, (admission.first, &users, cursor), &mut summary)?;
     summary.series = rig.recorded();
     rig.fleet.close()?;
     Ok(summary)
