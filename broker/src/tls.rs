@@ -136,7 +136,7 @@ fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
 }
 
 fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut provider = carillon_transport::with_slim_header_keys(rustls::crypto::aws_lc_rs::default_provider());
     // AES-128 first, whatever the client prefers less: SHA-384 of the AES-256 suite was 9 % of a connection storm's CPU.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     provider

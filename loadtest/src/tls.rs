@@ -33,7 +33,7 @@ pub(crate) fn resuming_config(
 
 /// What sessions of Carillon encrypt with.
 pub(crate) fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut provider = carillon_transport::with_slim_header_keys(rustls::crypto::aws_lc_rs::default_provider());
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     provider
 }

@@ -114,6 +114,8 @@ impl Unacked {
         }
         // Streams that are done with make room for new ones.
         self.streams.retain(|(_, chunks)| chunks.released() < chunks.written);
+        // Most connections have two, a device's control stream and its inbox: no room for more is kept.
+        self.streams.reserve_exact(1);
         self.streams
             .push((stream, Chunks { released: Arc::default(), written: 0, written_bytes: 0, mark: 0, marked_at: now }));
         &mut self.streams.last_mut().expect("one was pushed").1
