@@ -16,6 +16,7 @@ fn sessions_are_held_and_the_burst_and_dings_reach_them() {
     let plan = Plan {
         basis: basis(),
         sessions: 40,
+        settle: Duration::ZERO,
         hold: Duration::from_secs(1),
         burst: 5,
         payload_bytes: 128,

@@ -19,6 +19,7 @@ use carillon_transport::{Link, LinkKey, Room, StreamId};
 
 use super::limits::HISTORY_RUN_MESSAGES;
 use super::lookups::{Found, Question};
+use super::rare::RareQueue;
 use super::session::{Outbox, Weight};
 use super::{Edge, Links};
 use crate::index::{Index, Lookup, Place};
@@ -32,7 +33,7 @@ const PRIORITY_BULK: i32 = 0;
 pub(super) struct Bulk {
     lane: Option<(StreamId, Outbox)>,
     /// Asked for, in order; counted as pending requests.
-    queue: VecDeque<Asked>,
+    queue: RareQueue<Asked>,
     page: Option<Box<Page>>,
 }
 

@@ -31,6 +31,7 @@ mod online;
 mod peers;
 mod pinned;
 mod quiet;
+mod rare;
 mod read_status;
 mod receipts;
 mod requests;

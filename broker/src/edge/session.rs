@@ -13,6 +13,7 @@ use carillon_transport::{Link, LinkKey, Room, StreamClosed, StreamId};
 
 use super::catchup::CatchUp;
 use super::history::Bulk;
+use super::rare::RareQueue;
 use super::receipts::Told;
 
 /// How far a session has come.
@@ -72,7 +73,7 @@ pub(super) enum Weight {
 /// One direction of a stream with what did not fit yet.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<(Bytes, Weight)>,
+    waiting: RareQueue<(Bytes, Weight)>,
     bytes: usize,
 }
 
@@ -127,22 +128,25 @@ impl Outbox {
 /// The publishes of a session that wait for their reply. Replies come in the order of the publishes.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    sizes: VecDeque<usize>,
+    /// Once made, it stays: who publishes once does so again.
+    #[expect(clippy::box_collection, reason = "8 bytes in each session instead of 32")]
+    sizes: Option<Box<VecDeque<usize>>>,
     bytes: usize,
 }
 
 impl InFlight {
     pub(super) fn begin(&mut self, frame_bytes: usize) {
-        self.sizes.push_back(frame_bytes);
+        self.sizes.get_or_insert_default().push_back(frame_bytes);
         self.bytes += frame_bytes;
     }
 
     pub(super) fn settle_oldest(&mut self) {
-        self.bytes -= self.sizes.pop_front().expect("each publish is answered once");
+        let oldest = self.sizes.as_mut().and_then(|sizes| sizes.pop_front());
+        self.bytes -= oldest.expect("each publish is answered once");
     }
 
     pub(super) fn count(&self) -> usize {
-        self.sizes.len()
+        self.sizes.as_ref().map_or(0, |sizes| sizes.len())
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -173,7 +177,7 @@ pub(super) struct Inbox {
     /// The rest of the one frame that the stream cut.
     pub(super) remainder: Bytes,
     /// Read updates that wait behind it.
-    pub(super) receipts: VecDeque<Bytes>,
+    pub(super) receipts: RareQueue<Bytes>,
     /// The stream takes no more; a `Writable` event will come.
     pub(super) blocked: bool,
     /// The highest position offered, and the most that may be acknowledged.
@@ -259,7 +263,7 @@ pub(super) struct Session {
 
 /// There is one for each connected device: it is to fit a size that allocators have.
 const _: () =
-    assert!(size_of::<Session>() <= 640, "sessions have outgrown their size: see docs/PERFORMANCE.md, A session");
+    assert!(size_of::<Session>() <= 512, "sessions have outgrown their size: see docs/PERFORMANCE.md, A session");
 
 impl Session {
     pub(super) fn new(key: LinkKey, hello_until: Instant) -> Self {

@@ -20,6 +20,9 @@ pub(crate) struct IdleArgs {
     /// Sessions that are held, one a user
     #[arg(long, value_name = "N", default_value = "20000", value_parser = range(1, SESSIONS_MAX))]
     sessions: u32,
+    /// Seconds before they come: within 30 the broker brings to disk what making the users has left it, and takes memory for it
+    #[arg(long, value_name = "S", default_value = "35", value_parser = range(0, 86_400))]
+    settle_s: u32,
     /// Seconds before the burst
     #[arg(long, value_name = "S", default_value = "60", value_parser = range(1, 86_400))]
     seconds: u32,
@@ -47,9 +50,11 @@ pub(crate) struct IdleArgs {
 
 impl IdleArgs {
     pub(super) fn run(&self) -> Result<bool, Failure> {
+        let measured_s = self.settle_s + self.seconds + self.after_s + self.dings / self.ding_rate;
         let plan = Plan {
-            basis: self.basis.basis(self.sessions, self.seconds + self.after_s + self.dings / self.ding_rate)?,
+            basis: self.basis.basis(self.sessions, measured_s)?,
             sessions: self.sessions,
+            settle: Duration::from_secs(self.settle_s.into()),
             hold: Duration::from_secs(self.seconds.into()),
             burst: self.burst,
             payload_bytes: self.payload_bytes as usize,

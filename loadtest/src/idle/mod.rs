@@ -31,6 +31,8 @@ pub struct Plan {
     pub basis: Basis,
     /// Sessions that are held.
     pub sessions: u32,
+    /// How long the broker has for what making the users has left it to do, before the first session comes.
+    pub settle: Duration,
     /// How long nothing happens before the burst.
     pub hold: Duration,
     /// Messages that all of them get then.
@@ -65,6 +67,8 @@ pub fn run(plan: &Plan, target: &Target, note: &mut dyn FnMut(String)) -> Result
     let mut rig = Rig::new(target, basis.terms(), note)?;
     let Gathered { producer_highest, handles, users, group, cursor } = crew::gather(&mut rig, basis, plan.sessions)?;
 
+    rig.begin("letting the broker settle");
+    rig.turn_for(plan.settle)?;
     rig.begin("connecting the sessions");
     rig.note(format!("connecting {} sessions", plan.sessions));
     let before = rig.mark(basis.broker_pid)?;
