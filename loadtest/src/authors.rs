@@ -32,6 +32,8 @@ struct Author {
     schedule: Schedule,
     /// It has no session now: what is due waits.
     is_away: bool,
+    /// It is among those that are behind.
+    is_listed: bool,
 }
 
 /// See the module. Authors are counted from 0, and so are the messages of each.
@@ -66,7 +68,7 @@ impl Authors {
             };
             let publisher =
                 Publisher::new(publishing, highest).with_places(places(nth as usize)).with_window(what.window);
-            Author { session, publisher, schedule, is_away: false }
+            Author { session, publisher, schedule, is_away: false, is_listed: false }
         });
         Self { what, authors: authors.collect(), next: 0, end: None, behind: Vec::new() }
     }
@@ -74,12 +76,13 @@ impl Authors {
     /// Sends what is due, as far as it can be.
     pub(crate) fn send_due(&mut self, now: Instant, fleet: &mut Fleet) {
         for author in std::mem::take(&mut self.behind) {
+            self.authors[author].is_listed = false;
             self.act(author, now, fleet);
         }
         while self.next_due().is_some_and(|due| due <= now) {
             let author = self.next as usize % self.authors.len();
             self.next += 1;
-            if !self.behind.contains(&author) {
+            if !self.authors[author].is_listed {
                 self.act(author, now, fleet);
             }
         }
@@ -104,8 +107,8 @@ impl Authors {
         let publisher = &mut self.authors[author].publisher;
         let taken = publisher.take(now, frame);
         // It may have been refused as too much at once, or the window has room again.
-        if publisher.is_behind(now) && !self.behind.contains(&author) {
-            self.behind.push(author);
+        if publisher.is_behind(now) {
+            self.list(author);
         }
         taken
     }
@@ -133,9 +136,7 @@ impl Authors {
         let of = &mut self.authors[author];
         (of.session, of.is_away) = (session, false);
         of.publisher.rewind();
-        if !self.behind.contains(&author) {
-            self.behind.push(author);
-        }
+        self.list(author);
     }
 
     /// Whether every message has its answer.
@@ -171,6 +172,12 @@ impl Authors {
         }
         // What waits for an answer, for room or for a session is looked at again in each turn.
         if publisher.is_behind(now) {
+            self.list(author);
+        }
+    }
+
+    fn list(&mut self, author: usize) {
+        if !std::mem::replace(&mut self.authors[author].is_listed, true) {
             self.behind.push(author);
         }
     }

@@ -325,13 +325,6 @@ fn spread(session: SessionIndex) -> f64 {
     (session as f64 * 0.618_033_988_749_895).fract()
 }
 
-/// The place, among so many, of the nth of some that are to lie evenly over all of them.
-pub(crate) fn scatter(nth: usize, among: usize) -> usize {
-    // The multiple of 2^64 / golden ratio, as `spread`; the upper half of the product is below `among`.
-    let place = (nth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from((u128::from(place) * among as u128) >> u64::BITS).expect("it is below a usize")
-}
-
 /// Any port of the same machine, each socket on a loopback address of its own where there are many (Linux has all of
 /// 127.0.0.0/8), or of any interface if the broker is elsewhere.
 pub(crate) fn local(remote: SocketAddr, socket: u16) -> SocketAddr {
@@ -344,21 +337,4 @@ pub(crate) fn local(remote: SocketAddr, socket: u16) -> SocketAddr {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     SocketAddr::new(ip, 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn some_are_scattered_over_all() {
-        let mut tenths = [0; 10];
-        for nth in 0..100 {
-            tenths[scatter(nth, 200_000) / 20_000] += 1;
-        }
-        assert!(tenths.iter().all(|count| (8..=12).contains(count)), "{tenths:?}");
-        let places: std::collections::HashSet<_> = (0..50).map(|nth| scatter(nth, 200_000)).collect();
-        assert_eq!(places.len(), 50, "nobody is chosen twice");
-        assert_eq!(scatter(7, 1), 0);
-    }
 }

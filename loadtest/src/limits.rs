@@ -23,7 +23,7 @@ pub const LISTENERS_MAX: u32 = 1_000;
 pub const DEVICES_MAX: u32 = 1_000;
 
 /// Things that a probe sends a second, so that a run of minutes stays within what is kept of each, 20 bytes.
-pub const RATE_MAX: u32 = 50_000;
+pub const RATE_MAX: u32 = 200_000;
 
 /// Sockets: each is polled in every turn.
 pub const SOCKETS_MAX: u16 = 64;

@@ -30,6 +30,11 @@ impl Watch {
         self.phase
     }
 
+    /// How long the run may still take.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        self.limit.saturating_duration_since(now)
+    }
+
     /// Something that the run waits for has happened.
     pub(crate) fn note(&mut self, now: Instant) {
         self.moved = self.moved.max(now);

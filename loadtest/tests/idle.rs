@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use basis::basis;
 use broker::Broker;
+use carillon::dings::rates::Rates;
 use carillon_loadtest::idle::{self, Dings, Plan};
 use carillon_loadtest::report::Findings;
 
@@ -36,9 +37,28 @@ fn sessions_are_held_and_the_burst_and_dings_reach_them() {
         }
         assert!(summary.value("held_s").is_some_and(|held_s| held_s >= 1.0), "{summary}");
         assert!(summary.value("broker.cpu_ms_per_session_minute").is_some(), "{summary}");
-        for path in ["ding.pushed", "ding.known"] {
+        for path in ["ding.written", "ding.pushed", "ding.known"] {
             assert_eq!(summary.latency(path).map(|spread| spread.count), Some(30), "{path}: {summary}");
         }
         assert_eq!(summary.latency("connected").map(|spread| spread.count), Some(40), "{summary}");
     }
+}
+
+#[test]
+fn dings_that_are_refused_take_no_figure_with_them() {
+    let broker = Broker::with_ding_rates(Rates::default());
+    let plan = Plan {
+        basis: basis(),
+        sessions: 100,
+        settle: Duration::ZERO,
+        hold: Duration::from_secs(1),
+        burst: 1,
+        payload_bytes: 128,
+        after: Duration::from_secs(1),
+        // More than a broker takes of one sender in a minute.
+        dings: Dings { count: 100, rate: 1_000, senders: 1 },
+    };
+    let summary = idle::run(&plan, &broker.target(), &mut |_| {}).expect("figures");
+    assert!(!summary.is_complete() && summary.to_string().contains("the DINGs came to nothing"), "{summary}");
+    assert!(summary.value("broker.resident_kib_per_session_after").is_some(), "{summary}");
 }

@@ -35,7 +35,7 @@ pub(crate) struct IdleArgs {
     /// Seconds after it
     #[arg(long, value_name = "S", default_value = "60", value_parser = range(1, 86_400))]
     after_s: u32,
-    /// DINGs to as many of the sessions at last
+    /// DINGs at last, each to another of the sessions
     #[arg(long, value_name = "N", default_value = "0", value_parser = range(0, 100_000))]
     dings: u32,
     /// DINGs a second
@@ -50,6 +50,12 @@ pub(crate) struct IdleArgs {
 
 impl IdleArgs {
     pub(super) fn run(&self) -> Result<bool, Failure> {
+        if self.dings > self.sessions {
+            let (dings, sessions) = (self.dings, self.sessions);
+            return Err(Failure::Usage(format!(
+                "--dings {dings}: each goes to a session of its own, and there are {sessions}"
+            )));
+        }
         let measured_s = self.settle_s + self.seconds + self.after_s + self.dings / self.ding_rate;
         let plan = Plan {
             basis: self.basis.basis(self.sessions, measured_s)?,

@@ -1,5 +1,9 @@
 //! A broker in the process of the test.
 
+use std::sync::Arc;
+
+use carillon::dings::DingPolicies;
+use carillon::dings::rates::Rates;
 use carillon::material::{Material, SERVER_NAME};
 use carillon::server::{Options, Server};
 use carillon::tls;
@@ -15,13 +19,17 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::with_ding_rates(Rates::TRIAL)
+    }
+
+    pub(crate) fn with_ding_rates(rates: Rates) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let material = Material::ensure(directory.path()).expect("certificates and keys");
         let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
         let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
         let options = Options {
             edges: 2,
-            dings: std::sync::Arc::new(carillon::dings::DingPolicies::at(carillon::dings::rates::Rates::TRIAL)),
+            dings: Arc::new(DingPolicies::at(rates)),
             ..Options::new(directory.path().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
         };
         Self { server: Some(Server::start(options).expect("the broker starts")), material, _directory: directory }
