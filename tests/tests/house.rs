@@ -53,8 +53,12 @@ fn crates_know_only_whom_they_may() {
 
 #[test]
 fn each_library_is_named_in_its_room_alone() {
-    let rooms: &[(&str, &[&str])] =
-        &[("quinn-proto", &["broker/transport"]), ("quinn-udp", &["broker/transport"]), ("quinn", &["client"])];
+    let rooms: &[(&str, &[&str])] = &[
+        ("quinn-proto", &["broker/transport"]),
+        ("quinn-udp", &["broker/transport"]),
+        ("aws-lc-sys", &["broker/transport"]),
+        ("quinn", &["client"]),
+    ];
     let crates =
         ["protocol", "broker/core", "broker/transport", "broker", "client", "bench", "loadtest", "tests", "tests/fuzz"];
     for (library, may) in rooms {
@@ -66,6 +70,14 @@ fn each_library_is_named_in_its_room_alone() {
     for (name, text) in sources("broker/src") {
         assert!(!text.contains("sled::") || name.starts_with("broker/src/index/"), "{name} names sled");
     }
+}
+
+/// The transport names the C library beneath the TLS provider. Its symbols have its version: two of them would link, and one would age.
+#[test]
+fn there_is_one_crypto_library() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("a lock file");
+    let versions = lock.lines().filter(|line| *line == "name = \"aws-lc-sys\"");
+    assert_eq!(versions.count(), 1, "raise aws-lc-sys in Cargo.toml to the version that aws-lc-rs takes");
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl TransportConfig {
             rtt_initial_ms: 333,
             // A client's flight with a certificate chain, twice.
             crypto_buffer_bytes: 16 * 1024,
-            // 20 KB each: 2 GB an endpoint.
+            // Some 17 KB each: 1.7 GB an endpoint.
             connections_max: 100_000,
             incoming_max: INCOMING_MAX,
             // As many as run where a thread begins all it can, 1,300 a second, with clients that are 100 ms away (two round trips each). A flood has

@@ -6,7 +6,6 @@
 #![allow(unsafe_code, reason = "aws-lc-rs has no AES key that only encrypts")]
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use aws_lc_sys::{AES_KEY, AES_encrypt, AES_set_encrypt_key, OPENSSL_cleanse};
@@ -63,7 +62,7 @@ impl Algorithm for SlimHeaders {
 
     fn header_protection_key(&self, key: AeadKey) -> Box<dyn HeaderProtectionKey> {
         let key = key.as_ref().try_into().expect("rustls gives a key as long as the suite's");
-        Box::new(SlimHeaderKey::new(key))
+        SlimHeaderKey::boxed(key)
     }
 
     fn aead_key_len(&self) -> usize {
@@ -78,15 +77,13 @@ struct SlimHeaderKey(AES_KEY);
 const _: () = assert!(size_of::<SlimHeaderKey>() <= 256);
 
 impl SlimHeaderKey {
-    fn new(key: &[u8; KEY_BYTES]) -> Self {
-        let mut schedule = MaybeUninit::<AES_KEY>::zeroed();
-        // SAFETY: `key` has as many bits as are read, and `schedule` is writable. It is integers: zeroes are a value, and so is what is written.
-        let (refused, schedule) = unsafe {
-            let refused = AES_set_encrypt_key(key.as_ptr(), KEY_BITS, schedule.as_mut_ptr());
-            (refused, schedule.assume_init())
-        };
+    /// In its place from the beginning: a copy would not be wiped.
+    fn boxed(key: &[u8; KEY_BYTES]) -> Box<Self> {
+        let mut made = Box::new(Self(AES_KEY { rd_key: [0; 60], rounds: 0 }));
+        // SAFETY: `key` has as many bits as are read, and the schedule is writable for as long as the call takes.
+        let refused = unsafe { AES_set_encrypt_key(key.as_ptr(), KEY_BITS, &raw mut made.0) };
         assert_eq!(refused, 0, "AES has keys of 128 bits");
-        Self(schedule)
+        made
     }
 
     /// RFC 9001 section 5.4.3: the mask is the sample, encrypted.
@@ -153,7 +150,7 @@ mod tests {
     /// RFC 9001 appendix A.2, the client's first packet.
     #[test]
     fn the_example_of_the_standard_is_protected_as_it_says() {
-        let key = SlimHeaderKey::new(&0x9f50_449e_04a0_e810_283a_1e99_33ad_edd2_u128.to_be_bytes());
+        let key = SlimHeaderKey::boxed(&0x9f50_449e_04a0_e810_283a_1e99_33ad_edd2_u128.to_be_bytes());
         let sample = 0xd1b1_c98d_d768_9fb8_ec11_d242_b123_dc9b_u128.to_be_bytes();
         let (mut first, mut number) = (0xc3, [0, 0, 0, 2]);
         key.encrypt_in_place(&sample, &mut first, &mut number).unwrap();
@@ -190,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_no_packet_has_is_refused_and_left_as_it_is() {
-        let key = SlimHeaderKey::new(&[7; KEY_BYTES]);
+        let key = SlimHeaderKey::boxed(&[7; KEY_BYTES]);
         let (mut first, mut number) = (0x43, [1, 2, 3, 4, 5]);
         assert!(key.encrypt_in_place(&[0; 15], &mut first, &mut number[..4]).is_err());
         assert!(key.encrypt_in_place(&[0; 17], &mut first, &mut number[..4]).is_err());
