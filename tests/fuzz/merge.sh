@@ -7,8 +7,9 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 . tests/fuzz/nightly.sh
 
-# Together some hundred KB: a corpus is read with every clone.
+# Together some hundred KB and a thousand files or two: a corpus is read with every clone.
 bytes_max=$((24 * 1024))
+files_max=128
 
 targets=("$@")
 if ((${#targets[@]} == 0)); then
@@ -20,12 +21,13 @@ for target in "${targets[@]}"; do
     CARILLON_FUZZ=$target "$CARGO_TARGET_DIR/$host/fuzz/fuzz" -merge=1 "$small" \
         "tests/fuzz/corpus/$target" "$CARGO_TARGET_DIR/corpus/$target" >"$CARGO_TARGET_DIR/logs/$target.merge" 2>&1
     bytes=$(cat "tests/fuzz/corpus/$target"/* | wc -c)
+    files=$(ls "tests/fuzz/corpus/$target" | wc -l)
     # The smallest first, as long as there is room.
     while read -r size file; do
         name=found-$(sha256sum "$small/$file" | cut -c -12)
         cmp -s "$small/$file" "tests/fuzz/corpus/$target/$name" && continue
-        ((bytes + size > bytes_max)) && break
-        bytes=$((bytes + size))
+        ((bytes + size > bytes_max || files >= files_max)) && break
+        bytes=$((bytes + size)) files=$((files + 1))
         cp "$small/$file" "tests/fuzz/corpus/$target/$name"
     done < <(find "$small" -type f -printf '%s %f\n' | sort -n)
     rm -r "$small"
