@@ -15,7 +15,7 @@ use crate::{Budget, Target, seal};
 pub(super) const TARGET: Target = Target {
     name: "decoder",
     run,
-    // Lists of frames twice, and the room that a buffer has doubled to.
+    // The sizes, and the room that a buffer has doubled to.
     budget: Budget::fixed(16 * 1024),
     input_bytes_max: 16 * 1024,
     seeds,
@@ -31,27 +31,34 @@ fn run(input: &[u8]) {
     assert_eq!(check(sealed.into(), &sizes), None, "a stream of good frames");
 }
 
+/// Frame by frame, without a list of them: it would be larger than the stream.
 fn check(stream: Bytes, sizes: &[usize]) -> Option<FrameError> {
     for frame_bytes_max in [HELLO_BYTES_MAX, FRAME_BYTES_MAX] {
-        let whole = decode(&stream, frame_bytes_max, &[usize::MAX]);
-        let cut = decode(&stream, frame_bytes_max, sizes);
-        assert_eq!(whole, cut, "in chunks of {sizes:?}");
+        let mut whole = Decoder::new(frame_bytes_max);
+        whole.push(stream.clone());
         let mut rest = &stream[..];
-        for raw in &whole.0 {
+        let error = decode(&stream, frame_bytes_max, sizes, |raw| {
             assert!(raw.bytes.len() <= frame_bytes_max);
             rest = rest.strip_prefix(&raw.bytes[..]).expect("frames are the stream's bytes, in order");
-            check_decoded(raw);
-        }
+            check_decoded(&raw);
+            assert_eq!(whole.poll_frame(), Ok(Some(raw)), "in chunks of {sizes:?}");
+        });
+        assert_eq!(whole.poll_frame(), error.map_or(Ok(None), Err), "in chunks of {sizes:?}");
         if frame_bytes_max == FRAME_BYTES_MAX {
-            return whole.1;
+            return error;
         }
     }
     None
 }
 
-fn decode(stream: &Bytes, frame_bytes_max: usize, sizes: &[usize]) -> (Vec<RawFrame>, Option<FrameError>) {
+fn decode(
+    stream: &Bytes,
+    frame_bytes_max: usize,
+    sizes: &[usize],
+    mut each: impl FnMut(RawFrame),
+) -> Option<FrameError> {
     let mut decoder = Decoder::new(frame_bytes_max);
-    let (mut rest, mut frames) = (stream.clone(), Vec::new());
+    let mut rest = stream.clone();
     for size in sizes.iter().cycle() {
         if rest.is_empty() {
             break;
@@ -59,16 +66,16 @@ fn decode(stream: &Bytes, frame_bytes_max: usize, sizes: &[usize]) -> (Vec<RawFr
         decoder.push(rest.split_to((*size).min(rest.len())));
         loop {
             match decoder.poll_frame() {
-                Ok(Some(raw)) => frames.push(raw),
+                Ok(Some(raw)) => each(raw),
                 Ok(None) => break,
                 Err(error) => {
                     assert_eq!(decoder.poll_frame(), Err(error), "it says the same again");
-                    return (frames, Some(error));
+                    return Some(error);
                 }
             }
         }
     }
-    (frames, None)
+    None
 }
 
 fn seeds() -> Vec<Vec<u8>> {
