@@ -1,6 +1,5 @@
 //! A session as its edge sees it.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -128,25 +127,22 @@ impl Outbox {
 /// The publishes of a session that wait for their reply. Replies come in the order of the publishes.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Once made, it stays: who publishes once does so again.
-    #[expect(clippy::box_collection, reason = "8 bytes in each session instead of 32")]
-    sizes: Option<Box<VecDeque<usize>>>,
+    sizes: RareQueue<usize>,
     bytes: usize,
 }
 
 impl InFlight {
     pub(super) fn begin(&mut self, frame_bytes: usize) {
-        self.sizes.get_or_insert_default().push_back(frame_bytes);
+        self.sizes.push_back(frame_bytes);
         self.bytes += frame_bytes;
     }
 
     pub(super) fn settle_oldest(&mut self) {
-        let oldest = self.sizes.as_mut().and_then(|sizes| sizes.pop_front());
-        self.bytes -= oldest.expect("each publish is answered once");
+        self.bytes -= self.sizes.pop_front().expect("each publish is answered once");
     }
 
     pub(super) fn count(&self) -> usize {
-        self.sizes.as_ref().map_or(0, |sizes| sizes.len())
+        self.sizes.len()
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -13,7 +13,8 @@ use super::{ABOUT, payload_range, range};
 /// Many sessions that do nothing but stay
 ///
 /// What the broker has resident for each of them, right after they have come, after --seconds, after a burst of messages to all of them,
-/// and --after-s later; and what staying costs it in CPU. With --dings some of them get a DING at last, and confirm it. Start the broker anew before: memory that an earlier run has left is used again.
+/// and --after-s later; and what staying costs it in CPU. With --dings some of them get a DING at last, and confirm it.
+/// Start the broker anew before: memory that an earlier run has left is used again.
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(crate) struct IdleArgs {
