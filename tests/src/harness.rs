@@ -49,7 +49,15 @@ impl Site {
     /// # Panics
     /// If it cannot be made.
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// A fresh one in this directory.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn within(root: &Path) -> Self {
+        let directory = tempfile::tempdir_in(root).expect("a temporary directory");
         let material = Material::ensure(directory.path()).expect("certificates and keys");
         Self { directory, material }
     }

@@ -16,6 +16,7 @@ async fn what_is_acknowledged_survives_kills_under_load_and_in_recovery() {
         seed: 3,
         window: Duration::from_millis(300),
         in_flight: 64,
+        disk: None,
     };
     let summary = run(&options, &mut |_, _| {}).await;
     assert!(summary.findings.is_empty(), "{summary}");

@@ -35,6 +35,8 @@ fn frame(input: &mut Input<'_>, shapes: &[Shape]) -> Vec<u8> {
     for (part, length) in shape.tail.iter().zip(lengths) {
         let taken = input.take(length as usize * part.unit_bytes);
         let units = taken.len() / part.unit_bytes;
+        // Growing takes twice as much, for a moment.
+        tail.reserve_exact(taken.len());
         body.extend(u32::try_from(units).unwrap().to_le_bytes());
         // ASCII, so that every text is one.
         let mask = if part.type_name == "Text" { 0x7f } else { 0xff };

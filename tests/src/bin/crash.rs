@@ -40,6 +40,9 @@ struct Cli {
     /// Publishes of each producer without an answer
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
+    /// A directory on a disk of its own, of 128 MiB to 2 GiB: the data directories are made there, and the disk is filled up before each kill
+    #[arg(long)]
+    disk: Option<PathBuf>,
     /// Print one object
     #[arg(long)]
     json: bool,
@@ -47,10 +50,10 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { cycles, seed, broker, chapter, audit_every, window_ms, in_flight, json } = Cli::parse();
+    let Cli { cycles, seed, broker, chapter, audit_every, window_ms, in_flight, disk, json } = Cli::parse();
     let broker = broker.unwrap_or_else(binary);
     let window = Duration::from_millis(window_ms);
-    let options = Options { broker, cycles, chapter, audit_every, seed, window, in_flight: in_flight.into() };
+    let options = Options { broker, cycles, chapter, audit_every, seed, window, in_flight: in_flight.into(), disk };
     let bar = ProgressBar::new(cycles.into());
     let style = "kills [{bar:32}] {pos} of {len}, {msg} acknowledged, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is ours").progress_chars("=> "));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use carillon_client::{
-    Client, Config, ConversationId, Ding, Event, Events, MessageKind, NewConversation, PublishHandle, Recipients,
-    Reconnect, UserId,
+    Client, Config, ConversationId, Ding, ErrorCode, Event, Events, MessageKind, NewConversation, PublishHandle,
+    Recipients, Reconnect, RequestError, UserId,
 };
 use tokio::sync::{Mutex, RwLock};
 use tokio::task::JoinSet;
@@ -45,6 +45,8 @@ struct Common {
     desk: Desk,
     gate: Gate,
     conversations: Vec<ConversationId>,
+    /// Whether the disk is filled up now and then, so that what makes the journal grow is refused.
+    fills_up: bool,
 }
 
 /// A reader: its client, its readings so far.
@@ -91,7 +93,7 @@ impl Crew {
     ///
     /// # Panics
     /// If the broker, which was not killed yet, does not let them.
-    pub async fn muster(victim: &Victim, desk: &Desk, (seed, in_flight): (u64, usize)) -> Self {
+    pub async fn muster(victim: &Victim, desk: &Desk, (seed, in_flight, fills_up): (u64, usize, bool)) -> Self {
         let (office, _) = connect(config(victim, "office", 1).shows_dings(false).newest(0)).await;
         let mut producers = Vec::new();
         for nth in 0..PRODUCERS {
@@ -109,7 +111,7 @@ impl Crew {
             let new = NewConversation::group(members.clone());
             conversations.push(patiently(office.create_conversation(new)).await.expect("a group").conversation);
         }
-        let common = Common { seed, desk: desk.clone(), gate: Gate::default(), conversations };
+        let common = Common { seed, desk: desk.clone(), gate: Gate::default(), conversations, fills_up };
         let mut crew = Self {
             common: Arc::new(common),
             clients: producers.clone(),
@@ -253,6 +255,7 @@ async fn ding(common: Arc<Common>, office: Client, recipients: Vec<UserId>) {
             Ok(created) => {
                 common.desk.book().ledger.dings.entry(created.ding).or_default();
             }
+            Err(RequestError::Refused { code: ErrorCode::NO_ROOM, .. }) if common.fills_up => {}
             Err(error) => common.desk.book().findings.add(Fault::Broken, format!("a DING was refused: {error}")),
         }
         drop(_turn);

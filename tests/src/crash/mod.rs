@@ -10,7 +10,7 @@
 //! # The map
 //!
 //! [`payload`] what is in a message · [`notes`] acknowledgements on disk, [`ledger`] what they say · [`crew`] the load ·
-//! [`shape`] what is drawn from the seed · [`victim`] the process · [`reading`] one reading and its judgement · [`audit`]
+//! [`shape`] what is drawn from the seed · [`victim`] the process · [`tide`] a disk that fills up · [`reading`] one reading and its judgement · [`audit`]
 //! reading everything back · [`summary`] what is told.
 
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ use ledger::Fault;
 use notes::Desk;
 use shape::{Death, Shape};
 use summary::Summary;
+use tide::Tide;
 use victim::{Victim, VictimError};
 
 pub mod audit;
@@ -37,6 +38,7 @@ pub mod payload;
 pub mod reading;
 pub mod shape;
 pub mod summary;
+pub mod tide;
 pub mod victim;
 
 /// What is run.
@@ -56,6 +58,8 @@ pub struct Options {
     pub window: Duration,
     /// Publishes of one producer without an answer.
     pub in_flight: usize,
+    /// A small disk for the data directories, which is filled up again and again.
+    pub disk: Option<PathBuf>,
 }
 
 /// How far it is: kills, and acknowledged messages.
@@ -102,21 +106,26 @@ struct Chapter<'a> {
     audits: u64,
     /// Acknowledged in the chapters before.
     before: u64,
+    tide: Option<Tide>,
 }
 
 impl<'a> Chapter<'a> {
     async fn begin(options: &'a Options, mut rng: Rng, nth: u32) -> Result<Self, VictimError> {
         let shape = Shape::draw(&mut rng, nth);
-        let mut victim = Victim::new(options.broker.clone(), &shape)?;
+        let failed = |source| VictimError::Io { what: "the disk cannot be filled".into(), source };
+        let tide = options.disk.as_deref().map(Tide::new).transpose().map_err(failed)?;
+        let temporary = std::env::temp_dir();
+        let root = tide.as_ref().map_or(&*temporary, Tide::root);
+        let mut victim = Victim::new(options.broker.clone(), &shape, root)?;
         let begun = SystemClock.now();
         victim.spawn()?;
         victim.served().await?;
         let start = SystemClock.now().duration_since(begun);
         let failed = |source| VictimError::Io { what: "acknowledgements cannot be noted".into(), source };
-        let (desk, writer) = notes::begin(&victim.site.data().join("acknowledged")).map_err(failed)?;
+        let (desk, writer) = notes::begin(&victim.notes_path()).map_err(failed)?;
         let seed = options.seed ^ u64::from(nth);
-        let crew = Crew::muster(&victim, &desk, (seed, options.in_flight)).await;
-        Ok(Self { options, rng, shape, victim, desk, writer, crew, seed, start, audits: 0, before: 0 })
+        let crew = Crew::muster(&victim, &desk, (seed, options.in_flight, tide.is_some())).await;
+        Ok(Self { options, rng, shape, victim, desk, writer, crew, seed, start, audits: 0, before: 0, tide })
     }
 
     /// So many lives and deaths, and audits between them.
@@ -125,7 +134,11 @@ impl<'a> Chapter<'a> {
         for cycle in 1..=cycles {
             let death = Death::draw(&mut self.rng, self.start, self.options.window);
             let death = if cycle == 1 { Death::UnderLoad(self.options.window / 2) } else { death };
-            self.die(death, summary).await?;
+            if self.tide.is_some() {
+                self.at_high_tide(death, summary).await?;
+            } else {
+                self.die(death, summary).await?;
+            }
             show(summary.kills(), self.before + self.count());
             let due = cycle.is_multiple_of(self.options.audit_every) || cycle == cycles;
             if due {
@@ -138,11 +151,31 @@ impl<'a> Chapter<'a> {
         Ok(())
     }
 
+    /// A life that ends on a full disk, mostly, and one that begins on it: everybody comes back to it all the same. Then there is room again.
+    async fn at_high_tide(&mut self, death: Death, summary: &mut Summary) -> Result<(), VictimError> {
+        let failed = |source| VictimError::Io { what: "the disk cannot be filled".into(), source };
+        let Some(tide) = &self.tide else { return Ok(()) };
+        // Also to publish: from the life before there may be no room yet.
+        self.under_load().await;
+        tide.rise(Tide::draw(&mut self.rng)).map_err(failed)?;
+        summary.filled += 1;
+        // Long enough for the broker to see it, or not.
+        tokio::time::sleep(self.options.window * self.rng.pick(&[0, 1, 4])).await;
+        self.die(death, summary).await?;
+        summary.starts_on_full += 1;
+        if tokio::time::timeout(PATIENCE, self.crew.returned()).await.is_err() {
+            self.desk.book().findings.add(Fault::Broken, "on a full disk, nobody was answered for a minute");
+        }
+        self.tide.as_ref().map_or(Ok(()), Tide::fall).map_err(failed)
+    }
+
     /// Ends the present life, and begins the next one.
     async fn die(&mut self, death: Death, summary: &mut Summary) -> Result<(), VictimError> {
         match death {
             Death::UnderLoad(after) => {
-                self.under_load().await;
+                if self.tide.is_none() {
+                    self.under_load().await;
+                }
                 tokio::time::sleep(after).await;
                 summary.under_load += 1;
             }

@@ -38,6 +38,10 @@ pub struct Summary {
     pub audited: Audited,
     /// Audits.
     pub audits: u32,
+    /// Times that the disk was filled up.
+    pub filled: u32,
+    /// Of these, times that the broker was killed and started again on the full disk.
+    pub starts_on_full: u32,
     /// Undisturbed starts.
     pub starts: Vec<Duration>,
     /// What the broker logged.
@@ -45,7 +49,7 @@ pub struct Summary {
     /// What was wrong.
     pub findings: Findings,
     /// Where to look for it.
-    pub kept: Option<PathBuf>,
+    pub kept: Option<[PathBuf; 2]>,
     /// How long it took.
     pub took: Duration,
 }
@@ -65,6 +69,8 @@ impl Summary {
             confirmations: 0,
             audited: Audited::default(),
             audits: 0,
+            filled: 0,
+            starts_on_full: 0,
             starts: Vec::new(),
             logged: Logged::default(),
             findings: Findings::default(),
@@ -100,6 +106,7 @@ impl Summary {
         self.logged.removals += logged.removals;
         self.logged.cuts += logged.cuts;
         self.logged.indexes += logged.indexes;
+        self.logged.no_room += logged.no_room;
     }
 
     fn start(&self, percent: usize) -> Duration {
@@ -131,6 +138,9 @@ impl Summary {
             "removals": self.logged.removals,
             "torn_tails": self.logged.cuts,
             "indexes_set_aside": self.logged.indexes,
+            "disk_filled": self.filled,
+            "starts_on_full_disk": self.starts_on_full,
+            "no_room_seen": self.logged.no_room,
             "start_ms_median": self.start(50).as_secs_f64() * 1_000.0,
             "start_ms_max": self.start(100).as_secs_f64() * 1_000.0,
             "took_s": self.took.as_secs(),
@@ -144,7 +154,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { under_load, while_they_return, in_recovery, chapters, seed, .. } = self;
         let Audited { read, history, expired } = self.audited;
-        let Logged { snapshots, removals, cuts, indexes } = self.logged;
+        let Logged { snapshots, removals, cuts, indexes, no_room } = self.logged;
         writeln!(
             f,
             "kills         {} on {chapters} data directories, seed {seed}, {} s",
@@ -163,6 +173,10 @@ impl fmt::Display for Summary {
             f,
             "meanwhile     {snapshots} snapshots, {removals} removals of segments, {cuts} torn tails, {indexes} indexes set aside"
         )?;
+        if self.filled > 0 {
+            let Self { filled, starts_on_full, .. } = self;
+            writeln!(f, "disk          {filled} times full, {no_room} times seen so, {starts_on_full} starts on it")?;
+        }
         writeln!(f, "starts        {:?} median, {:?} longest", self.start(50), self.start(100))?;
         for fault in Fault::ALL {
             writeln!(f, "{:<13} {}", fault.name(), self.findings.count(fault))?;
@@ -171,7 +185,9 @@ impl fmt::Display for Summary {
             writeln!(f, "  {text}")?;
         }
         match &self.kept {
-            Some(kept) => writeln!(f, "the data directory is kept: {}", kept.display()),
+            Some([data, beside]) => {
+                writeln!(f, "the data directory is kept: {}, log and notes: {}", data.display(), beside.display())
+            }
             None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -43,6 +44,8 @@ pub struct Victim {
     pub site: Site,
     /// Where it listens, in every life.
     pub address: SocketAddr,
+    /// What is not the broker's, on another disk perhaps: its log, and what the checker notes.
+    beside: TempDir,
     binary: PathBuf,
     child: Option<Child>,
 }
@@ -58,24 +61,27 @@ pub struct Logged {
     pub cuts: u64,
     /// Indexes set aside.
     pub indexes: u64,
+    /// Times that the disk had no room, of which the broker knew.
+    pub no_room: u64,
 }
 
 impl Victim {
-    /// One that does not run yet, with a configuration of this shape.
+    /// One that does not run yet, with a configuration of this shape, and its data below `root`.
     ///
     /// # Errors
     /// [`VictimError::Io`].
-    pub fn new(binary: PathBuf, shape: &Shape) -> Result<Self, VictimError> {
-        let site = Site::new();
+    pub fn new(binary: PathBuf, shape: &Shape, root: &Path) -> Result<Self, VictimError> {
+        let site = Site::within(root);
         let failed = |what: &str| {
             let what = what.to_owned();
             |source| VictimError::Io { what, source }
         };
+        let beside = tempfile::tempdir().map_err(failed("no temporary directory"))?;
         let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = address.map_err(failed("no free port"))?;
         let path = site.data().join("carillon.toml");
         fs::write(path, shape.configuration(address)).map_err(failed("the configuration cannot be written"))?;
-        Ok(Self { site, address, binary, child: None })
+        Ok(Self { site, address, beside, binary, child: None })
     }
 
     /// Starts it, without waiting for anything.
@@ -188,12 +194,18 @@ impl Victim {
             removals: count("old segments removed"),
             cuts: count("cut a torn tail"),
             indexes: count("index was set aside"),
+            no_room: count("the disk of the journal has no room"),
         }
     }
 
-    /// Leaves the directory where it is, for whoever looks for the cause.
-    pub fn keep(self) -> PathBuf {
-        self.site.keep()
+    /// Where the checker notes what was acknowledged.
+    pub fn notes_path(&self) -> PathBuf {
+        self.beside.path().join("acknowledged")
+    }
+
+    /// Leaves the directories where they are, for whoever looks for the cause: the data, and log and notes.
+    pub fn keep(self) -> [PathBuf; 2] {
+        [self.site.keep(), self.beside.keep()]
     }
 
     fn ended(&self, what: &str) -> VictimError {
@@ -201,7 +213,7 @@ impl Victim {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.site.data().join("broker.log")
+        self.beside.path().join("broker.log")
     }
 
     fn log_tail(&self) -> String {

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use carillon::edge::auth::{AUDIENCE, Authenticator};
 use carillon_protocol::ids::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use serde::Deserialize;
 
 use crate::input::{Input, put_piece};
 use crate::{Budget, Target};
@@ -80,9 +81,19 @@ fn run(input: &[u8]) {
     let forged = [&token[..end - 40], other, &token[end - 39..]].concat();
     assert!(keys().authenticator.verify(&forged, NOW).is_err(), "a signature of nobody is believed");
     if believed {
-        let claims: serde_json::Value = serde_json::from_slice(input.rest()).expect("what is believed is JSON");
-        assert!(claims["exp"].is_number() && claims["sub"].is_string(), "{claims}");
+        let claims: Claims = serde_json::from_slice(input.rest()).expect("what is believed has its claims");
+        assert!(
+            !claims.sub.is_empty() && claims.exp.as_f64().is_some_and(|exp| exp > NOW.0 as f64 / 1_000.0),
+            "{claims:?}"
+        );
     }
+}
+
+/// What must be there. Other claims are not read, whatever is in their texts.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    exp: serde_json::Number,
 }
 
 /// Whether it is believed.
