@@ -132,15 +132,12 @@ impl Victim {
         }
     }
 
-    /// SIGKILL, whatever it is doing; waits until it is gone.
+    /// SIGKILL, whatever it is doing; waits until it is gone. Nothing, if it is gone already and that was said.
     ///
     /// # Errors
     /// It had ended by itself.
-    ///
-    /// # Panics
-    /// If it was not spawned.
     pub async fn kill(&mut self) -> Result<(), VictimError> {
-        let mut child = self.child.take().expect("it was spawned");
+        let Some(mut child) = self.child.take() else { return Ok(()) };
         let failed = |source| VictimError::Io { what: "it cannot be killed".into(), source };
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Err(self.ended(&format!("ended by itself with {status}")));
@@ -224,4 +221,24 @@ impl Victim {
 fn tail(path: &Path) -> String {
     let log = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::rng::Rng;
+
+    #[tokio::test]
+    async fn a_broker_that_ends_by_itself_is_told_once_with_the_end_of_its_log() {
+        let shape = Shape::draw(&mut Rng::new(1), 0);
+        // It knows no command `serve`, says so and ends.
+        let mut victim = Victim::new("ls".into(), &shape, &std::env::temp_dir()).unwrap();
+        victim.spawn().unwrap();
+        let told = victim.served().await.unwrap_err().to_string();
+        assert!(told.contains("ended before it served") && told.contains("serve"), "{told}");
+        victim.child.as_mut().unwrap().wait().await.unwrap();
+        let told = victim.kill().await.unwrap_err().to_string();
+        assert!(told.contains("ended by itself"), "{told}");
+        victim.kill().await.unwrap();
+    }
 }
