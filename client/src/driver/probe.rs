@@ -70,16 +70,18 @@ impl Device {
         answer_of(frame).ok().map(|(request, _)| request)
     }
 
-    /// The application acknowledges everything up to a position, and what is to be sent of it is.
+    /// The application acknowledges everything up to a position, and what is to be sent of it is. Says whether there is any.
     ///
     /// # Panics
     /// If more would be acknowledged than `received` says has come.
-    pub fn acknowledge(&self, shard: ShardId, position: Position, received: Position) {
+    pub fn acknowledge(&self, shard: ShardId, position: Position, received: Position) -> bool {
         self.cursors.ack(shard, position);
         let unsaved = self.cursors.unsaved();
         self.cursors.save_done(&unsaved);
-        for ack in self.cursors.unsent(clock::now()) {
+        let unsent = self.cursors.unsent(clock::now());
+        for ack in &unsent {
             assert!(ack.shard != shard || ack.position <= received, "{ack:?} is beyond {received}");
         }
+        !unsent.is_empty()
     }
 }

@@ -3,13 +3,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// Longer than anybody waits for what does not come. The time passes at once: see [`converse`].
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// See the module. What comes is cut into reads of so many bytes, and then ends.
 ///
-/// An answer waits for the first byte of what it answers: what comes before is no answer, and would end every conversation alike.
+/// An answer waits for the first byte of what it answers: what comes before is no answer, and would end every conversation alike. A request
+/// waits for its answer, before it ends: who hangs up gets none, and nothing behind the parser would be reached.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     coming: Vec<u8>,
@@ -17,6 +23,10 @@ pub(crate) struct Pipe {
     read_bytes_max: usize,
     is_answer: bool,
     waits: Option<Waker>,
+    /// What was sent when the last byte was read.
+    sent_before: usize,
+    /// When it ends all the same.
+    hangs_up: Option<Pin<Box<Sleep>>>,
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -24,8 +34,17 @@ impl Pipe {
     /// The pipe, and what will have been sent.
     pub(crate) fn new(coming: Vec<u8>, read_bytes_max: usize) -> (Self, Arc<Mutex<Vec<u8>>>) {
         let sent = Arc::new(Mutex::default());
-        let (read_bytes_max, is_answer, waits) = (read_bytes_max.max(1), false, None);
-        (Self { coming, at: 0, read_bytes_max, is_answer, waits, sent: sent.clone() }, sent)
+        let pipe = Self {
+            coming,
+            at: 0,
+            read_bytes_max: read_bytes_max.max(1),
+            is_answer: false,
+            waits: None,
+            sent_before: 0,
+            hangs_up: None,
+            sent: sent.clone(),
+        };
+        (pipe, sent)
     }
 
     /// As [`Pipe::new`], of what comes as an answer.
@@ -45,9 +64,19 @@ impl AsyncRead for Pipe {
             self.waits = Some(context.waker().clone());
             return Poll::Pending;
         }
+        if self.at == self.coming.len() && !self.is_answer && self.sent.lock().unwrap().len() == self.sent_before {
+            self.waits = Some(context.waker().clone());
+            let hangs_up = self.hangs_up.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            ready!(hangs_up.as_mut().poll(context));
+            return Poll::Ready(Ok(()));
+        }
         let count = (self.coming.len() - self.at).min(self.read_bytes_max).min(buffer.remaining());
         buffer.put_slice(&self.coming[self.at..self.at + count]);
         self.at += count;
+        if count > 0 {
+            let sent_before = self.sent.lock().unwrap().len();
+            self.sent_before = sent_before;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -70,11 +99,11 @@ impl AsyncWrite for Pipe {
     }
 }
 
-/// Runs a conversation to its end, on a runtime that is made once a thread.
+/// Runs a conversation to its end, on a runtime that is made once a thread. While all wait for a time, it passes at once.
 pub(crate) fn converse<T>(conversation: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     }
     RUNTIME.with(|runtime| runtime.block_on(conversation))
 }

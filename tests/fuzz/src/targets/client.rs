@@ -3,6 +3,8 @@
 //! Input: for a broker's frames, a stream; sealed, of good ones. For the log, a file; sealed, its records have the right lengths and
 //! checksums.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use carillon_client::probe::{Device, replay_log};
 use carillon_protocol::Frame;
@@ -38,30 +40,38 @@ pub(super) const LOG: Target = Target {
     short_inputs: 60_000,
 };
 
-const SHARD: ShardId = ShardId(0);
+/// That of the examples in `docs/PROTOCOL.md`, whose positions are from 900 on.
+const SHARD: ShardId = ShardId(1);
 
 fn run_broker(input: &[u8]) {
-    receive(Bytes::copy_from_slice(input));
+    let acknowledged = receive(Bytes::copy_from_slice(input));
+    // Or nothing about acknowledgements is tested.
+    static INBOX: LazyLock<Vec<u8>> = LazyLock::new(|| seeds_of_broker().swap_remove(0));
+    assert!(acknowledged > 0 || input != *INBOX, "messages came, and none was acknowledged");
     receive(seal::frames(input, Frame::SHAPES).flatten().collect::<Vec<u8>>().into());
 }
 
-fn receive(stream: Bytes) {
-    let (incarnation, position) = (Incarnation(7), Position(10));
+/// Returns how many acknowledgements would have been sent.
+fn receive(stream: Bytes) -> usize {
+    let (incarnation, position) = (Incarnation(7), Position(800));
     let cursor = Cursor { shard: SHARD, incarnation, position, receipts_through: position };
-    let mut device = Device::new(cursor, Position(20), UserId(1));
+    let mut device = Device::new(cursor, Position(950), UserId(1));
     let mut decoder = Decoder::new(FRAME_BYTES_MAX);
     let mut received = position;
+    let mut acknowledged = 0;
     decoder.push(stream);
     while let Ok(Some(raw)) = decoder.poll_frame() {
-        let Ok(frame) = Frame::decode(&raw) else { return };
+        let Ok(frame) = Frame::decode(&raw) else { break };
         received = received.max(position_of(&frame).unwrap_or_default());
         _ = (device.control(frame.clone()), device.urgent(frame.clone()));
         if let Ok(Some(event)) = device.inbox(frame) {
             assert!(!format!("{event:?}").is_empty());
         }
-        device.acknowledge(SHARD, received, received);
-        device.acknowledge(SHARD, Position(u64::MAX), received);
+        for position in [received, Position(u64::MAX)] {
+            acknowledged += usize::from(device.acknowledge(SHARD, position, received));
+        }
     }
+    acknowledged
 }
 
 /// Up to where an inbox frame says that this shard has come.
