@@ -38,6 +38,17 @@ const PIECE_BYTES: usize = 1024 * 1024;
 
 static ZEROES: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
+/// The next segment is filled in smaller pieces, one in so long: 8 MiB a second. A file that is filled in one go keeps the disk from
+/// commits for as long as that takes.
+const SMALL_PIECE_BYTES: usize = 256 * 1024;
+const SMALL_PIECE_EVERY: Duration = Duration::from_millis(31);
+
+/// Or faster: so that it is ready when the active segment is half full.
+const AHEAD: u64 = 2;
+
+/// What a full segment's fullness is counted as.
+const FULL: u64 = 1 << 16;
+
 /// How often the free room is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -61,6 +72,8 @@ pub(crate) struct Shelf {
     short: AtomicBool,
     /// As of the last look; 0 where the storage does not tell.
     free_bytes: AtomicU64,
+    /// How full the active segment is, of [`FULL`]. Relaxed: a pace follows it, and nothing else.
+    fullness: AtomicU64,
     wish: (Sender<()>, Receiver<()>),
 }
 
@@ -113,7 +126,13 @@ impl Shelf {
     pub(crate) fn new(reserve: Option<Spare>) -> Self {
         let reserve = reserve.map_or(Place::Empty, Place::Spare);
         let places = Mutex::new(Places { spare: Place::Empty, reserve });
-        Self { places, short: AtomicBool::new(false), free_bytes: AtomicU64::new(0), wish: bounded(1) }
+        Self {
+            places,
+            short: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(0),
+            fullness: AtomicU64::new(0),
+            wish: bounded(1),
+        }
     }
 
     /// The spare, if there is one that is large enough. It keeps its name until [`renamed`](Self::renamed).
@@ -135,6 +154,18 @@ impl Shelf {
         places.reserve.renamed();
         // Full: the wish is there already.
         self.wish.0.try_send(()).ok();
+    }
+
+    /// How far the active segment is filled: a file is ready when that is half full.
+    pub(crate) fn note_active(&self, filled_bytes: u64, bytes: u64) {
+        let fullness = filled_bytes.saturating_mul(FULL) / bytes.max(1);
+        self.fullness.store(fullness, Ordering::Relaxed);
+    }
+
+    /// How much of a file of so many bytes is to be there by now.
+    fn due_bytes(&self, bytes: u64) -> u64 {
+        let fullness = self.fullness.load(Ordering::Relaxed);
+        (bytes / FULL).saturating_mul(fullness).saturating_mul(AHEAD).min(bytes)
     }
 
     /// Whether the journal is short of room: see the module.
@@ -207,6 +238,50 @@ impl Failure {
     }
 }
 
+/// A file that is being filled.
+struct Making {
+    file: Arc<dyn StorageFile>,
+    bytes: u64,
+    filled_bytes: u64,
+}
+
+impl Making {
+    fn begin(storage: &dyn Storage, bytes: u64) -> io::Result<Self> {
+        Ok(Self { file: storage.create(MAKING, 0)?, bytes, filled_bytes: 0 })
+    }
+
+    fn left_bytes(&self) -> u64 {
+        self.bytes - self.filled_bytes
+    }
+
+    /// Writes the next piece, and makes it durable.
+    fn fill(&mut self, bytes_max: usize) -> io::Result<()> {
+        let left = usize::try_from(self.left_bytes()).unwrap_or(usize::MAX);
+        let piece = &ZEROES[..left.min(bytes_max)];
+        self.file.write_at(&[piece], self.filled_bytes)?;
+        self.file.sync_data()?;
+        self.filled_bytes += piece.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the full file its name, which need not be durable: a file that is lost is made again.
+    fn end(self, storage: &dyn Storage, name: &str) -> io::Result<Spare> {
+        storage.rename(MAKING, name)?;
+        Ok(Spare { name: name.to_owned(), file: self.file, bytes: self.bytes })
+    }
+}
+
+/// How a round of preparing went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prepared {
+    /// Everything was there.
+    Before,
+    /// Something was made.
+    Now,
+    /// The next segment is not full yet, and need not be; or it was stopped.
+    Partly,
+}
+
 /// Makes spare and reserve, and judges whether there is room.
 #[derive(Clone)]
 pub struct Preparer {
@@ -226,64 +301,110 @@ impl Preparer {
     /// The system's, or that there is no room. A roll then makes its segment itself, and this may be called again: a file that
     /// failed is not used.
     pub fn prepare(&self) -> io::Result<bool> {
-        self.keep(&|| false).map_err(Failure::into_inner)
+        let mut making = None;
+        loop {
+            match self.keep(&mut making, &|| false).map_err(Failure::into_inner)? {
+                Prepared::Partly => {}
+                prepared => return Ok(prepared == Prepared::Now),
+            }
+        }
     }
 
-    fn keep(&self, is_stopped: &dyn Fn() -> bool) -> Result<bool, Failure> {
-        let filled = self.fill(is_stopped);
+    fn keep(&self, making: &mut Option<Making>, is_stopped: &dyn Fn() -> bool) -> Result<Prepared, Failure> {
+        let filled = self.fill(making, is_stopped);
         let shelf = &self.segments.shelf;
         let (free_bytes, free_bytes_min) = (shelf.free_bytes(), self.sizes.free_bytes_min);
-        match &filled {
-            Ok(_) => {
-                if shelf.settle(false) && !shelf.is_short() {
-                    tracing::info!(free_bytes, "there is room for the journal again: everything is accepted");
-                }
+        let Err(failure) = &filled else {
+            if shelf.settle(false) && !shelf.is_short() {
+                tracing::info!(free_bytes, "there is room for the journal again: everything is accepted");
             }
-            Err(Failure::Looked(error) | Failure::Tried(error)) if is_no_room(error) => {
-                if shelf.settle(true) {
-                    tracing::error!(
-                        %error,
-                        free_bytes,
-                        free_bytes_min,
-                        "the disk of the journal has no room: publishes, DINGs and changes of conversations are refused until \
-                         it has, all else goes on from the reserve; free room there, or let retention do it"
-                    );
-                }
-            }
-            Err(Failure::Looked(error) | Failure::Tried(error)) => {
-                tracing::warn!(%error, "the next journal segment cannot be prepared; it is made when it is needed");
-            }
+            return filled;
+        };
+        // What could not be made whole would take the room that is missing.
+        if making.take().is_some() {
+            self.segments.storage.remove(MAKING).ok();
+        }
+        let (Failure::Looked(error) | Failure::Tried(error)) = failure;
+        if !is_no_room(error) {
+            tracing::warn!(%error, "the next journal segment cannot be prepared; it is made when it is needed");
+        } else if shelf.settle(true) {
+            tracing::error!(
+                %error,
+                free_bytes,
+                free_bytes_min,
+                "the disk of the journal has no room: publishes, DINGs and changes of conversations are refused until \
+                 it has, all else goes on from the reserve; free room there, or let retention do it"
+            );
         }
         filled
     }
 
-    fn fill(&self, is_stopped: &dyn Fn() -> bool) -> Result<bool, Failure> {
+    fn fill(&self, making: &mut Option<Making>, is_stopped: &dyn Fn() -> bool) -> Result<Prepared, Failure> {
         let Sizes { segment_bytes, reserve_bytes, free_bytes_min } = self.sizes;
         let shelf = &self.segments.shelf;
         let lacks = |place: fn(&Places) -> &Place| place(&shelf.places.lock().expect(LOCK)).is_empty();
-        let mut made = false;
-        // The reserve first, from whatever is free: it is there for when nothing else is.
+        let mut prepared = Prepared::Before;
+        // The reserve first, from whatever is free, and at once: it is there for when nothing else is.
         self.look_for(0)?;
         if lacks(|places| &places.reserve) {
             self.look_for(reserve_bytes)?;
-            let Some(reserve) = self.make(RESERVE, reserve_bytes, is_stopped).map_err(Failure::Tried)? else {
-                return Ok(made);
-            };
+            let reserve = making.insert(self.begin(reserve_bytes)?);
+            while reserve.left_bytes() > 0 {
+                if is_stopped() {
+                    return Ok(Prepared::Partly);
+                }
+                reserve.fill(PIECE_BYTES).map_err(Failure::Tried)?;
+            }
+            let reserve = self.end(making, RESERVE)?;
             shelf.places.lock().expect(LOCK).reserve = Place::Spare(reserve);
-            made = true;
+            prepared = Prepared::Now;
         }
         if lacks(|places| &places.spare) {
-            self.look_for(free_bytes_min.saturating_add(segment_bytes))?;
-            let Some(spare) = self.make(READY, segment_bytes, is_stopped).map_err(Failure::Tried)? else {
-                return Ok(made);
-            };
+            let left = making.as_ref().map_or(segment_bytes, Making::left_bytes);
+            self.look_for(free_bytes_min.saturating_add(left))?;
+            if !self.fill_next(making, is_stopped)? {
+                return Ok(Prepared::Partly);
+            }
+            let spare = self.end(making, READY)?;
             shelf.places.lock().expect(LOCK).spare = Place::Spare(spare);
-            made = true;
+            prepared = Prepared::Now;
         }
         // A quarter more to leave the state than to enter it, so that it does not flutter.
         let again = if shelf.is_short() { free_bytes_min / 4 } else { 0 };
         self.look_for(free_bytes_min.saturating_add(again))?;
-        Ok(made)
+        Ok(prepared)
+    }
+
+    /// Goes on filling the next segment: a small piece, and as much more as is due by how full the active one is, or all of it if the journal is
+    /// short of room. Says whether it is full.
+    fn fill_next(&self, making: &mut Option<Making>, is_stopped: &dyn Fn() -> bool) -> Result<bool, Failure> {
+        let next = match making {
+            Some(next) => next,
+            None => making.insert(self.begin(self.sizes.segment_bytes)?),
+        };
+        let shelf = &self.segments.shelf;
+        next.fill(SMALL_PIECE_BYTES).map_err(Failure::Tried)?;
+        while next.left_bytes() > 0 && !is_stopped() {
+            let due = if shelf.is_short() { next.bytes } else { shelf.due_bytes(next.bytes) };
+            let behind = due.saturating_sub(next.filled_bytes);
+            // Less than a small piece is not worth a sync of its own, but to end the file.
+            if behind < SMALL_PIECE_BYTES as u64 && behind < next.left_bytes() {
+                return Ok(false);
+            }
+            next.fill(PIECE_BYTES.min(usize::try_from(behind).unwrap_or(PIECE_BYTES))).map_err(Failure::Tried)?;
+        }
+        Ok(next.left_bytes() == 0)
+    }
+
+    fn begin(&self, bytes: u64) -> Result<Making, Failure> {
+        Making::begin(&*self.segments.storage, bytes).map_err(Failure::Tried)
+    }
+
+    fn end(&self, making: &mut Option<Making>, name: &str) -> Result<Spare, Failure> {
+        let full = making.take().expect("it was begun");
+        full.end(&*self.segments.storage, name)
+            .inspect_err(|_| drop(self.segments.storage.remove(MAKING)))
+            .map_err(Failure::Tried)
     }
 
     /// Looks whether the file system has so much free room, as far as it tells.
@@ -295,38 +416,6 @@ impl Preparer {
         }
         let text = format!("{free} bytes are free, {bytes} are needed");
         Err(Failure::Looked(io::Error::new(io::ErrorKind::StorageFull, text)))
-    }
-
-    /// Makes a file of zeroes, unless it is to stop. What could not be made whole is removed: it would take the room that is
-    /// missing.
-    fn make(&self, name: &str, bytes: u64, is_stopped: &dyn Fn() -> bool) -> io::Result<Option<Spare>> {
-        let storage = &*self.segments.storage;
-        let filled = self.fill_one(bytes, is_stopped).and_then(|file| {
-            let Some(file) = file else { return Ok(None) };
-            // The name need not be durable: a file that is lost is made again.
-            storage.rename(MAKING, name)?;
-            Ok(Some(Spare { name: name.to_owned(), file, bytes }))
-        });
-        if filled.is_err() {
-            storage.remove(MAKING).ok();
-        }
-        filled
-    }
-
-    fn fill_one(&self, bytes: u64, is_stopped: &dyn Fn() -> bool) -> io::Result<Option<Arc<dyn StorageFile>>> {
-        let file = self.segments.storage.create(MAKING, 0)?;
-        let mut offset = 0;
-        while offset < bytes {
-            if is_stopped() {
-                return Ok(None);
-            }
-            let left = usize::try_from(bytes - offset).unwrap_or(usize::MAX);
-            let piece = &ZEROES[..left.min(PIECE_BYTES)];
-            file.write_at(&[piece], offset)?;
-            file.sync_data()?;
-            offset += piece.len() as u64;
-        }
-        Ok(Some(file))
     }
 
     /// Starts a thread that keeps spare and reserve ready, and an eye on the free room, until the returned handle is dropped.
@@ -343,8 +432,13 @@ impl Preparer {
         let _guard = EndOnPanic;
         let wish = self.segments.shelf.wish.1.clone();
         let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
+        let mut making = None;
         loop {
-            let again = self.keep(&is_stopped).map_or_else(|failure| failure.again_after(), |_| LOOK_EVERY);
+            let again = match self.keep(&mut making, &is_stopped) {
+                Ok(Prepared::Partly) => SMALL_PIECE_EVERY,
+                Ok(Prepared::Before | Prepared::Now) => LOOK_EVERY,
+                Err(failure) => failure.again_after(),
+            };
             select! {
                 recv(stopped) -> _ => return,
                 recv(wish) -> _ => {}
@@ -367,5 +461,65 @@ impl Drop for Preparing {
             // A panic has ended the process already, in `EndOnPanic`.
             drop(thread.join());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_protocol::ids::{Position, ShardId};
+
+    use super::*;
+    use crate::journal::{JournalOptions, MemoryStorage, Opened, open};
+
+    const PIECE: u64 = SMALL_PIECE_BYTES as u64;
+    const SEGMENT_BYTES: u64 = 8 * PIECE;
+
+    fn opened(storage: &MemoryStorage) -> Opened {
+        let options =
+            JournalOptions { segment_bytes: SEGMENT_BYTES, reserve_bytes: PIECE, ..JournalOptions::new(ShardId(3)) };
+        open(Arc::new(storage.clone()), options, Position(0), &mut |_| Ok(())).unwrap()
+    }
+
+    /// Bytes of the next segment that are there; `None` once it is ready.
+    fn filled(storage: &MemoryStorage) -> Option<u64> {
+        let is_ready = storage.names().iter().any(|name| name == READY);
+        (!is_ready).then(|| storage.contents(MAKING).len() as u64)
+    }
+
+    #[test]
+    fn the_next_segment_is_filled_bit_by_bit_and_ready_when_the_active_one_is_half_full() {
+        let storage = MemoryStorage::new();
+        let preparer = opened(&storage).preparer;
+        let (shelf, mut making) = (&preparer.segments.shelf, None);
+        let mut keep = || preparer.keep(&mut making, &|| false).map_err(Failure::into_inner).unwrap();
+        assert_eq!((keep(), filled(&storage)), (Prepared::Partly, Some(PIECE)));
+        assert_eq!((keep(), filled(&storage)), (Prepared::Partly, Some(2 * PIECE)));
+        shelf.note_active(SEGMENT_BYTES / 4, SEGMENT_BYTES);
+        assert_eq!((keep(), filled(&storage)), (Prepared::Partly, Some(4 * PIECE)));
+        shelf.note_active(SEGMENT_BYTES / 2, SEGMENT_BYTES);
+        assert_eq!((keep(), filled(&storage)), (Prepared::Now, None));
+        assert_eq!(keep(), Prepared::Before);
+    }
+
+    #[test]
+    fn a_journal_that_is_short_of_room_does_not_wait() {
+        let storage = MemoryStorage::new();
+        let preparer = opened(&storage).preparer;
+        preparer.segments.shelf.settle(true);
+        let kept = preparer.keep(&mut None, &|| false).map_err(Failure::into_inner).unwrap();
+        assert_eq!((kept, filled(&storage)), (Prepared::Now, None));
+    }
+
+    #[test]
+    fn what_is_half_made_is_removed_when_there_is_no_room_for_the_rest() {
+        let storage = MemoryStorage::new();
+        let preparer = opened(&storage).preparer;
+        let mut making = None;
+        assert!(preparer.keep(&mut making, &|| false).is_ok() && making.is_some());
+        storage.set_capacity(Some(storage.used_bytes() + PIECE));
+        assert!(preparer.keep(&mut making, &|| false).is_err() && making.is_none());
+        assert!(storage.names().iter().all(|name| name != MAKING) && preparer.segments.shelf.is_short());
+        storage.set_capacity(None);
+        assert!(preparer.prepare().unwrap() && !preparer.segments.shelf.is_short());
     }
 }

@@ -77,6 +77,7 @@ impl SegmentJournal {
         sizes: Sizes,
         (active, proof): (Active, Proof),
     ) -> Self {
+        segments.shelf.note_active(active.offset, active.bytes);
         Self { segments, shard, epoch, sizes, active, proof, poisoned: false }
     }
 
@@ -95,6 +96,7 @@ impl SegmentJournal {
         self.proof.note(batch.last()).map_err(CommitError::Write)?;
         self.segments.advance(Mark { first: batch.first(), offset: self.active.offset }, batch.last(), bytes);
         self.active.offset += bytes as u64;
+        self.segments.shelf.note_active(self.active.offset, self.active.bytes);
         Ok(batch)
     }
 
