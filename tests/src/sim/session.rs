@@ -393,7 +393,8 @@ impl Session {
             ErrorCode::NO_PRODUCER if self.retired_at(ledger).is_some() => Ok(()),
             // What was answered is sent once more; with other content, it may not pass.
             ErrorCode::ALREADY_SETTLED | ErrorCode::PRODUCER_CONFLICT
-                if self.repeats.contains_key(&refused.number) && !device.unsettled.contains_key(&refused.number) =>
+                if self.repeats.contains_key(&refused.number)
+                    && self.unsettled(device).is_none_or(|unsettled| !unsettled.contains_key(&refused.number)) =>
             {
                 Ok(())
             }
