@@ -263,12 +263,6 @@ impl Making {
         self.filled_bytes += piece.len() as u64;
         Ok(())
     }
-
-    /// Gives the full file its name, which need not be durable: a file that is lost is made again.
-    fn end(self, storage: &dyn Storage, name: &str) -> io::Result<Spare> {
-        storage.rename(MAKING, name)?;
-        Ok(Spare { name: name.to_owned(), file: self.file, bytes: self.bytes })
-    }
 }
 
 /// How a round of preparing went.
@@ -400,11 +394,11 @@ impl Preparer {
         Making::begin(&*self.segments.storage, bytes).map_err(Failure::Tried)
     }
 
+    /// Gives the full file its name, which need not be durable: a file that is lost is made again.
     fn end(&self, making: &mut Option<Making>, name: &str) -> Result<Spare, Failure> {
-        let full = making.take().expect("it was begun");
-        full.end(&*self.segments.storage, name)
-            .inspect_err(|_| drop(self.segments.storage.remove(MAKING)))
-            .map_err(Failure::Tried)
+        self.segments.storage.rename(MAKING, name).map_err(Failure::Tried)?;
+        let Making { file, bytes, .. } = making.take().expect("it was begun");
+        Ok(Spare { name: name.to_owned(), file, bytes })
     }
 
     /// Looks whether the file system has so much free room, as far as it tells.
