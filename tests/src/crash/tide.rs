@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::io::Errno;
 
 use crate::sim::rng::Rng;
 
@@ -64,20 +65,16 @@ impl Tide {
     /// The system's.
     pub fn rise(&self, leave: u64) -> io::Result<()> {
         let filler = File::options().create(true).append(true).open(&self.filler)?;
+        let mut parts = 1;
         loop {
-            let free = free_bytes(&statvfs(&self.root)?);
-            let Some(more) = free.checked_sub(leave).filter(|more| *more >= 4 * KIB) else { return Ok(()) };
-            let length = filler.metadata()?.len();
-            match fallocate(&filler, FallocateFlags::empty(), length, more) {
+            let more = free_bytes(&statvfs(&self.root)?).saturating_sub(leave) / parts;
+            if more < 4 * KIB {
+                return Ok(());
+            }
+            match fallocate(&filler, FallocateFlags::empty(), filler.metadata()?.len(), more) {
                 Ok(()) => {}
-                // Somebody was faster. What was left may be taken by halves.
-                Err(rustix::io::Errno::NOSPC) => {
-                    fallocate(&filler, FallocateFlags::empty(), length, more / 2).or_else(|error| match error {
-                        rustix::io::Errno::NOSPC => Ok(()),
-                        error => Err(error),
-                    })?;
-                    return Ok(());
-                }
+                // Somebody was faster, or the file system needs some of it itself.
+                Err(Errno::NOSPC) => parts *= 2,
                 Err(error) => return Err(error.into()),
             }
         }
