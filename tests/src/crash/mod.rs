@@ -173,6 +173,7 @@ impl<'a> Chapter<'a> {
     async fn die(&mut self, death: Death, summary: &mut Summary) -> Result<(), VictimError> {
         match death {
             Death::UnderLoad(after) => {
+                // On a full disk nothing is acknowledged; it was before that was filled.
                 if self.tide.is_none() {
                     self.under_load().await;
                 }

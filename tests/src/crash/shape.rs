@@ -20,15 +20,12 @@ pub struct Shape {
     pub snapshot_bytes_a_second: u64,
     /// What the journal may have; 0: it grows.
     pub retention_bytes: u64,
-    /// What is to stay free on its disk.
-    pub free_bytes_min: u64,
 }
 
 impl Shape {
     /// One of the shapes; every other directory has retention.
     pub(crate) fn draw(rng: &mut Rng, chapter: u32) -> Self {
         Self {
-            free_bytes_min: JOURNAL_FREE_BYTES_MIN,
             segment_bytes: rng.pick(&[64 * KIB, 256 * KIB, 4 * MIB]),
             snapshot_bytes_a_second: rng.pick(&[4 * MIB, 16 * MIB, 64 * MIB]),
             retention_bytes: if chapter % 2 == 1 { 6 * MIB } else { 0 },
@@ -37,12 +34,12 @@ impl Shape {
 
     /// The configuration file of a broker at this address.
     pub fn configuration(&self, address: SocketAddr) -> String {
-        let Self { segment_bytes, snapshot_bytes_a_second, retention_bytes, free_bytes_min } = self;
+        let Self { segment_bytes, snapshot_bytes_a_second, retention_bytes } = self;
         format!(
             "data = \".\"\nlisten = \"{address}\"\nedges = {EDGES}\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[tokens]\nkeys = [\"token.pub\"]\n\
              [http]\nlisten = \"\"\n\
-             [journal]\nsegment_bytes = {segment_bytes}\nfree_bytes_min = {free_bytes_min}\n\
+             [journal]\nsegment_bytes = {segment_bytes}\nfree_bytes_min = {JOURNAL_FREE_BYTES_MIN}\n\
              [snapshots]\njournal_bytes = {MIB}\nbytes_a_second = {snapshot_bytes_a_second}\n\
              [retention]\nbytes_max = {retention_bytes}\n\
              [index]\nmemory_bytes_max = {MIB}\n\
