@@ -30,7 +30,7 @@ use crate::journal::{
 };
 use crate::keeper::{self, KeeperOptions, Keeping};
 use crate::metrics::meter::SequencerMeter;
-use crate::metrics::{Metrics, Running};
+use crate::metrics::{Metrics, Running, Watched};
 use crate::notify::{Callbacks, Notify, OutletOptions};
 use crate::report::Causes;
 use crate::sequencer::ring::{RING_BATCHES_MAX, RING_BYTES_MAX, ring};
@@ -252,7 +252,12 @@ impl Server {
             policies: options.dings.clone(),
         };
         let (mailboxes, parts) = shared.edges(endpoints);
-        let seen = (Arc::downgrade(&bodies), Arc::downgrade(&storage), Arc::downgrade(&index));
+        let watched = Watched {
+            bodies: Arc::downgrade(&bodies),
+            storage: Arc::downgrade(&storage),
+            uncovered: Arc::downgrade(keeps.1.uncovered()),
+            index: Arc::downgrade(&index),
+        };
         let parts_of_sequencer = sequencer::Parts {
             shard,
             journal: opened.journal,
@@ -264,7 +269,7 @@ impl Server {
             outlets: Box::new(notify.calls()),
             policies: options.dings,
         };
-        let running = Running::new(&metrics, (&submit, &mailboxes, ring), seen);
+        let running = Running::new(&metrics, (&submit, &mailboxes, ring), watched);
         let sequencer = start_sequencer(parts_of_sequencer, running.sequencer.clone(), failed.clone())
             .map_err(StartError::Thread)?;
         let edges = start_edges((parts, options.limits), &running, &control, &failed).map_err(StartError::Thread)?;

@@ -127,6 +127,7 @@ async fn what_sessions_do_is_counted() {
     assert!(world.sum("carillon_commit_records_sum") >= 3.0);
     assert!(world.sum("carillon_journal_head") >= 3.0);
     assert!(world.sum("carillon_journal_segments") >= 1.0);
+    assert!(world.sum("carillon_journal_uncovered_bytes") >= 100.0, "no snapshot was taken");
     assert!(alice.find_conversation("nowhere").await.is_err());
     world.until_metric("carillon_refusals_total{code=\"NOT_FOUND\"} 1");
     bob.close().await;

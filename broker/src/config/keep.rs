@@ -43,7 +43,7 @@ pub struct Snapshots {
     /// And when the newest one is so old.
     #[serde(deserialize_with = "value::between::<60, { 366 * DAY_S }, _, _>")]
     pub interval_s: u64,
-    /// Taking one reads and writes at most so much a second.
+    /// Taking one reads and writes at most so much a second, unless retention waits for it.
     #[serde(deserialize_with = "value::between::<MIB, TIB, _, _>")]
     pub bytes_a_second: u64,
 }

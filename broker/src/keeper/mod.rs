@@ -2,12 +2,14 @@
 //!
 //! The sequencer takes no part in either. A snapshot is made from the one before it and the journal's records since then,
 //! by the same `apply`, in a second shard that lives as long as it takes; how much is read a second is bounded, so that
-//! serving is not disturbed. Segments leave when retention says so *and* the older of the kept snapshots covers them.
+//! serving is not disturbed. Segments leave when retention says so *and* the older of the kept snapshots covers them: where
+//! snapshots fall behind what comes, retention would too, so they are taken at full speed then.
 //!
 //! Nothing here is needed for serving: what fails is logged and tried again later.
 
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,11 +27,15 @@ use crate::index::{Index, LookupError};
 use crate::journal::{Batch, EndOnPanic, ReadError, Reader, Storage, Upkeep};
 use crate::snapshot::{self, Meta, SnapshotError};
 
+mod pace;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod uncovered;
 
+use pace::Pace;
 pub use retention::{Dated, Retention};
+pub use uncovered::Uncovered;
 
 /// How often the keeper looks whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,7 +53,7 @@ pub struct KeeperOptions {
     pub snapshot_journal_bytes: u64,
     /// And when the newest one is so old, if there is anything new.
     pub snapshot_interval: Duration,
-    /// A snapshot reads and writes at most so much a second.
+    /// A snapshot reads and writes at most so much a second, unless retention waits for it.
     pub snapshot_bytes_a_second: u64,
     /// What is kept.
     pub retention: Retention,
@@ -96,7 +102,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What to keep.
     pub options: KeeperOptions,
-    /// Bytes of the journal that the newest snapshot does not cover.
+    /// Bytes of the journal that the newest snapshot does not cover, now.
     pub uncovered_bytes: u64,
 }
 
@@ -132,6 +138,9 @@ pub enum KeepError {
         /// The first position there is.
         first: Position,
     },
+    /// No thread can be started for it.
+    #[error("no thread can be started to take a snapshot: {0}")]
+    Thread(io::Error),
     /// The index is being built anew and needs the journal as it is.
     #[error("the index cannot do without the journal's oldest records now: {0}")]
     Floor(#[from] LookupError),
@@ -144,8 +153,7 @@ pub struct Keeper {
     /// The kept snapshots, ascending, each read whole by this process or written by it.
     generations: Vec<Position>,
     newest_time: Timestamp,
-    /// What [`Upkeep::committed_bytes`] was when the newest snapshot was begun.
-    counted_bytes: u64,
+    uncovered: Arc<Uncovered>,
     dated: Dated,
 }
 
@@ -156,7 +164,8 @@ impl Keeper {
     /// A keeper that ends when the other end of `stop` is dropped.
     pub fn new(parts: Parts, stop: Receiver<()>) -> Self {
         let (generations, newest_time) = (Vec::new(), Timestamp(0));
-        Self { parts, stop, generations, newest_time, counted_bytes: 0, dated: Dated::default() }
+        let uncovered = Arc::new(Uncovered::new(parts.upkeep.clone(), parts.uncovered_bytes));
+        Self { parts, stop, generations, newest_time, uncovered, dated: Dated::default() }
     }
 
     /// Runs until it is stopped.
@@ -164,8 +173,9 @@ impl Keeper {
         let mut wait = Duration::ZERO;
         let mut known = false;
         while self.rest(wait).is_ok() {
-            let turn = if known { Ok(()) } else { self.examine() };
-            wait = match turn.inspect(|()| known = true).and_then(|()| self.turn()) {
+            let turn = if known { Ok(()) } else { self.aside(Self::examine) };
+            let turn = turn.inspect(|()| known = true).and_then(|()| self.turn_by(|keeper| keeper.aside(Self::take)));
+            wait = match turn {
                 Ok(()) => LOOK_EVERY,
                 Err(KeepError::Stopped) => return,
                 Err(error) => {
@@ -187,9 +197,40 @@ impl Keeper {
         }
     }
 
-    /// Rests after work on so many bytes for as long as the rate demands.
-    fn rest_after(&self, bytes: u64) -> Rest {
-        self.rest(Duration::from_secs_f64(bytes as f64 / self.parts.options.snapshot_bytes_a_second.max(1) as f64))
+    /// Does the work on a thread of its own, which gives way to those that serve if there is time: a nice value cannot be taken
+    /// back, so that it has to be another thread each time.
+    fn aside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, KeepError> + Send) -> Result<T, KeepError> {
+        let late = self.is_late();
+        thread::scope(|scope| {
+            let worker = thread::Builder::new().name("snapshot".into()).spawn_scoped(scope, || {
+                if !late && let Err(error) = give_way() {
+                    tracing::warn!(%error, "snapshots are taken at the priority of serving");
+                }
+                work(self)
+            });
+            worker.map_err(KeepError::Thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Work that begins now.
+    fn pace(&self) -> Pace {
+        Pace::new(self.parts.options.snapshot_bytes_a_second, self.parts.clock.now())
+    }
+
+    /// Rests after work on so many bytes for as long as the rate demands, if there is time.
+    fn rest_after(&self, pace: &mut Pace, bytes: u64) -> Rest {
+        self.rest(self.due_rest(pace, bytes))
+    }
+
+    fn due_rest(&self, pace: &mut Pace, bytes: u64) -> Duration {
+        let rest = pace.rest_after(bytes, self.parts.clock.now());
+        if self.is_late() { Duration::ZERO } else { rest }
+    }
+
+    /// Whether retention waits for snapshots: a second one has become due before the first was done.
+    fn is_late(&self) -> bool {
+        let KeeperOptions { snapshot_journal_bytes, retention, .. } = self.parts.options;
+        retention != Retention::default() && self.uncovered.bytes() >= snapshot_journal_bytes.saturating_mul(2)
     }
 
     /// Reads the snapshots that are there: only one that is good covers what is deleted.
@@ -198,12 +239,13 @@ impl Keeper {
     /// [`KeepError`].
     pub fn examine(&mut self) -> Result<(), KeepError> {
         self.generations.clear();
+        let mut pace = self.pace();
         let storage = &*self.parts.storage;
         for position in snapshot::list(storage)? {
             let mut rested = Ok(());
             let read = snapshot::read(storage, position, |chunk| {
                 if rested.is_ok() {
-                    rested = self.rest_after(chunk.len() as u64);
+                    rested = self.rest_after(&mut pace, chunk.len() as u64);
                 }
             });
             rested?;
@@ -233,19 +275,23 @@ impl Keeper {
     /// # Errors
     /// [`KeepError`].
     pub fn turn(&mut self) -> Result<(), KeepError> {
-        let taken = self.is_due().and_then(|due| if due { self.take().map(drop) } else { Ok(()) });
+        self.turn_by(Self::take)
+    }
+
+    fn turn_by(&mut self, take: impl FnOnce(&mut Self) -> Result<Position, KeepError>) -> Result<(), KeepError> {
+        let taken = self.is_due().and_then(|due| if due { take(self).map(drop) } else { Ok(()) });
         // Also when no snapshot could be taken: the older ones cover what they cover, and a full disk needs the room.
         let retained = self.retain().map(drop);
         taken.and(retained)
     }
 
     fn is_due(&mut self) -> Result<bool, KeepError> {
-        let Parts { reader, upkeep, clock, options, uncovered_bytes, .. } = &self.parts;
+        let Parts { reader, clock, options, .. } = &self.parts;
         let newest = self.generations.last().copied().unwrap_or_default();
         if reader.head() <= newest {
             return Ok(false);
         }
-        if uncovered_bytes + upkeep.committed_bytes() - self.counted_bytes >= options.snapshot_journal_bytes {
+        if self.uncovered.bytes() >= options.snapshot_journal_bytes {
             return Ok(true);
         }
         // Without a snapshot, the journal is as old as its first record.
@@ -261,14 +307,18 @@ impl Keeper {
     /// # Errors
     /// [`KeepError`]; there is no new snapshot then.
     pub fn take(&mut self) -> Result<Position, KeepError> {
-        let counted_bytes = self.parts.upkeep.committed_bytes();
+        if self.is_late() {
+            tracing::warn!("snapshots are late, and retention waits for them: this one is taken at full speed");
+        }
+        let begun = self.uncovered.begin();
         let through = self.parts.reader.head();
         // Before the work: it is tried again and again while there is no room.
         let before = self.generations.last().map_or(Ok(0), |newest| self.length(*newest))?;
         self.look_for(before)?;
         let mut shard = self.base()?;
         let base = shard.head();
-        self.replay(&mut shard, through)?;
+        let mut pace = self.pace();
+        self.replay(&mut shard, through, &mut pace)?;
         let time = self.parts.clock.wall();
         let incarnation = self.parts.reader.incarnation();
         let meta = Meta { shard: self.parts.shard, incarnation, position: through, time };
@@ -277,7 +327,7 @@ impl Keeper {
         self.look_for(state.len() as u64)?;
         let storage = &*self.parts.storage;
         let written = snapshot::write(storage, &meta, &state, &mut |bytes| {
-            self.rest_after(bytes as u64).map_err(io::Error::other)
+            self.rest_after(&mut pace, bytes as u64).map_err(io::Error::other)
         });
         if written.is_err() {
             self.rest(Duration::ZERO)?;
@@ -287,7 +337,8 @@ impl Keeper {
         self.generations.retain(|position| *position < through);
         self.generations.push(through);
         self.generations = snapshot::prune(storage, &self.generations)?;
-        (self.newest_time, self.counted_bytes, self.parts.uncovered_bytes) = (time, counted_bytes, 0);
+        self.newest_time = time;
+        self.uncovered.cover(begun);
         tracing::info!(position = %through, from = %base, bytes = state.len(), "snapshot taken");
         Ok(through)
     }
@@ -321,14 +372,14 @@ impl Keeper {
     }
 
     /// Brings a shard up to a position.
-    fn replay(&self, shard: &mut Shard, through: Position) -> Result<(), KeepError> {
+    fn replay(&self, shard: &mut Shard, through: Position, pace: &mut Pace) -> Result<(), KeepError> {
         let mut effects = Effects::default();
         let mut unrested = 0;
         let flow = self.parts.reader.replay(shard.head(), through, |batch| {
             unrested += batch.bytes() as u64;
             let applied = apply(shard, batch, &mut effects).and_then(|()| {
                 let due = if unrested >= READ_BYTES { std::mem::take(&mut unrested) } else { 0 };
-                if due > 0 { self.rest_after(due) } else { Ok(()) }
+                if due > 0 { self.rest_after(pace, due) } else { Ok(()) }
             });
             applied.map_or_else(ControlFlow::Break, ControlFlow::Continue)
         })?;
@@ -368,6 +419,14 @@ impl Keeper {
 pub struct Keeping {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    uncovered: Arc<Uncovered>,
+}
+
+impl Keeping {
+    /// How far its snapshots are behind.
+    pub fn uncovered(&self) -> &Arc<Uncovered> {
+        &self.uncovered
+    }
 }
 
 /// Starts the keeper's thread. A panic in it ends the process.
@@ -376,14 +435,13 @@ pub struct Keeping {
 /// The thread cannot be started.
 pub fn start(parts: Parts) -> io::Result<Keeping> {
     let (stop, stopped) = bounded(0);
+    let keeper = Keeper::new(parts, stopped);
+    let uncovered = keeper.uncovered.clone();
     let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
         let _guard = EndOnPanic;
-        if let Err(error) = give_way() {
-            tracing::warn!(%error, "snapshots are taken at the priority of serving");
-        }
-        Keeper::new(parts, stopped).run();
+        keeper.run();
     })?;
-    Ok(Keeping { stop: Some(stop), thread: Some(thread) })
+    Ok(Keeping { stop: Some(stop), thread: Some(thread), uncovered })
 }
 
 impl Drop for Keeping {

@@ -140,6 +140,55 @@ fn what_a_restart_replays_counts_for_the_next_snapshot() {
     assert!(keeper.is_due().unwrap());
 }
 
+/// A keeper whose next snapshot is due, or is late, and that may read a byte a second.
+fn late_keeper(storage: &MemoryStorage, life: &mut Life, late: bool) -> (Keeper, Sender<()>) {
+    let (mut keeper, _, running) = keeper(storage, life, false);
+    life.steps(30);
+    let bytes = keeper.uncovered.bytes();
+    keeper.parts.options.snapshot_journal_bytes = if late { bytes / 2 } else { bytes / 2 + 1 };
+    keeper.parts.options.snapshot_bytes_a_second = 1;
+    assert!(keeper.is_due().unwrap());
+    (keeper, running)
+}
+
+#[test]
+fn a_snapshot_rests_unless_retention_waits_for_it() {
+    let storage = MemoryStorage::new();
+    let mut life = life(&storage);
+    let rest = |keeper: &Keeper| keeper.due_rest(&mut keeper.pace(), 60);
+    let (keeper, _running) = late_keeper(&storage, &mut life, false);
+    assert!(rest(&keeper) > Duration::from_secs(30));
+    let (mut keeper, _running) = late_keeper(&storage, &mut life, true);
+    let kept = std::mem::take(&mut keeper.parts.options.retention);
+    assert!(rest(&keeper) > Duration::from_secs(30), "nothing is to leave");
+    keeper.parts.options.retention = kept;
+    assert_eq!(rest(&keeper), Duration::ZERO);
+    // At a byte a second it would take hours.
+    keeper.take().unwrap();
+    assert_eq!(keeper.uncovered.bytes(), 0);
+    assert!(!keeper.is_late());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_snapshot_gives_way_unless_retention_waits_for_it() {
+    let nice = || rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
+    for late in [false, true] {
+        let storage = MemoryStorage::new();
+        let mut life = life(&storage);
+        let (mut keeper, _running) = late_keeper(&storage, &mut life, late);
+        let its = keeper.aside(|_| Ok(nice())).unwrap();
+        assert_eq!(its > nice(), !late, "{its} beside {}", nice());
+    }
+}
+
+#[test]
+fn what_fails_aside_fails() {
+    let storage = MemoryStorage::new();
+    let (mut keeper, _, _running) = keeper(&storage, &life(&storage), false);
+    assert!(matches!(keeper.aside(|_| Err::<(), _>(KeepError::Stopped)), Err(KeepError::Stopped)));
+}
+
 #[test]
 fn segments_leave_when_two_snapshots_cover_them_and_the_index_knows() {
     let storage = MemoryStorage::new();

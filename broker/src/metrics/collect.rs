@@ -293,7 +293,7 @@ fn sequencer(meter: &SequencerMeter, writer: &mut Writer<'_>) -> fmt::Result {
 
 fn queues(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     let replies: usize = running.mailboxes.iter().map(|mailbox| mailbox.replies.len() + mailbox.marked.len()).sum();
-    let reads = running.bodies.upgrade().map_or(0, |bodies| bodies.queued());
+    let reads = running.watched.bodies.upgrade().map_or(0, |bodies| bodies.queued());
     let queues = running.submit.queued().into_iter().chain([("reply", replies), ("reader", reads)]);
     let depths = queues.map(|(queue, depth)| (vec![("queue", queue.to_owned())], float(depth as u64)));
     writer.write(("carillon_queue_depth", "What waits in a queue between threads", MetricType::Gauge), depths)
@@ -302,10 +302,17 @@ fn queues(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
 fn journal(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     room(running, writer)?;
     // A directory that cannot be listed now is for the log of who writes there.
-    let usage = running.storage.upgrade().and_then(|storage| crate::journal::usage(&*storage).ok());
+    let usage = running.watched.storage.upgrade().and_then(|storage| crate::journal::usage(&*storage).ok());
     let usage = usage.unwrap_or_default();
     writer.gauge("carillon_journal_segments", "Segment files", float(usage.segments))?;
-    writer.gauge("carillon_journal_bytes", "Bytes of the segment files, zero-filled ends included", float(usage.bytes))
+    writer.gauge(
+        "carillon_journal_bytes",
+        "Bytes of the segment files, zero-filled ends included",
+        float(usage.bytes),
+    )?;
+    let help = "Bytes of the journal that no snapshot covers: a start replays them, and retention leaves them";
+    let uncovered = running.watched.uncovered.upgrade().map_or(0, |uncovered| uncovered.bytes());
+    writer.gauge("carillon_journal_uncovered_bytes", help, float(uncovered))
 }
 
 fn room(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
@@ -317,13 +324,13 @@ fn room(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     let help = "Bytes that can be committed without asking the disk for room, the reserve included";
     writer.gauge("carillon_journal_prepared_bytes", help, float(running.sequencer.prepared_bytes.get()))?;
     // Not told where the system does not tell.
-    let free = running.storage.upgrade().and_then(|storage| storage.free_bytes().ok().flatten());
+    let free = running.watched.storage.upgrade().and_then(|storage| storage.free_bytes().ok().flatten());
     let help = "Free room of the file system of the journal";
     free.map_or(Ok(()), |bytes| writer.gauge("carillon_disk_free_bytes", help, float(bytes)))
 }
 
 fn index(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
-    let stats = running.index.upgrade().map(|index| index.stats()).unwrap_or_default();
+    let stats = running.watched.index.upgrade().map(|index| index.stats()).unwrap_or_default();
     let bytes = [
         ("messages", stats.messages_bytes as u64),
         ("marks", stats.marks_bytes as u64),

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use crate::clock::Clock;
 use crate::index::Index;
 use crate::journal::{ReaderPool, Room, Storage};
+use crate::keeper::Uncovered;
 use crate::sequencer::ring::Ring;
 use crate::sequencer::{Mailbox, Submit};
 use crate::tls::Presented;
@@ -64,10 +65,19 @@ pub struct Running {
     pub mailboxes: Vec<Mailbox>,
     /// Committed batches.
     pub ring: Arc<Ring>,
+    /// What lies on disk.
+    pub watched: Watched,
+}
+
+/// What lies on disk, which looking at it does not keep open.
+#[derive(Clone)]
+pub struct Watched {
     /// Bodies from disk.
     pub bodies: Weak<ReaderPool>,
     /// The journal's files.
     pub storage: Weak<dyn Storage>,
+    /// How much of it no snapshot covers.
+    pub uncovered: Weak<Uncovered>,
     /// Where messages lie in it.
     pub index: Weak<Index>,
 }
@@ -77,7 +87,7 @@ impl Running {
     pub fn new(
         metrics: &Metrics,
         (submit, mailboxes, ring): (&Submit, &[Mailbox], Arc<Ring>),
-        (bodies, storage, index): (Weak<ReaderPool>, Weak<dyn Storage>, Weak<Index>),
+        watched: Watched,
     ) -> Self {
         let edge = |_| Arc::new(EdgeMeter { heartbeat: metrics.heartbeat(), ..EdgeMeter::default() });
         Self {
@@ -86,9 +96,7 @@ impl Running {
             submit: submit.clone(),
             mailboxes: mailboxes.to_vec(),
             ring,
-            bodies,
-            storage,
-            index,
+            watched,
         }
     }
 }

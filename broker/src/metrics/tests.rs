@@ -26,9 +26,12 @@ fn metrics() -> (Arc<Metrics>, Held) {
         submit: submissions().0,
         mailboxes: Vec::new(),
         ring: ring(4, 1_024).1,
-        bodies: Arc::downgrade(&bodies),
-        storage: Arc::downgrade(&storage) as Weak<dyn Storage>,
-        index: Weak::new(),
+        watched: Watched {
+            bodies: Arc::downgrade(&bodies),
+            storage: Arc::downgrade(&storage) as Weak<dyn Storage>,
+            uncovered: Weak::new(),
+            index: Weak::new(),
+        },
     });
     let heartbeat = metrics.heartbeat();
     let outlets = vec![OutletMeter::new("sms"), OutletMeter::new("unknown")];
@@ -147,9 +150,7 @@ fn a_thread_that_takes_no_turn_is_named_until_the_broker_drains() {
         submit: running.submit.clone(),
         mailboxes: Vec::new(),
         ring: running.ring.clone(),
-        bodies: running.bodies.clone(),
-        storage: running.storage.clone(),
-        index: Weak::new(),
+        watched: running.watched.clone(),
     });
     clock.advance(STUCK_AFTER_MS);
     assert_eq!(metrics.stuck(), Vec::<String>::new());
