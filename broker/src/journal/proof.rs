@@ -90,7 +90,17 @@ impl Notes {
 
     /// The last position that was noted as durable in this journal; 0 if nothing is known.
     pub(crate) fn head(&self, identity: &Identity) -> Position {
-        self.0.iter().filter_map(|note| decode(note, identity)).max().unwrap_or_default()
+        self.all().filter(|(of, _)| of == identity).map(|(_, head)| head).max().unwrap_or_default()
+    }
+
+    /// The last position that was noted as durable in whatever journal there was; 0 if nothing is known.
+    pub(crate) fn head_of_any(&self) -> Position {
+        self.all().map(|(_, head)| head).max().unwrap_or_default()
+    }
+
+    /// Those that are whole.
+    fn all(&self) -> impl Iterator<Item = (Identity, Position)> {
+        self.0.iter().filter_map(decode)
     }
 }
 
@@ -99,6 +109,14 @@ pub(crate) fn missing(noted: Position) -> String {
     format!(
         "it ends there, and everything up to position {noted} was durable, as the file `{NAME}` notes; who gives up what is missing \
          removes that file"
+    )
+}
+
+/// What is said when there is no journal any more.
+pub(crate) fn gone(noted: Position) -> String {
+    format!(
+        "the journal's segments are missing, and everything up to position {noted} was durable, as the file `{NAME}` notes; put them \
+         back, or restore from a backup; who gives up all of it removes that file"
     )
 }
 
@@ -115,11 +133,11 @@ fn encode(identity: &Identity, head: Position) -> [u8; NOTE_BYTES] {
     bytes
 }
 
-fn decode(bytes: &[u8; NOTE_BYTES], identity: &Identity) -> Option<Position> {
+fn decode(bytes: &[u8; NOTE_BYTES]) -> Option<(Identity, Position)> {
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let found = Identity { incarnation: Incarnation(u64_at(8)), salt: u64_at(16) };
-    let is_ours = bytes[..4] == MAGIC && bytes[4..8] == crc(bytes).to_le_bytes() && found == *identity;
-    is_ours.then(|| Position(u64_at(24)))
+    let identity = Identity { incarnation: Incarnation(u64_at(8)), salt: u64_at(16) };
+    let is_whole = bytes[..4] == MAGIC && bytes[4..8] == crc(bytes).to_le_bytes();
+    is_whole.then(|| (identity, Position(u64_at(24))))
 }
 
 fn crc(bytes: &[u8; NOTE_BYTES]) -> u32 {

@@ -77,7 +77,12 @@ impl Survey {
     /// See [`OpenError`].
     pub fn of(storage: Arc<dyn Storage>, options: JournalOptions) -> Result<Self, OpenError> {
         let mut report = RecoveryReport::default();
-        let directory = Directory::read(&*storage, options.shard, &mut report)?;
+        let notes = Notes::read(&*storage).map_err(io_error("read", proof::NAME))?;
+        let directory = Directory::read(&*storage, options.shard, &notes, &mut report)?;
+        let noted = notes.head_of_any();
+        if directory.segments.is_empty() && noted > Position(0) {
+            return Err(OpenError::Gone { noted });
+        }
         let identity = match directory.identity.or(options.identity) {
             Some(identity) => identity,
             None => Identity::random().map_err(OpenError::Random)?,
@@ -220,7 +225,12 @@ struct Directory {
 }
 
 impl Directory {
-    fn read(storage: &dyn Storage, shard: ShardId, report: &mut RecoveryReport) -> Result<Self, OpenError> {
+    fn read(
+        storage: &dyn Storage,
+        shard: ShardId,
+        notes: &Notes,
+        report: &mut RecoveryReport,
+    ) -> Result<Self, OpenError> {
         let mut segments = Vec::new();
         let (mut spare, mut reserve) = (false, false);
         for name in storage.list().map_err(io_error("list", "the directory"))? {
@@ -236,13 +246,12 @@ impl Directory {
             }
         }
         segments.sort_unstable();
-        let notes = Notes::read(storage).map_err(io_error("read", proof::NAME))?;
         let mut directory = Self { segments, identity: None, spare, reserve };
         for index in 0..directory.segments.len() {
             let first = directory.segments[index];
             match read_segment_header(storage, first)? {
                 Ok(header) => directory.accept(&header, first, shard)?,
-                Err(why) if index > 0 && index + 1 == directory.segments.len() && directory.noted(&notes) < first => {
+                Err(why) if index > 0 && index + 1 == directory.segments.len() && directory.noted(notes) < first => {
                     directory.set_aside(storage, first, why, report)?;
                 }
                 Err(why) => return Err(header_corruption(first, why).into()),

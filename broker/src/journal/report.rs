@@ -5,6 +5,7 @@ use std::io;
 use carillon_protocol::ids::Position;
 
 use super::format::FormatError;
+use super::proof;
 use super::scan::ScanError;
 use super::segment::Mark;
 
@@ -81,6 +82,12 @@ pub enum OpenError {
     /// Something that may have been acknowledged is damaged or missing. Needs an operator.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// There is no segment, and there was a journal. Needs an operator.
+    #[error("{}", proof::gone(*.noted))]
+    Gone {
+        /// The last position that was noted as durable.
+        noted: Position,
+    },
     /// A segment belongs to another shard or history. Needs an operator.
     #[error("journal segment {segment} belongs to {found}, but {expected} was expected; move the stray files away")]
     Foreign {

@@ -98,6 +98,10 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Resu
         audit.report.segments += 1;
         progress(Progress { segments_done: index + 1, segments: segments.len(), bytes: audit.report.bytes, bytes_all });
     }
+    if segments.is_empty() && notes.head_of_any() > Position(0) {
+        let (at, noted) = (Mark { first: Position(1), offset: 0 }, notes.head_of_any());
+        audit.find(proof::NAME, at, Some(noted.next()), &proof::gone(noted));
+    }
     if let (Some(last), Some((identity, _)), Some(next)) = (segments.last(), audit.identity, audit.next) {
         let noted = notes.head(&identity);
         if noted >= next {

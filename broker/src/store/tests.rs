@@ -274,6 +274,9 @@ fn lost_segments_are_not_covered_up_by_snapshots() {
         storage.remove(name).ok();
     }
     let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
+    assert!(matches!(refused, StoreError::Journal(OpenError::Gone { .. })), "{refused}");
+    storage.remove("head").unwrap();
+    let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
     assert!(matches!(refused, StoreError::Missing { .. }), "{refused}");
 }
 

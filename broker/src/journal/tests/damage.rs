@@ -254,6 +254,28 @@ fn an_end_that_is_missing_is_refused_although_what_is_left_is_whole() {
     assert!(open_all(&pristine).is_ok());
 }
 
+#[test]
+fn a_journal_that_is_gone_is_not_begun_anew() {
+    let (storage, expected) = closed();
+    let head = Position(expected.acknowledged.len() as u64);
+    for name in storage.names().into_iter().filter(|name| name.ends_with(".journal")) {
+        storage.remove(&name).unwrap();
+    }
+    let names = storage.names();
+    // Of another identity than the one that a new journal would get.
+    for identity in [Some(IDENTITY), None] {
+        let options = JournalOptions { identity, ..options() };
+        let refused = Survey::of(Arc::new(storage.clone()), options).err().unwrap();
+        assert!(matches!(refused, OpenError::Gone { noted } if noted == head), "{refused}");
+    }
+    assert_eq!(storage.names(), names, "nothing is changed");
+    let audit = verify(&storage, &mut |_| {}).unwrap();
+    let [finding] = &audit.findings[..] else { panic!("{audit:?}") };
+    assert_eq!((finding.segment.as_str(), finding.from, finding.to), (proof::NAME, Position(1), Some(head)));
+    storage.remove(proof::NAME).unwrap();
+    assert_eq!(open_all(&storage).unwrap().1, [], "given up");
+}
+
 /// Bytes of the first batch in a segment.
 fn opened_batch_bytes(storage: &MemoryStorage, name: &str) -> usize {
     let at = format::SEGMENT_HEADER_BYTES + 16;
