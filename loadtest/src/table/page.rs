@@ -151,6 +151,7 @@ mod tests {
             "|  | nats | 3 | 10.0 | 8.00 … 12.0 | 0.50 |",
             "|  | nats | 3 | 100 | 100 … 100 | 3.00 |",
             "| thin: server's CPU a delivery | at most 0.65 × nats's | 0.50 × | met |",
+            "| connect: server's CPU a connection | at most 0.83 × nats's | – | not measured |",
             "| single: acknowledged a second | at least 1 × jetstream-always's | – | not measured |",
             "Not complete, and in no figure: thin.nats.4.json.",
         ] {
