@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use carillon::clock::SystemClock;
 use carillon::journal::{JournalOptions, MemoryStorage, Storage, open};
-use carillon::keeper::KeeperOptions;
+use carillon::keeper::{KeeperOptions, Retention};
 use carillon::server::{Options, Server};
 use carillon::snapshot;
 use carillon::tls;
@@ -30,7 +30,9 @@ fn broker(site: &Site, storage: &MemoryStorage) -> Server {
     let tls = tls::server_config(&material.certificate, &material.key).unwrap();
     let token_keys = vec![tls::token_key(&material.token_public_key).unwrap()];
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let keeper = KeeperOptions { snapshot_journal_bytes: 64 * 1024, ..KeeperOptions::default() };
+    // Retention would wait for each: they keep in step whatever else the machine does.
+    let retention = Retention { bytes_max: Some(u64::MAX), age: None };
+    let keeper = KeeperOptions { snapshot_journal_bytes: 64 * 1024, retention, ..KeeperOptions::default() };
     let options = Options { edges: EDGES, keeper, ..Options::new(site.data().to_owned(), loopback, tls, token_keys) };
     Server::start_on(options, Arc::new(storage.clone())).unwrap()
 }
