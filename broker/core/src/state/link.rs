@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carillon_protocol::ding::DingPush;
 use carillon_protocol::frame::{Body, RawFrame};
-use carillon_protocol::ids::{ConversationId, DingId, Position, TenantId, UserId};
+use carillon_protocol::ids::{ConversationId, DingId, Position, TenantId, Timestamp, UserId};
 use carillon_protocol::kinds::{AttemptState, CancelState, ConversationKind, DingState, Outlet};
 use carillon_protocol::limits::{DING_ATTEMPTS_MAX, DING_RECIPIENTS_MAX, DING_STEPS_MAX};
 
@@ -117,6 +117,8 @@ pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
         let given_out = (1..=shard.dings.given_out).contains(&id.ordinal());
         check(id.shard() == shard.id && given_out, "a DING's id was never given out")?;
         check_ding(id, &ding)?;
+        let newest = ding.attempts.last().map_or(Timestamp(0), |attempt| attempt.time);
+        check(newest <= shard.last_time, "an attempt is later than the last record")?;
         let unknown = |_| StateError::Damaged("a DING is of no user");
         let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.rest_mut().dings;
         check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;

@@ -144,6 +144,8 @@ fn dings_that_cannot_be_are_refused() {
     check(1, &|ding| ding.attempts[0].step = 3, "an attempt is of no step, or of one that began too often");
     check(1, &|ding| ding.attempts[1].outlet = Outlet::APP, "an attempt is of no step, or of one that began too often");
     check(1, &|ding| ding.attempts[0].time = Timestamp(64_000), "attempts are out of order");
+    let later = Timestamp(world.shard.last_time().0 + 1);
+    check(1, &|ding| ding.attempts.last_mut().unwrap().time = later, "an attempt is later than the last record");
     check(1, &|ding| ding.recipients[0].reaches.reverse(), "attempts of a recipient are out of order");
     check(1, &|ding| ding.recipients[1].reaches[0].attempt = 0, "an attempt of a recipient was never begun");
     check(1, &|ding| ding.recipients[1].reaches[2].attempt = 4, "an attempt of a recipient was never begun");
