@@ -14,25 +14,26 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use carillon_core::Shard;
 use carillon_core::effect::Effects;
-use carillon_core::record::{Record, RecordError};
-use carillon_core::{ApplyError, Shard};
+use carillon_core::record::Record;
 use carillon_protocol::ids::{Position, ShardId, Timestamp};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use thiserror::Error;
 
 use crate::background::give_way;
 use crate::clock::Clock;
 use crate::index::{Index, LookupError};
-use crate::journal::{Batch, EndOnPanic, ReadError, Reader, Storage, Upkeep};
+use crate::journal::{Batch, EndOnPanic, Reader, Storage, Upkeep};
 use crate::snapshot::{self, Meta, SnapshotError};
 
+mod error;
 mod pace;
 mod retention;
 #[cfg(test)]
 mod tests;
 mod uncovered;
 
+pub use error::KeepError;
 use pace::Pace;
 pub use retention::{Dated, Retention};
 pub use uncovered::Uncovered;
@@ -106,56 +107,21 @@ pub struct Parts {
     pub uncovered_bytes: u64,
 }
 
-/// Why a snapshot was not taken, or a segment not removed. Nothing is lost by it.
-#[derive(Debug, Error)]
-pub enum KeepError {
-    /// The keeper is to end.
-    #[error("the keeper was stopped")]
-    Stopped,
-    /// The journal cannot be read.
-    #[error("the journal cannot be read: {0}")]
-    Read(#[from] ReadError),
-    /// A snapshot cannot be listed, written or removed.
-    #[error("the files cannot be changed: {0}")]
-    Files(#[from] io::Error),
-    /// A record cannot be decoded.
-    #[error("a record of the journal cannot be decoded: {0}")]
-    Record(#[from] RecordError),
-    /// A record contradicts the state. A defect of the program, or of the machine's memory.
-    #[error("the journal contradicts the snapshot before it: {0}")]
-    Apply(#[from] ApplyError),
-    /// The disk has no room for a snapshot: nothing was written.
-    #[error("a snapshot needs {needed} bytes, and {free} are free: make room on the disk of the data directory")]
-    NoRoom {
-        /// What it takes, or what the one before took.
-        needed: u64,
-        /// What is free.
-        free: u64,
-    },
-    /// No snapshot reaches the journal's begin.
-    #[error("no usable snapshot reaches the journal, which begins at position {first}")]
-    NoBase {
-        /// The first position there is.
-        first: Position,
-    },
-    /// No thread can be started for it.
-    #[error("no thread can be started to take a snapshot: {0}")]
-    Thread(io::Error),
-    /// The index is being built anew and needs the journal as it is.
-    #[error("the index cannot do without the journal's oldest records now: {0}")]
-    Floor(#[from] LookupError),
-}
-
 /// The keeper.
 pub struct Keeper {
     parts: Parts,
     stop: Receiver<()>,
     /// The kept snapshots, ascending, each read whole by this process or written by it.
     generations: Vec<Position>,
+    /// Whether they are what lies there: not before they were looked at, nor after a file could not be changed.
+    known: bool,
     newest_time: Timestamp,
     uncovered: Arc<Uncovered>,
     dated: Dated,
 }
+
+/// What takes its time.
+type Work = fn(&mut Keeper) -> Result<(), KeepError>;
 
 /// How a rest ends.
 type Rest = Result<(), KeepError>;
@@ -165,17 +131,14 @@ impl Keeper {
     pub fn new(parts: Parts, stop: Receiver<()>) -> Self {
         let (generations, newest_time) = (Vec::new(), Timestamp(0));
         let uncovered = Arc::new(Uncovered::new(parts.upkeep.clone(), parts.uncovered_bytes));
-        Self { parts, stop, generations, newest_time, uncovered, dated: Dated::default() }
+        Self { parts, stop, generations, known: false, newest_time, uncovered, dated: Dated::default() }
     }
 
     /// Runs until it is stopped.
     pub fn run(mut self) {
         let mut wait = Duration::ZERO;
-        let mut known = false;
         while self.rest(wait).is_ok() {
-            let turn = if known { Ok(()) } else { self.aside(Self::examine) };
-            let turn = turn.inspect(|()| known = true).and_then(|()| self.turn_by(|keeper| keeper.aside(Self::take)));
-            wait = match turn {
+            wait = match self.turn_by(Self::aside) {
                 Ok(()) => LOOK_EVERY,
                 Err(KeepError::Stopped) => return,
                 Err(error) => {
@@ -224,7 +187,13 @@ impl Keeper {
 
     fn due_rest(&self, pace: &mut Pace, bytes: u64) -> Duration {
         let rest = pace.rest_after(bytes, self.parts.clock.now());
-        if self.is_late() { Duration::ZERO } else { rest }
+        if !self.is_late() {
+            return rest;
+        }
+        if pace.hurry() {
+            tracing::warn!("snapshots are late, and retention waits for them: this one goes on at full speed");
+        }
+        Duration::ZERO
     }
 
     /// Whether retention waits for snapshots: a second one has become due before the first was done.
@@ -238,18 +207,13 @@ impl Keeper {
     /// # Errors
     /// [`KeepError`].
     pub fn examine(&mut self) -> Result<(), KeepError> {
+        self.known = false;
         self.generations.clear();
         let mut pace = self.pace();
-        let storage = &*self.parts.storage;
-        for position in snapshot::list(storage)? {
-            let mut rested = Ok(());
-            let read = snapshot::read(storage, position, |chunk| {
-                if rested.is_ok() {
-                    rested = self.rest_after(&mut pace, chunk.len() as u64);
-                }
-            });
-            rested?;
-            match read {
+        // One whose name is not durable covers nothing.
+        self.parts.storage.sync_directory()?;
+        for position in snapshot::list(&*self.parts.storage)? {
+            match self.read(position, &mut pace, |_| {})? {
                 Ok(meta) if meta.incarnation == self.parts.reader.incarnation() => {
                     self.generations.push(position);
                     self.newest_time = meta.time;
@@ -258,7 +222,25 @@ impl Keeper {
                 Err(error) => self.doubt(position, &error)?,
             }
         }
+        self.known = true;
         Ok(())
+    }
+
+    /// Reads a snapshot, as fast as it may.
+    fn read(
+        &self,
+        position: Position,
+        pace: &mut Pace,
+        mut chunk: impl FnMut(&[u8]),
+    ) -> Result<Result<Meta, SnapshotError>, KeepError> {
+        let mut rested = Ok(());
+        let read = snapshot::read(&*self.parts.storage, position, |bytes| {
+            chunk(bytes);
+            if rested.is_ok() {
+                rested = self.rest_after(pace, bytes.len() as u64);
+            }
+        });
+        rested.map(|()| read)
     }
 
     fn doubt(&self, position: Position, error: &SnapshotError) -> io::Result<()> {
@@ -270,19 +252,27 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes a snapshot if one is due, and lets segments go that may go.
+    /// Looks at what lies there if that is not known, takes a snapshot if one is due, and lets segments go that may go.
     ///
     /// # Errors
     /// [`KeepError`].
     pub fn turn(&mut self) -> Result<(), KeepError> {
-        self.turn_by(Self::take)
+        self.turn_by(|keeper, work| work(keeper))
     }
 
-    fn turn_by(&mut self, take: impl FnOnce(&mut Self) -> Result<Position, KeepError>) -> Result<(), KeepError> {
-        let taken = self.is_due().and_then(|due| if due { take(self).map(drop) } else { Ok(()) });
+    fn turn_by(&mut self, does: fn(&mut Self, Work) -> Result<(), KeepError>) -> Result<(), KeepError> {
+        if !self.known {
+            does(self, Self::examine)?;
+        }
+        let taken =
+            self.is_due().and_then(|due| if due { does(self, |keeper| keeper.take().map(drop)) } else { Ok(()) });
         // Also when no snapshot could be taken: the older ones cover what they cover, and a full disk needs the room.
         let retained = self.retain().map(drop);
-        taken.and(retained)
+        let turned = taken.and(retained);
+        if let Err(KeepError::Files(_)) = turned {
+            self.known = false;
+        }
+        turned
     }
 
     fn is_due(&mut self) -> Result<bool, KeepError> {
@@ -307,17 +297,14 @@ impl Keeper {
     /// # Errors
     /// [`KeepError`]; there is no new snapshot then.
     pub fn take(&mut self) -> Result<Position, KeepError> {
-        if self.is_late() {
-            tracing::warn!("snapshots are late, and retention waits for them: this one is taken at full speed");
-        }
         let begun = self.uncovered.begin();
         let through = self.parts.reader.head();
         // Before the work: it is tried again and again while there is no room.
         let before = self.generations.last().map_or(Ok(0), |newest| self.length(*newest))?;
         self.look_for(before)?;
-        let mut shard = self.base()?;
-        let base = shard.head();
         let mut pace = self.pace();
+        let mut shard = self.base(&mut pace)?;
+        let base = shard.head();
         self.replay(&mut shard, through, &mut pace)?;
         let time = self.parts.clock.wall();
         let incarnation = self.parts.reader.incarnation();
@@ -336,10 +323,10 @@ impl Keeper {
         // Taken at the head, so it is the newest; one of the same position was written over.
         self.generations.retain(|position| *position < through);
         self.generations.push(through);
-        self.generations = snapshot::prune(storage, &self.generations)?;
         self.newest_time = time;
         self.uncovered.cover(begun);
         tracing::info!(position = %through, from = %base, bytes = state.len(), "snapshot taken");
+        self.generations = snapshot::prune(storage, &self.generations)?;
         Ok(through)
     }
 
@@ -357,18 +344,28 @@ impl Keeper {
     }
 
     /// The shard as of the newest good snapshot, or without history.
-    fn base(&mut self) -> Result<Shard, KeepError> {
-        let Parts { shard, storage, reader, .. } = &self.parts;
-        let first = reader.first();
+    fn base(&mut self, pace: &mut Pace) -> Result<Shard, KeepError> {
+        let first = self.parts.reader.first();
         while let Some(position) = self.generations.last().copied() {
-            match snapshot::load(&**storage, *shard, reader.incarnation(), position) {
-                Ok((_, shard)) if position.next() >= first => return Ok(shard),
+            match self.load(position, pace)? {
+                Ok(shard) if position.next() >= first => return Ok(shard),
                 Ok(_) => {}
-                Err(error) => self.doubt(position, &error)?,
+                Err(error) => {
+                    // It may lie there all the same.
+                    self.known = false;
+                    self.doubt(position, &error)?;
+                }
             }
             self.generations.pop();
         }
-        if first > Position(1) { Err(KeepError::NoBase { first }) } else { Ok(Shard::new(*shard)) }
+        if first > Position(1) { Err(KeepError::NoBase { first }) } else { Ok(Shard::new(self.parts.shard)) }
+    }
+
+    fn load(&self, position: Position, pace: &mut Pace) -> Result<Result<Shard, SnapshotError>, KeepError> {
+        let mut state = Vec::new();
+        let read = self.read(position, pace, |bytes| state.extend_from_slice(bytes))?;
+        let whose = (self.parts.shard, self.parts.reader.incarnation());
+        Ok(read.and_then(|meta| snapshot::build(whose, &meta, &state)))
     }
 
     /// Brings a shard up to a position.

@@ -10,12 +10,18 @@ pub(super) struct Pace {
     bytes_a_second: u64,
     /// When the work that was done would have ended, at the rate.
     due: Instant,
+    hurried: bool,
 }
 
 impl Pace {
     /// Of work that begins now; a rate of 0 is taken for 1.
     pub(super) fn new(bytes_a_second: u64, now: Instant) -> Self {
-        Self { bytes_a_second: bytes_a_second.max(1), due: now }
+        Self { bytes_a_second: bytes_a_second.max(1), due: now, hurried: false }
+    }
+
+    /// The rate does not count any more; says whether it has until now.
+    pub(super) fn hurry(&mut self) -> bool {
+        !std::mem::replace(&mut self.hurried, true)
     }
 
     /// How long to rest after work on so many bytes.

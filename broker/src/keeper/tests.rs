@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::journal::{Loss, MemoryStorage, SegmentFile};
+use crate::journal::{Loss, MemoryStorage, ReadError, SegmentFile};
 use crate::store::tests::{Diary, Life, SHARD, state};
 
 /// Remembers what it was told, and whether the journal still had it then.
@@ -291,6 +291,56 @@ fn a_crash_at_any_call_leaves_what_opens_to_the_same_state() {
         }
     }
     assert!(crashes > 500, "{crashes} crashes");
+}
+
+/// A keeper that has two generations, the newer perhaps damaged, and more to cover; its turn does all that a turn can do.
+fn with_all_to_do(storage: &MemoryStorage, damaged: bool) -> (Life, Keeper, Sender<()>) {
+    let mut life = life(storage);
+    let (mut keeper, _, running) = keeper(storage, &life, false);
+    keeper.parts.options.snapshot_journal_bytes = 1;
+    for _ in 0..2 {
+        life.steps(30);
+        keeper.turn().unwrap();
+    }
+    life.steps(30);
+    if damaged {
+        storage.flip(&snapshot::file_name(keeper.generations[1]), 70, 1);
+    }
+    (life, keeper, running)
+}
+
+#[test]
+fn a_call_that_fails_is_made_up_for_in_the_next_turn() {
+    let mut failed = 0;
+    for (damaged, call) in [false, true].into_iter().flat_map(|damaged| (1..120).map(move |call| (damaged, call))) {
+        let storage = MemoryStorage::new();
+        let (life, mut keeper, _running) = with_all_to_do(&storage, damaged);
+        storage.fail_at(storage.calls() + call, io::ErrorKind::Other);
+        let turned = keeper.turn();
+        failed += u32::from(turned.is_err());
+        storage.calm();
+        let scenario = format!("call {call} failed: {turned:?}, damaged: {damaged}");
+        keeper.turn().unwrap_or_else(|error| panic!("{scenario}, and then {error}"));
+        keeper.take().unwrap_or_else(|error| panic!("{scenario}, and then {error}"));
+        let kept = snapshot::list(&storage).unwrap();
+        assert_eq!((kept.len(), &kept), (2, &keeper.generations), "{scenario}");
+        assert_eq!(keeper.uncovered.bytes(), 0, "{scenario}");
+        storage.restart(Loss::Everything);
+        let again = Life::open(&storage, &mut Diary::default()).unwrap();
+        assert_eq!((again.state(), again.store.snapshot), (life.state(), kept[1]), "{scenario}");
+    }
+    assert!((80..240).contains(&failed), "{failed} turns failed: all of the calls, and not only of the calls");
+}
+
+#[test]
+fn snapshots_that_somebody_takes_away_are_taken_anew() {
+    let storage = MemoryStorage::new();
+    let (mut life, mut keeper, _running) = with_all_to_do(&storage, false);
+    storage.remove(&snapshot::file_name(keeper.generations[1])).unwrap();
+    assert!(keeper.turn().is_err());
+    keeper.turn().unwrap();
+    assert_eq!(keeper.generations.last(), Some(&life.store.shard.head()));
+    assert_eq!(keeper.generations, snapshot::list(&storage).unwrap());
 }
 
 #[test]

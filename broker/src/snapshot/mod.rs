@@ -23,7 +23,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{load, read, read_whole};
+pub use read::{build, load, read, read_whole};
 pub use write::{WRITE_BYTES, write};
 
 /// Generations kept: if the newer one is damaged, the journal still reaches back to the older one.

@@ -82,15 +82,24 @@ pub fn load(
     incarnation: Incarnation,
     position: Position,
 ) -> Result<(Meta, Shard), SnapshotError> {
-    let name = file_name(position);
     let (meta, state) = read_whole(storage, position)?;
+    let built = build((shard, incarnation), &meta, &state)?;
+    Ok((meta, built))
+}
+
+/// Builds the shard from a snapshot's state, which must be of this shard and history.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn build((shard, incarnation): (ShardId, Incarnation), meta: &Meta, state: &[u8]) -> Result<Shard, SnapshotError> {
+    let name = file_name(meta.position);
     if (meta.shard, meta.incarnation) != (shard, incarnation) {
-        return Err(SnapshotError::Foreign { name, found: meta });
+        return Err(SnapshotError::Foreign { name, found: *meta });
     }
     let built =
-        Shard::decode_state(shard, &state).map_err(|source| SnapshotError::State { name: name.clone(), source })?;
-    if built.head() != position {
+        Shard::decode_state(shard, state).map_err(|source| SnapshotError::State { name: name.clone(), source })?;
+    if built.head() != meta.position {
         return Err(SnapshotError::Damaged { name, offset: 24, what: "the state is of another position" });
     }
-    Ok((meta, built))
+    Ok(built)
 }

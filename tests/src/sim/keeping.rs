@@ -13,15 +13,13 @@ impl World {
     /// The keeper has a turn, as its thread gives it one.
     pub(super) fn keep(&mut self) -> Outcome {
         let (snapshots, segments) = (self.newest_snapshot(), self.segments());
-        let life = &mut self.life;
-        let known = if life.keeper_knows { Ok(()) } else { life.keeper.examine() };
-        life.keeper_knows |= known.is_ok();
-        let turned = known.and_then(|()| life.keeper.turn());
+        let failures = self.outside.storage.failures();
+        let turned = self.life.keeper.turn();
         self.ledger.floor = self.ledger.floor.max(self.life.index.truncated_through());
         self.note(|| format!("the keeper has a turn: {turned:?}"));
         // One that has its name, and whose directory could not be synced, may be gone.
         let sound = turned.is_ok();
-        self.mind_keeper(turned)?;
+        self.mind_keeper(turned, failures)?;
         self.covered.segments_removed += segments.saturating_sub(self.segments());
         let newest = self.newest_snapshot();
         if newest != snapshots && sound {
@@ -31,10 +29,11 @@ impl World {
         self.mind_disk()
     }
 
-    /// The keeper may fail when the disk has.
-    fn mind_keeper(&self, turned: Result<(), KeepError>) -> Outcome {
+    /// The keeper may fail in a turn in which the disk has, and in no other.
+    fn mind_keeper(&self, turned: Result<(), KeepError>, failures: u64) -> Outcome {
+        let storage = &self.outside.storage;
         match turned {
-            Err(error) if !self.outside.storage.crashed() && !self.has_failed() => {
+            Err(error) if !storage.crashed() && storage.failures() == failures => {
                 Err(format!("the keeper failed on a sound disk: {error}"))
             }
             _ => Ok(()),

@@ -57,8 +57,6 @@ pub(super) struct Life {
     pub(super) stations: Vec<Station>,
     pub(super) preparer: Preparer,
     pub(super) keeper: Keeper,
-    /// The keeper has looked at the snapshots.
-    pub(super) keeper_knows: bool,
     /// The keeper goes on for as long as this is there.
     _keeping: Sender<()>,
 }
@@ -159,19 +157,7 @@ impl Life {
         let journal = NotedJournal { journal, doubt: outside.doubt.clone() };
         let parts = sequencer_parts((shard, journal), (writer, index.clone()), (queues, mailboxes), outside);
         let sequencer = Sequencer::new(parts);
-        Self {
-            sequencer,
-            submit,
-            ring,
-            ring_next: 0,
-            bodies,
-            index,
-            stations,
-            preparer,
-            keeper,
-            keeper_knows: false,
-            _keeping: stop,
-        }
+        Self { sequencer, submit, ring, ring_next: 0, bodies, index, stations, preparer, keeper, _keeping: stop }
     }
 }
 
