@@ -3,7 +3,8 @@
 //! A ticket saves both sides a certificate and its signature when a client comes back, after a restart above all, when all
 //! come at once; the broker keeps nothing a session for it. Two keys are in the file: tickets are sealed with the newer one and
 //! opened by either. A key is replaced after twelve hours and erased after twenty-four, so a ticket is good for twelve hours at
-//! least.
+//! least. On a disk without room the new key is used all the same: what it seals opens until a restart, unless the file was written
+//! by then.
 //!
 //! ```text
 //! file     one record a key, the newer first: u64 LE milliseconds since 1970 when it was made, 32 bytes of key
@@ -15,6 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use rustls::server::ProducesTickets;
 
 use super::write_secret;
 use crate::clock::Clock;
+use crate::journal::is_no_room;
 
 const KEY_BYTES: usize = 32;
 const RECORD_BYTES: usize = 8 + KEY_BYTES;
@@ -72,7 +75,13 @@ pub struct Tickets {
     clock: Arc<dyn Clock>,
     /// The newer first; one at least.
     keys: ArcSwap<Vec<Key>>,
+    /// Whether the file has them. Relaxed: one thread writes it, after the one that starts.
+    saved: AtomicBool,
+    write: Write,
 }
+
+/// Writes a file for its owner alone.
+type Write = fn(&Path, &[u8]) -> io::Result<()>;
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,25 +90,35 @@ impl fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// The keys of a file, which is made if it is not there.
+    /// The keys of a file, which is made if it is not there. One that must be renewed and cannot be, for want of room, is renewed
+    /// later: a broker starts on a full disk.
     ///
     /// # Errors
     /// It cannot be read or written, or holds something else.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> io::Result<Arc<Self>> {
-        let keys = match fs::read(path) {
-            Ok(bytes) => parse(&bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Self::open_by(path, clock, write_secret)
+    }
+
+    fn open_by(path: &Path, clock: Arc<dyn Clock>, write: Write) -> io::Result<Arc<Self>> {
+        let (keys, saved) = match fs::read(path) {
+            Ok(bytes) => (parse(&bytes)?, true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), false),
             Err(error) => return Err(error),
         };
-        let tickets = Self { path: path.to_owned(), clock, keys: ArcSwap::from_pointee(keys) };
-        tickets.renew()?;
+        let (path, keys) = (path.to_owned(), ArcSwap::from_pointee(keys));
+        let tickets = Self { path, clock, keys, saved: AtomicBool::new(saved), write };
+        match tickets.renew() {
+            Err(error) if is_no_room(&error) => tickets.tell(&error),
+            renewed => renewed?,
+        }
         Ok(Arc::new(tickets))
     }
 
-    /// Makes a new key if the newer one's time is over, and erases what opens no ticket any more. Writes a file.
+    /// Makes a new key if the newer one's time is over, and forgets what opens no ticket any more; writes the file if it has other
+    /// keys.
     ///
     /// # Errors
-    /// The file was not written, or there is no randomness; the keys are as before.
+    /// There is no randomness, and the keys are as before; or the file was not written: it will be when this is called again.
     pub fn renew(&self) -> io::Result<()> {
         let now = self.clock.wall();
         let mut keys = Vec::clone(&self.keys.load());
@@ -110,15 +129,28 @@ impl Tickets {
             keys.truncate(2);
         }
         if !seals || keys.len() < self.keys.load().len() {
-            let mut file = Vec::new();
-            for key in &keys {
-                file.extend(key.made_at.0.to_le_bytes());
-                file.extend(key.bytes);
-            }
-            write_secret(&self.path, &file)?;
+            self.saved.store(false, Ordering::Relaxed);
             self.keys.store(Arc::new(keys));
         }
+        if !self.saved.load(Ordering::Relaxed) {
+            self.save()?;
+            self.saved.store(true, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let mut file = Vec::new();
+        for key in &**self.keys.load() {
+            file.extend(key.made_at.0.to_le_bytes());
+            file.extend(key.bytes);
+        }
+        (self.write)(&self.path, &file)
+    }
+
+    fn tell(&self, error: &io::Error) {
+        let path = self.path.display();
+        tracing::error!(%error, %path, "the keys of session tickets are not in their file, and what was erased still is; tried again");
     }
 }
 
@@ -199,8 +231,7 @@ impl Drop for Renewing {
 fn renew_in_time(tickets: &Tickets, stopped: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
         if let Err(error) = tickets.renew() {
-            // The old key goes on sealing, and opens for twelve hours more.
-            tracing::error!(%error, path = %tickets.path.display(), "the keys of session tickets were not renewed");
+            tickets.tell(&error);
         }
     }
 }
@@ -263,6 +294,33 @@ mod tests {
         let kept = fs::read(&path).unwrap();
         assert!(!kept.windows(KEY_BYTES).any(|bytes| bytes == &first[8..]), "the old key is gone from the file");
         assert_eq!(open().decrypt(&newer).as_deref(), Some(&b"newer"[..]));
+    }
+
+    #[test]
+    fn a_key_that_finds_no_room_is_used_and_written_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ticket.keys");
+        let clock = Arc::new(Wall::default());
+        let old = Tickets::open(&path, clock.clone()).unwrap().encrypt(b"old").unwrap();
+        let first = fs::read(&path).unwrap();
+        clock.pass_hours(13);
+        let full: Write = |path, bytes| match path.with_extension("full").exists() {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => write_secret(path, bytes),
+        };
+        fs::write(path.with_extension("full"), b"").unwrap();
+        let running = Tickets::open_by(&path, clock.clone(), full).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), first);
+        let new = running.encrypt(b"new").unwrap();
+        assert_ne!(new[..8], old[..8], "not sealed with a key whose time is over");
+        assert_eq!(running.decrypt(&old).as_deref(), Some(&b"old"[..]));
+        assert!(running.renew().is_err());
+        fs::remove_file(path.with_extension("full")).unwrap();
+        running.renew().unwrap();
+        let again = Tickets::open(&path, clock).unwrap();
+        assert_eq!(again.decrypt(&new).as_deref(), Some(&b"new"[..]));
+        let refused: Write = |_, _| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(Tickets::open_by(&directory.path().join("other"), Arc::new(SystemClock), refused).is_err());
     }
 
     #[test]
