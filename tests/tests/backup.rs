@@ -275,4 +275,13 @@ async fn nothing_is_overwritten_and_a_damaged_backup_is_refused() {
     assert!(table.lines().count() == 2 && table.contains("payload_bytes=") && !table.contains("xxx"), "{table}");
     patiently(alice.close()).await;
     broker.terminate();
+    // The end of the journal reads as zeroes, as if it were not there.
+    let journal = std::fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let last = journal.filter(|path| path.extension().is_some_and(|extension| extension == "journal")).max().unwrap();
+    let mut lost = std::fs::read(&last).unwrap();
+    lost[4_096..].fill(0);
+    std::fs::write(&last, lost).unwrap();
+    let third = directory.path().join("third");
+    refused(carillon(&["backup", "--data", text(&data), "--to", text(&third)]).await, 1, "was durable");
+    assert!(!third.join("manifest.json").exists());
 }

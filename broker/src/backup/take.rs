@@ -13,7 +13,7 @@ use super::{
     BackupError, BackupFile, BackupProgress, FORMAT, Manifest, empty_directory, failed, private_directory, reaches,
     sync_directory,
 };
-use crate::journal::{ObservedStorage, Storage, Walk, segment_file_name, segment_file_position};
+use crate::journal::{Extent, Notes, ObservedStorage, Storage, Walk, segment_file_name, segment_file_position};
 use crate::snapshot;
 
 /// In the data directory, while a backup is being taken.
@@ -41,6 +41,8 @@ pub fn take(
         return Err(BackupError::Nothing(data.to_owned()));
     }
     empty_directory(to)?;
+    // Before anything else: a broker beside this goes on.
+    let notes = Notes::read(&ObservedStorage::new(&journal)).map_err(failed("read", &journal))?;
     let staging = Staging::begin(data)?;
     let snapshots = staging.link(&journal)?;
     let storage = ObservedStorage::new(&staging.path);
@@ -48,10 +50,12 @@ pub fn take(
     let target = to.join("journal");
     private_directory(&target)?;
     let mut copy = Copy { target, files: Vec::new(), bytes: 0, bytes_all: staging.bytes(&storage)?, progress };
-    let mut head = Position(0);
+    let mut end = Extent { last: Position(0), bytes: 0 };
     for (nth, first) in walk.segments().iter().enumerate() {
-        head = copy.file(&segment_file_name(*first), |sink| Ok(walk.copy(nth, None, sink)?.last))?;
+        end = copy.file(&segment_file_name(*first), |sink| Ok(walk.copy(nth, None, sink)?))?;
     }
+    walk.check_end(&notes, end)?;
+    let head = end.last;
     copy.snapshots(&storage, &snapshots, walk.segments()[0], (walk.shard(), walk.identity().incarnation))?;
     sync_directory(&copy.target)?;
     let manifest = Manifest {

@@ -65,6 +65,7 @@ pub use memory::{Loss, MemoryStorage};
 pub use options::JournalOptions;
 pub(crate) use pool::EndOnPanic;
 pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
+pub(crate) use proof::Notes;
 pub use reader::{ReadError, Reader};
 pub use recovery::{Opened, Replay, Survey, open};
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};

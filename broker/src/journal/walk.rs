@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::batch::Batch;
 use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::proof::{self, Notes};
 use super::recovery::read_segment_header;
 use super::report::{OpenError, corruption, io_error, scan_error};
 use super::scan::{Scanner, Step};
@@ -132,6 +133,17 @@ impl<'a> Walk<'a> {
             };
             done.and_then(|()| sink(frames)).map_err(WalkError::Sink)
         })
+    }
+
+    /// Whether nothing is missing at the end, by notes that were read before the walk.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn check_end(&self, notes: &Notes, end: Extent) -> Result<(), OpenError> {
+        let noted = notes.head(&self.header.identity);
+        let Some(last) = self.segments.last().filter(|_| noted > end.last) else { return Ok(()) };
+        let at = Mark { first: end.last.next(), offset: end.bytes };
+        Err(corruption(&segment_name(*last), at, &proof::missing(noted)))
     }
 
     fn segment_batches<E>(

@@ -335,7 +335,7 @@ fn a_call_that_fails_is_made_up_for_in_the_next_turn() {
 #[test]
 fn snapshots_that_somebody_takes_away_are_taken_anew() {
     let storage = MemoryStorage::new();
-    let (mut life, mut keeper, _running) = with_all_to_do(&storage, false);
+    let (life, mut keeper, _running) = with_all_to_do(&storage, false);
     storage.remove(&snapshot::file_name(keeper.generations[1])).unwrap();
     assert!(keeper.turn().is_err());
     keeper.turn().unwrap();
