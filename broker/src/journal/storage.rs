@@ -285,3 +285,23 @@ impl StorageFile for File {
         self.set_len(bytes)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn unable(done: &io::Result<()>) {
+        assert_eq!(done.as_ref().map_err(io::Error::kind), Err(io::ErrorKind::InvalidInput));
+    }
+
+    /// The kernel refuses to sync what cannot be (`fsync(2)`, EINVAL): who succeeds has not asked it.
+    #[test]
+    fn what_is_synced_is_synced_by_the_kernel() {
+        let null = || OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+        unable(&StorageFile::sync_data(&null()));
+        let lock = null();
+        let storage =
+            FileStorage { path: "/proc/self".into(), directory: File::open("/proc/self").unwrap(), _lock: lock };
+        unable(&storage.sync_directory());
+    }
+}
