@@ -41,6 +41,8 @@ use crate::tls::{self, Renewing, Tickets};
 use edges::{Shared, start_edges};
 
 mod edges;
+#[cfg(test)]
+mod tests;
 
 /// Time for what sessions are owed to leave, unless told otherwise: five round trips of a bad mobile network.
 pub const DRAIN_MS_DEFAULT: u64 = 5_000;

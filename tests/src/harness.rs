@@ -332,6 +332,8 @@ pub struct Process {
     /// Where it listens.
     pub address: SocketAddr,
     child: Option<Child>,
+    /// Whether what it says is kept for [`Process::ended`], or goes where the test's does.
+    is_heard: bool,
 }
 
 impl Default for Process {
@@ -354,6 +356,18 @@ impl Process {
     /// # Panics
     /// If it does not start.
     pub fn start_with(tables: &str) -> Self {
+        Self::begin(tables, false)
+    }
+
+    /// As [`Process::start`], with what it says kept for [`Process::ended`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_heard() -> Self {
+        Self::begin("", true)
+    }
+
+    fn begin(tables: &str, is_heard: bool) -> Self {
         let http = if tables.contains("[http]") { "" } else { "[http]\nlisten = \"\"\n" };
         let site = Site::new();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
@@ -364,7 +378,7 @@ impl Process {
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[tokens]\nkeys = [\"token.pub\"]\n{http}{tables}"
         );
         std::fs::write(site.data().join("carillon.toml"), config).expect("a configuration");
-        let mut process = Self { site, address, child: None };
+        let mut process = Self { site, address, child: None, is_heard };
         process.start_again();
         process
     }
@@ -380,8 +394,26 @@ impl Process {
             .arg("--config")
             .arg(self.site.data().join("carillon.toml"))
             .stdout(Stdio::null())
+            .stderr(if self.is_heard { Stdio::piped() } else { Stdio::inherit() })
             .spawn();
         self.child = Some(child.expect("the broker's binary starts"));
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Waits until it has ended by itself: its exit code, `None` for a signal, and what it said if that is kept.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn ended(&mut self) -> (Option<i32>, String) {
+        let output = self.child.take().expect("it runs").wait_with_output().expect("it ends");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Resident memory, in kilobytes.
@@ -389,7 +421,7 @@ impl Process {
     /// # Panics
     /// If it does not run.
     pub fn resident_kb(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
@@ -411,7 +443,7 @@ impl Process {
     /// # Panics
     /// If it cannot be sent.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
         assert!(sent.success());
     }

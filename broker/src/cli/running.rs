@@ -82,6 +82,8 @@ fn broker_failed(failure: carillon::server::Failure) -> Failure {
 
 /// Starts a broker. Blocks for as long as recovery takes, and shows how far it is to who looks on.
 pub(super) fn start(options: Options, choose: &Choose) -> Result<Server, Failure> {
+    // A file larger than `ulimit -f` lets is an error of that write then, told of as every other, and not the process's end.
+    drop(on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
     let progress = Progress::new("reading the journal", Some(0), Unit::Bytes);
     let progress = progress.is_shown().then(|| -> ShowReplay { Arc::new(move |done, all| progress.at_of(done, all)) });
     Server::start(Options { progress, ..options }).map_err(|error| not_started(error, choose))
