@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon::clock::SystemClock;
-use carillon::journal::{MemoryStorage, Room};
+use carillon::journal::{MemoryStorage, Room, Storage as _};
 use carillon::server::{Options, Server};
 use carillon::tls;
 use carillon_client::{
@@ -14,7 +14,9 @@ use carillon_client::{
     Step,
 };
 use carillon_protocol::Frame;
+use carillon_protocol::ding::DingConfirm;
 use carillon_protocol::publish::Publish;
+use carillon_protocol::receipt::MarkRead;
 use carillon_tests::harness::{
     EDGES, PATIENCE, Site, connect, group_of, next_message, next_texts, next_that, patiently, refusal, say,
 };
@@ -121,10 +123,7 @@ async fn what_grows_is_refused_while_reading_receipts_and_confirmations_go_on() 
     let (bob, mut bobs) = world.client("bob").await;
     let group = group_of(&alice, &[bob.user()]).await;
     let last = say(&alice, group, "before").await;
-    let urgent = || {
-        Ding::new(Recipients::Users(vec![bob.user()]), MessageKind::TEXT, "fire")
-            .step(Step::after(carillon_client::Outlet::APP, std::time::Duration::ZERO))
-    };
+    let urgent = || urgent_to(bob.user());
     let (open, recalled) = (alice.ding(urgent()).await.unwrap().ding, alice.ding(urgent()).await.unwrap().ding);
     world.prepared();
     world.leave(FREE_MIN - 1, Room::Reserve);
@@ -209,4 +208,43 @@ async fn a_broker_that_starts_on_a_full_disk_serves_what_it_has() {
     world.storage.set_capacity(None);
     world.until(Room::Enough);
     assert_eq!(outcome(world.raw("alice").publish(&numbered(bob.user(), 1)).unwrap()), Ok((1, 0)));
+}
+
+/// A DING by app to one user.
+fn urgent_to(user: carillon_client::UserId) -> Ding {
+    Ding::new(Recipients::Users(vec![user]), MessageKind::TEXT, "fire")
+        .step(Step::after(carillon_client::Outlet::APP, std::time::Duration::ZERO))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_room_is_left_to_open_dings() {
+    let mut world = World::start();
+    let (alice, _alices) = world.client("alice").await;
+    let bob = world.raw("bob").welcome.user;
+    let group = group_of(&alice, &[bob]).await;
+    let seq = say(&alice, group, "before").await.seq;
+    let open = alice.ding(urgent_to(bob)).await.unwrap().ding;
+    world.prepared();
+    world.server.take().unwrap().stop().unwrap();
+    // As if it had been used up.
+    world.storage.remove("reserve.journal.ready").unwrap();
+    world.storage.set_capacity(Some(world.storage.used_bytes()));
+    world.start_again();
+    world.until(Room::Last);
+    let mut bob = world.raw("bob");
+    let refused = |answer: Frame| match answer {
+        Frame::Error(error) => error.code,
+        other => panic!("it was answered by {other:?}"),
+    };
+    let mark = MarkRead { request: 7, conversation: group, up_to: seq };
+    assert_eq!(refused(bob.request(&mark).unwrap()), ErrorCode::NO_ROOM, "receipts wait");
+    let stranger = hello_of_producer(&world.site, "carol", 0xca401, 0xfeed);
+    Dial::new(&world.site, world.server().address()).refused(&stranger);
+    let confirm = DingConfirm { request: 8, ding: open };
+    let confirmed = bob.request(&confirm).unwrap();
+    assert!(matches!(confirmed, Frame::DingConfirmed(_)), "{confirmed:?}");
+    world.storage.set_capacity(None);
+    world.until(Room::Enough);
+    let marked = bob.request(&mark).unwrap();
+    assert!(matches!(marked, Frame::Marked(_)), "{marked:?}");
 }
