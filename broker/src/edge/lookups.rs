@@ -127,7 +127,7 @@ impl Edge {
         let answer = question.answer(&self.parts.index, &self.parts.index.recent());
         match answer {
             Ok(found) => Some(found),
-            Err(LookupError::OnDisk | LookupError::Rebuilding) => {
+            Err(LookupError::OnDisk | LookupError::Rebuilding | LookupError::Unwritten) => {
                 self.ask_reader_thread(key, question);
                 None
             }

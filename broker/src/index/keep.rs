@@ -1,6 +1,7 @@
 //! What keeps memory small and the disk true: flush, eviction, truncation. On the writer's thread, the start's, or that
 //! of whoever deletes segments; never on the sequencer's or an edge's.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq};
@@ -22,8 +23,11 @@ pub(super) struct Work {
     pub(super) flushed_through: Position,
     /// Every message beyond this is in memory.
     pub(super) kept_after: Position,
-    /// Retention went on when the index was not there: the floors are to be raised.
-    pub(super) floors_due: bool,
+    /// The floors on disk are those of a truncation up to here, if that is not the last one: retention went on when the index was not
+    /// there, or when the disk took nothing.
+    pub(super) floors_behind: Option<Position>,
+    /// Floors that have risen since: from where to where.
+    pub(super) floors_owed: BTreeMap<ConversationId, (Seq, End)>,
     /// What the replay found, told at its end.
     pub(super) contradiction: Option<Doubt>,
     /// The store was empty when this start began: what fails in it is the disk, and no damage.
@@ -36,6 +40,14 @@ pub(super) struct Work {
     pub(super) sweep: Option<Sweep>,
     /// Whether it was said that memory is over its budget.
     pub(super) over: bool,
+}
+
+impl Work {
+    /// The floors on disk are those in memory.
+    pub(super) fn floors_are_written(&mut self) {
+        self.floors_behind = None;
+        self.floors_owed.clear();
+    }
 }
 
 /// A pass over the marks in the store that removes what retention took.
@@ -99,7 +111,8 @@ impl Index {
             self.note_budget(work);
             return Ok(());
         };
-        let flushed = self.flush(work, &store).and_then(|()| self.sweep(work, &store));
+        let flushed = self.flush(work, &store);
+        let flushed = flushed.and_then(|()| self.write_floors(work, &store)).and_then(|()| self.sweep(work, &store));
         match &flushed {
             Ok(()) => self.evict(work),
             Err(doubt) => self.doubt(&store, doubt),
@@ -139,7 +152,7 @@ impl Index {
     }
 
     pub(super) fn mark(&self, work: &Work, flushed_through: Position) -> Mark {
-        let truncated_through = self.truncated_through();
+        let truncated_through = work.floors_behind.unwrap_or_else(|| self.truncated_through());
         Mark { shard: self.options.shard, incarnation: work.incarnation, flushed_through, truncated_through }
     }
 
@@ -183,10 +196,11 @@ impl Index {
         work.over = over;
     }
 
-    /// See [`Index::truncate`].
-    pub(super) fn raise_floors(&self, work: &mut Work, through: Position) -> Result<(), LookupError> {
+    /// See [`Index::truncate`]; in memory alone what is to be written is owed.
+    pub(super) fn raise_floors(&self, work: &mut Work, through: Position, may_write: bool) -> Result<(), LookupError> {
         let store = self.store.load_full();
-        if let Some(store) = &store {
+        let before = self.truncated_through();
+        if let Some(store) = store.as_ref().filter(|_| may_write) {
             // So that the floors written below are of rows that are there, and the mark is beyond what is deleted.
             self.flush(work, store).map_err(|doubt| self.rebuilding_for(store, &doubt))?;
         }
@@ -216,17 +230,32 @@ impl Index {
         self.floors_version.fetch_add(1, Ordering::AcqRel);
         self.marks.drop_through(through);
         let Some(store) = store else { return Ok(()) };
-        self.write_floors(work, &store, &raised).map_err(|doubt| self.rebuilding_for(&store, &doubt))
+        work.floors_behind.get_or_insert(before);
+        for (conversation, old, floor) in raised {
+            work.floors_owed.entry(conversation).or_insert((old, floor)).1 = floor;
+        }
+        if !may_write {
+            return Ok(());
+        }
+        self.write_floors(work, &store).map_err(|doubt| self.rebuilding_for(&store, &doubt))
     }
 
-    /// Rows first, and only when they are written the blocks go: a lost block is a doubt, a block too many is none.
-    fn write_floors(&self, work: &Work, store: &Store, raised: &[(ConversationId, Seq, End)]) -> Result<(), Doubt> {
-        for (conversation, _, floor) in raised {
+    /// Brings to disk the floors that have risen, of what was flushed. Rows first, and only when they are written the blocks go: a
+    /// lost block is a doubt, a block too many is none.
+    fn write_floors(&self, work: &mut Work, store: &Store) -> Result<(), Doubt> {
+        if work.floors_behind.is_none() {
+            return Ok(());
+        }
+        for (conversation, (_, floor)) in &work.floors_owed {
             let row = store.row(*conversation)?.ok_or(Doubt::Row(*conversation))?;
             store.put_row(*conversation, &Row { last: row.last, floor: *floor })?;
         }
-        store.commit(&self.mark(work, work.flushed_through))?;
-        raised.iter().try_for_each(|(conversation, old, floor)| store.remove_blocks(*conversation, *old, floor.0))
+        store.commit(&Mark { truncated_through: self.truncated_through(), ..self.mark(work, work.flushed_through) })?;
+        for (conversation, (old, floor)) in &work.floors_owed {
+            store.remove_blocks(*conversation, *old, floor.0)?;
+        }
+        work.floors_are_written();
+        Ok(())
     }
 
     pub(super) fn rebuilding_for(&self, store: &std::sync::Arc<Store>, doubt: &Doubt) -> LookupError {

@@ -34,6 +34,9 @@ pub enum LookupError {
     /// Blocks are lost or damaged and are being rebuilt from the journal: ask again later.
     #[error("the index is being rebuilt")]
     Rebuilding,
+    /// Of [`Index::truncate`](super::Index::truncate) alone: what is to go is not on disk, which has no room.
+    #[error("the index has not brought them to its disk, which has no room")]
+    Unwritten,
 }
 
 /// Read access to the messages above the floor, those that retention has not taken, and to the marks that passed them.

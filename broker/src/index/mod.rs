@@ -203,11 +203,12 @@ impl Index {
     }
 
     /// Raises the floors: everything up to here is about to be deleted from the journal, or was. May wait for a disk, and
-    /// for a flush that is under way.
+    /// for a flush that is under way. Where the disk has no room, in memory: that is brought to disk when there is, or by a start.
     ///
     /// # Errors
-    /// [`LookupError::Rebuilding`]: the journal is still needed as it is. Delete nothing, try again later.
-    pub fn truncate(&self, through: Position) -> Result<(), LookupError> {
+    /// [`LookupError::Rebuilding`] and [`LookupError::Unwritten`]: the journal is still needed as it is. Delete nothing, try again
+    /// later.
+    pub fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError> {
         if self.is_rebuilding() {
             // Without the lock, which a rebuild holds for long.
             return Err(LookupError::Rebuilding);
@@ -216,7 +217,14 @@ impl Index {
         if self.is_rebuilding() {
             return Err(LookupError::Rebuilding);
         }
-        if through <= self.truncated_through() { Ok(()) } else { self.raise_floors(&mut work, through) }
+        if through <= self.truncated_through() {
+            return Ok(());
+        }
+        if !has_room && self.store.load().is_some() && work.flushed_through < through {
+            // A start would find an index that ends before the journal begins.
+            return Err(LookupError::Unwritten);
+        }
+        self.raise_floors(&mut work, through, has_room)
     }
 
     /// What the last [`Index::truncate`] said; 0 without one.

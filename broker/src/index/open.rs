@@ -35,7 +35,10 @@ impl Follow for &Index {
             self.begin_anew(&mut work, directory);
         }
         let truncated = Position(journal.first.0 - 1);
-        work.floors_due |= self.truncated_through.fetch_max(truncated.0, Ordering::AcqRel) < truncated.0;
+        let before = self.truncated_through.fetch_max(truncated.0, Ordering::AcqRel);
+        if before < truncated.0 {
+            work.floors_behind.get_or_insert(Position(before));
+        }
         self.reach(work.flushed_through);
         work.flushed_through
     }
@@ -82,7 +85,9 @@ impl Follow for &Index {
             return Ok(Verdict::Again);
         }
         let through = self.truncated_through();
-        if self.is_rebuilding() || work.floors_due && self.raise_floors(&mut work, through).is_err() {
+        // In memory alone: a start does not rest on what the disk takes.
+        let is_behind = work.floors_behind.is_some();
+        if self.is_rebuilding() || is_behind && self.raise_floors(&mut work, through, false).is_err() {
             return Ok(Verdict::Again);
         }
         Ok(Verdict::InStep)
@@ -160,7 +165,7 @@ impl Index {
             }
             let (last, floor) = self.load_rows(&store)?;
             // A truncation that did not end has brought some floors to disk and others not.
-            work.floors_due = floor > mark.truncated_through;
+            work.floors_behind = (floor > mark.truncated_through).then_some(mark.truncated_through);
             self.truncated_through.fetch_max(mark.truncated_through.max(floor).0, Ordering::AcqRel);
             work.flushed_through = mark.flushed_through;
             // A flush that did not end has brought some messages from beyond its mark to disk.

@@ -59,6 +59,7 @@ impl Index {
         write_out(&table, &store, through)?;
         marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
+        work.floors_are_written();
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;
         (work.swept_through, work.sweep) = (after, None);

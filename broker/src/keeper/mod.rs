@@ -74,16 +74,16 @@ impl Default for KeeperOptions {
 /// Who must know what is gone before it is deleted: the index.
 pub trait Floor: Send + Sync {
     /// Everything up to here is about to leave the journal. After a restart the same is said of what lies before the
-    /// journal's first position.
+    /// journal's first position. Whether the disk has room is told, so that nothing is brought there if not.
     ///
     /// # Errors
     /// It cannot do without it now: nothing is deleted, and it is asked again later.
-    fn truncate(&self, through: Position) -> Result<(), LookupError>;
+    fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError>;
 }
 
 impl Floor for Index {
-    fn truncate(&self, through: Position) -> Result<(), LookupError> {
-        Self::truncate(self, through)
+    fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError> {
+        Self::truncate(self, through, has_room)
     }
 }
 
@@ -404,7 +404,7 @@ impl Keeper {
         let through =
             options.retention.through(&segments, covered, clock.wall(), |first| dated.begin(reader, first))?;
         let Some(through) = through else { return Ok(0) };
-        floor.truncate(through)?;
+        floor.truncate(through, reader.has_room())?;
         let removed = upkeep.truncate(through.next())?;
         self.dated.forget(through);
         tracing::info!(%through, segments = removed, "old segments removed from the journal");

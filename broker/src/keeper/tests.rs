@@ -19,7 +19,7 @@ struct Told {
 }
 
 impl Floor for Told {
-    fn truncate(&self, through: Position) -> Result<(), LookupError> {
+    fn truncate(&self, through: Position, _: bool) -> Result<(), LookupError> {
         if self.refuse {
             return Err(LookupError::Rebuilding);
         }

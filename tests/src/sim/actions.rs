@@ -135,7 +135,7 @@ impl World {
         let through = Position(seen.0.saturating_sub(self.rng.between(0, 60) as u64));
         if through > self.ledger.floor {
             self.note(|| format!("retention takes everything up to {through}"));
-            self.life.index.truncate(through).expect("it is in memory");
+            self.life.index.truncate(through, true).expect("it is in memory");
             self.ledger.floor = through;
         }
     }

@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn what_retention_took_is_named_to_those_who_were_entitled_and_had_not_come_so_far() {
         let index = index();
-        index.truncate(Position(12)).unwrap();
+        index.truncate(Position(12), true).unwrap();
         let named = |stints: &[Stint], next: u64| {
             let stints = stints.iter().copied().map(stint).collect();
             let user = EdgeUser { stints: std::sync::Arc::new(stints), ..EdgeUser::default() };

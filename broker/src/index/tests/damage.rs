@@ -149,7 +149,7 @@ fn check_while_serving(damage: impl Fn(&Store)) {
     let found = world.index.whole().places(group(4), Seq(0), usize::MAX, &mut places);
     assert_eq!((found, places), (Err(LookupError::Rebuilding), Vec::new()));
     assert_eq!(world.index.recent().rank(group(4), Position(world.head() / 2)), Err(LookupError::Rebuilding));
-    assert_eq!(world.index.truncate(Position(700)), Err(LookupError::Rebuilding));
+    assert_eq!(world.index.truncate(Position(700), true), Err(LookupError::Rebuilding));
     assert_eq!(world.index.truncated_through(), Position(world.kept_from() - 1), "the journal is needed as it is");
     // What is in memory serves on, and grows.
     world.publish(4, 300);
@@ -268,7 +268,7 @@ fn a_truncation_that_was_cut_short_is_brought_to_its_end_at_the_next_start() {
 fn floors_rise_together() {
     let world = world();
     let before = world.index.floors_version().expect("nobody truncates");
-    world.index.truncate(Position(world.head() - 5)).unwrap();
+    world.index.truncate(Position(world.head() - 5), true).unwrap();
     assert!(world.index.floors_version().expect("nobody truncates any more") > before);
 }
 
@@ -385,5 +385,39 @@ fn a_disk_that_takes_nothing_gives_up_nothing() {
         world.check();
     }
     world.restart();
+    world.check();
+}
+
+#[test]
+fn floors_that_rose_on_a_full_disk_come_there_when_it_has_room() {
+    let mut world = world();
+    world.flush(0);
+    let on_disk = |world: &World| {
+        let store = world.index.store.load_full().unwrap();
+        (store.row(group(3)).unwrap().unwrap().floor, store.raw_blocks().len())
+    };
+    let before = on_disk(&world);
+    assert_eq!(world.index.truncate(Position(world.head() + 1), false), Err(LookupError::Unwritten), "not flushed");
+    for keep_from in [world.head() * 2 / 3, world.head() * 4 / 5] {
+        world.truncate_with(Position(keep_from), true, false).unwrap();
+        world.check();
+        assert_eq!(on_disk(&world), before, "nothing is written");
+    }
+    // A flush, and the process dies before it comes to the floors.
+    world.publish(0, 5);
+    let store = world.index.store.load_full().unwrap();
+    let mut work = world.index.lock();
+    world.index.flush(&mut work, &store).unwrap();
+    drop((work, store));
+    world.restart();
+    world.check();
+    assert_eq!(on_disk(&world).0, before.0);
+    world.flush(0);
+    assert_eq!(on_disk(&world).0, world.index.floor(group(3)));
+    assert!(on_disk(&world).1 < before.1, "blocks below the floors are gone");
+    world.check();
+    assert_eq!((set_aside(&world), world.index.stats().rebuilds), (Vec::new(), 0));
+    world.restart();
+    assert!(world.index.lock().floors_behind.is_none());
     world.check();
 }

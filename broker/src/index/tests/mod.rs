@@ -50,7 +50,7 @@ fn authors_are_by_seq_and_distinct() {
 #[test]
 fn ranks_and_places_are_above_the_floor() {
     let index = index();
-    index.truncate(Position(4)).unwrap();
+    index.truncate(Position(4), true).unwrap();
     assert_eq!(index.floor(CONVERSATION), (Seq(1), Position(3)));
     assert_eq!(index.last(CONVERSATION), (Seq(3), Position(9)));
     let rank = |position| index.recent().rank(CONVERSATION, Position(position)).unwrap();
@@ -66,7 +66,7 @@ fn what_is_there_is_skipped_and_what_is_gone_makes_a_floor() {
     let index = index();
     index.append(CONVERSATION, Seq(2), Position(5), UserId(8));
     assert_eq!(index.last(CONVERSATION), (Seq(3), Position(9)));
-    index.truncate(Position(20)).unwrap();
+    index.truncate(Position(20), true).unwrap();
     assert_eq!(index.floor(CONVERSATION), (Seq(3), Position(9)));
     index.append(ConversationId(2), Seq(6), Position(21), UserId(1));
     assert_eq!(index.floor(ConversationId(2)), (Seq(5), Position(20)));

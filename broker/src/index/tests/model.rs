@@ -10,7 +10,7 @@ enum Step {
     Publish { nth: usize, count: u64 },
     Mark { nth: usize, user: u32, share: u64 },
     Flush { keep_bytes: usize },
-    Truncate { share: u64, tell: bool },
+    Truncate { share: u64, tell: bool, has_room: bool },
     Restart,
     Lose,
 }
@@ -21,7 +21,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..GROUPS, counts).prop_map(|(nth, count)| Step::Publish { nth, count }),
         6 => (0..GROUPS, 0..2u32, 0..=100u64).prop_map(|(nth, user, share)| Step::Mark { nth, user, share }),
         4 => prop_oneof![Just(0), 0..3_000usize, Just(usize::MAX)].prop_map(|keep_bytes| Step::Flush { keep_bytes }),
-        1 => (0..100u64, prop::bool::weighted(0.8)).prop_map(|(share, tell)| Step::Truncate { share, tell }),
+        2 => (0..100u64, prop::bool::weighted(0.8), any::<bool>())
+            .prop_map(|(share, tell, has_room)| Step::Truncate { share, tell, has_room }),
         2 => Just(Step::Restart),
         1 => Just(Step::Lose),
     ]
@@ -38,9 +39,10 @@ proptest! {
                 Step::Publish { nth, count } => world.publish(nth, count),
                 Step::Mark { nth, user, share } => world.mark(nth, user, world.published(nth) * share / 100),
                 Step::Flush { keep_bytes } => world.flush(keep_bytes),
-                Step::Truncate { share, tell } => {
+                Step::Truncate { share, tell, has_room } => {
                     let keep_from = Position(world.head() * share / 100);
-                    world.truncate(keep_from, tell).unwrap();
+                    let done = world.truncate_with(keep_from, tell, has_room);
+                    prop_assert!(done.is_ok() || done == Err(LookupError::Unwritten) && !has_room);
                     if !tell {
                         world.restart();
                     }

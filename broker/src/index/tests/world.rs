@@ -160,9 +160,14 @@ impl World {
 
     /// Takes the oldest segments, up to a position at most; the index is told first, or never.
     pub(super) fn truncate(&mut self, keep_from: Position, tell: bool) -> Result<(), LookupError> {
+        self.truncate_with(keep_from, tell, true)
+    }
+
+    /// The same on a disk that has room or not.
+    pub(super) fn truncate_with(&mut self, keep_from: Position, tell: bool, has_room: bool) -> Result<(), LookupError> {
         let boundary = self.storage_first(keep_from);
         if tell {
-            self.index.truncate(Position(boundary.0 - 1))?;
+            self.index.truncate(Position(boundary.0 - 1), has_room)?;
         }
         self.upkeep.truncate(keep_from).unwrap();
         assert_eq!(self.reader.first(), boundary);
