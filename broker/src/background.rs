@@ -37,4 +37,13 @@ mod tests {
         assert_eq!(its.join().unwrap(), (before + NICER).min(19));
         assert_eq!(getpriority_process(Some(gettid())).unwrap(), before);
     }
+
+    /// `@resources` has `setpriority(2)`, and what is refused without more words kills the process.
+    #[test]
+    fn the_service_file_lets_it() {
+        let unit = include_str!("../packaging/carillon.service");
+        let at = |line: &str| unit.lines().position(|found| found == line).unwrap_or_else(|| panic!("{line}"));
+        assert!(at("SystemCallFilter=~@privileged @resources") < at("SystemCallFilter=setpriority"));
+        at("SystemCallErrorNumber=EPERM");
+    }
 }

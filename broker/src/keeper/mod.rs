@@ -10,7 +10,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -163,11 +163,12 @@ impl Keeper {
     /// Does the work on a thread of its own, which gives way to those that serve if there is time: a nice value cannot be taken
     /// back, so that it has to be another thread each time.
     fn aside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, KeepError> + Send) -> Result<T, KeepError> {
+        static UNABLE: Once = Once::new();
         let late = self.is_late();
         thread::scope(|scope| {
             let worker = thread::Builder::new().name("snapshot".into()).spawn_scoped(scope, || {
                 if !late && let Err(error) = give_way() {
-                    tracing::warn!(%error, "snapshots are taken at the priority of serving");
+                    UNABLE.call_once(|| tracing::warn!(%error, "snapshots are taken at the priority of serving"));
                 }
                 work(self)
             });
