@@ -20,6 +20,13 @@ use super::{Index, ReadMark};
 use crate::store::{Begin, Follow, Unwritable, Verdict};
 
 impl Follow for &Index {
+    fn known(&self) -> Option<Position> {
+        let directory = self.options.directory.as_ref().filter(|directory| directory.is_dir())?;
+        // One that cannot be read knows nothing; what is wrong with it is told when it is to be believed.
+        let (_, mark) = Store::open(directory).ok()?;
+        mark.map(|mark| mark.flushed_through).filter(|through| *through > Position(0))
+    }
+
     fn begin(&mut self, journal: Begin) -> Position {
         let mut work = self.lock();
         work.incarnation = journal.incarnation;

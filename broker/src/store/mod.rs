@@ -74,6 +74,12 @@ pub struct Unwritable {
 
 /// What is brought up to the journal's head beside the shard, by the same replay: the index.
 pub trait Follow {
+    /// How far it was brought in an earlier life, of whatever journal, if it was: asked before anything is begun, when no journal is
+    /// there.
+    fn known(&self) -> Option<Position> {
+        None
+    }
+
     /// Called first. Returns the position up to which it has everything already; it is given the records after it.
     fn begin(&mut self, journal: Begin) -> Position;
 
@@ -133,6 +139,15 @@ pub enum StoreError {
         /// A snapshot's file.
         snapshot: String,
     },
+    /// There is an index and no journal. Needs an operator.
+    #[error(
+        "there is no journal, but the index beside it knows one up to position {known}: the journal was moved, or its file system is \
+         not mounted; bring it back, or restore from a backup; who gives up all of it removes the index as well"
+    )]
+    Orphaned {
+        /// How far the index was brought.
+        known: Position,
+    },
     /// The index cannot be written. Needs an operator: room, or rights.
     #[error(transparent)]
     Unwritable(#[from] Unwritable),
@@ -152,6 +167,11 @@ pub fn open(
 ) -> Result<Store, StoreError> {
     snapshot::remove_unfinished(&*storage).map_err(StoreError::Snapshots)?;
     let survey = Survey::of(storage.clone(), options.journal.clone())?;
+    if survey.is_new()
+        && let Some(known) = follower.known()
+    {
+        return Err(StoreError::Orphaned { known });
+    }
     let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
     let mut shard = newest_state(&*storage, &survey, options.journal.shard)?;
     let snapshot = shard.head();
