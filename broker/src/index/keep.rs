@@ -28,6 +28,8 @@ pub(super) struct Work {
     pub(super) floors_behind: Option<Position>,
     /// Floors that have risen since: from where to where.
     pub(super) floors_owed: BTreeMap<ConversationId, (Seq, End)>,
+    /// What lies on disk is a rebuild that has not ended.
+    pub(super) is_half_built: bool,
     /// What the replay found, told at its end.
     pub(super) contradiction: Option<Doubt>,
     /// The store was empty when this start began: what fails in it is the disk, and no damage.

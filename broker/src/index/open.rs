@@ -191,7 +191,7 @@ impl Index {
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);
         work.is_fresh = true;
-        match self.fresh_store(directory) {
+        match self.fresh_store(directory, false) {
             Ok(store) => self.store.store(Some(Arc::new(store))),
             Err(error) => work.unwritable = Some(error),
         }

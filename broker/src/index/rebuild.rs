@@ -3,6 +3,8 @@
 //! What is in memory stays and grows meanwhile. Only what lies before it is read again, into a table and a store of its
 //! own, with the same code that writes blocks otherwise; then the new store takes the place of the old one.
 
+use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +27,15 @@ use crate::journal::{Batch, Reader};
 const REBUILD_SHARE: usize = 8;
 
 impl Index {
-    /// An empty store where the doubtful one was.
-    pub(super) fn fresh_store(&self, directory: &Path) -> Result<Store, RebuildError> {
+    /// An empty store where the doubtful one was, or one that a rebuild began and did not end: nobody wants to know of that.
+    pub(super) fn fresh_store(&self, directory: &Path, half_built: bool) -> Result<Store, RebuildError> {
         let failed = |source| RebuildError::Directory { path: directory.to_owned(), source };
-        if let Some(aside) = set_aside(directory).map_err(failed)? {
+        if half_built {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                Ok(()) | Err(_) => {}
+            }
+        } else if let Some(aside) = set_aside(directory).map_err(failed)? {
             tracing::warn!(directory = %aside.display(), "the doubtful index was set aside");
         }
         Ok(Store::open(directory)?.0)
@@ -40,7 +47,8 @@ impl Index {
     /// [`RebuildError`]; it can be tried again.
     pub(super) fn rebuild(&self, work: &mut Work, reader: &Reader) -> Result<(), RebuildError> {
         let Some(directory) = &self.options.directory else { return Ok(()) };
-        let store = self.fresh_store(directory)?;
+        let store = self.fresh_store(directory, work.is_half_built)?;
+        work.is_half_built = true;
         let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
         tracing::info!(%through, "building the index anew from the journal");
         let (table, marks) = (Table::new(self.options.shard), Marks::new());
@@ -59,6 +67,7 @@ impl Index {
         write_out(&table, &store, through)?;
         marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
+        work.is_half_built = false;
         work.floors_are_written();
         store.commit(&self.mark(work, through))?;
         work.flushed_through = through;

@@ -31,7 +31,7 @@ pub(super) const GROUPS: usize = 5;
 
 pub(super) struct World {
     pub(super) directory: TempDir,
-    storage: MemoryStorage,
+    pub(super) storage: MemoryStorage,
     incarnation: Incarnation,
     shard: Shard,
     journal: SegmentJournal,
