@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::slice::SliceIndex;
 
 use bytes::{Bytes, BytesMut};
 use carillon_core::effect::StintView;
@@ -74,6 +75,8 @@ struct Page {
     selected: u64,
     /// How many are being read.
     run: usize,
+    /// Which one is read alone, because it could not be had with others.
+    alone: Option<usize>,
     /// What is to be read, ascending.
     places: Vec<Place>,
     /// By ascending seq.
@@ -199,7 +202,7 @@ impl Edge {
             let Selected { ranges, next } = select(&entitled, query.from, query.direction, limit);
             let selected = ranges.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
             let (places, frames) = (Vec::new(), VecDeque::new());
-            let page = Page { query, next, truncated, selected, run: 0, places, frames, bytes: 0 };
+            let page = Page { query, next, truncated, selected, run: 0, alone: None, places, frames, bytes: 0 };
             session.bulk.page = Some(Box::new(page));
             if let Some(Found::Page(places)) = self.ask(key, Question::Page { conversation, ranges }) {
                 self.read_page(links, key, places);
@@ -233,9 +236,15 @@ impl Edge {
         }
         let backward = page.query.direction == Direction::BACKWARD;
         let begin = if backward { page.places.len().saturating_sub(HISTORY_RUN_MESSAGES) } else { 0 };
-        let positions: Vec<_> = page.places[begin..].iter().map(|place| place.position).collect();
-        page.run = positions.len();
+        page.run = page.places.len() - begin;
         let bytes_max = if backward { usize::MAX } else { HISTORY_BYTES_MAX };
+        self.read_places(key, begin.., bytes_max);
+    }
+
+    /// Has some of the places read.
+    fn read_places(&mut self, key: LinkKey, places: impl SliceIndex<[Place], Output = [Place]>, bytes_max: usize) {
+        let Some(page) = self.page(key) else { return };
+        let positions: Vec<_> = page.places[places].iter().map(|place| place.position).collect();
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let done = Box::new(move |entries| {
             // Room was reserved; an edge that is gone needs no bodies.
@@ -271,15 +280,25 @@ impl Edge {
         let Some(page) = self.page(key) else { return };
         let backward = page.query.direction == Direction::BACKWARD;
         match entries {
-            // All of a run fits: it is short because one of it cannot be read.
+            // It could not be read with others and can be now: they are read again.
+            Ok(_) if page.alone.take().is_some() => self.read_run(links, key),
+            // All of a run fits: it is short because the next of it cannot be read, and alone it says why.
             Ok(entries) if backward && entries.len() < page.run => {
-                tracing::error!(?key, "a page of history could not be read from the journal");
-                self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");
+                let at = page.places.len() - page.run + entries.len();
+                page.alone = Some(at);
+                self.read_places(key, at..=at, usize::MAX);
             }
             Ok(entries) => match page.take(entries) {
                 ControlFlow::Continue(()) => self.read_run(links, key),
                 ControlFlow::Break(()) => self.send_page(links, key),
             },
+            // The page goes on without it.
+            Err(error @ ReadError::Corrupt { .. }) => {
+                let first = if backward { page.places.len() - page.run } else { 0 };
+                let place = page.places.remove(page.alone.take().unwrap_or(first));
+                self.tell_unreadable(place.position, &error);
+                self.read_run(links, key);
+            }
             // Retention was faster: the page is selected anew, above the new floor.
             Err(ReadError::Truncated { first }) if self.parts.index.truncated_through().next() >= first => {
                 self.select_anew(links, key);

@@ -12,7 +12,7 @@ use carillon_protocol::ids::{ConversationId, Position, Seq};
 use carillon_protocol::receipt::{ReadStatus, ReadStatusReply};
 use carillon_transport::LinkKey;
 
-use super::catchup::{Plan, PlanBounds, Skip, plan, skips};
+use super::catchup::{Plan, PlanBounds, Skip, place_at, plan, skips};
 use super::read_status::{complete, written};
 use super::{Edge, Links};
 use crate::index::{Index, Lookup, LookupError, Place};
@@ -46,6 +46,13 @@ pub enum Question {
         /// How many.
         bounds: PlanBounds,
     },
+    /// Which message lies at a position.
+    At {
+        /// The user's.
+        stints: Arc<Vec<StintView>>,
+        /// Where.
+        position: Position,
+    },
     /// Who wrote the message that a status query is about, and where it lies.
     Written(ReadStatus),
     /// When those who have read a message did, and who was offered it.
@@ -78,6 +85,13 @@ pub enum Found {
         /// What is next.
         plan: Plan,
     },
+    /// To [`Question::At`].
+    At {
+        /// As asked.
+        position: Position,
+        /// `None`: none that the stints entitle to.
+        place: Option<(ConversationId, Seq)>,
+    },
     /// To [`Question::Written`].
     Written {
         /// As asked.
@@ -104,6 +118,9 @@ impl Question {
             }
             Self::Plan { stints, skips, next, through, bounds } => {
                 Found::Plan { next: *next, plan: plan(index, lookup, (stints, skips), (*next, *through), *bounds)? }
+            }
+            Self::At { stints, position } => {
+                Found::At { position: *position, place: place_at(index, lookup, stints, *position)? }
             }
             Self::Written(query) => Found::Written { query: query.clone(), written: written(query, lookup)? },
             Self::ReadPage(page) => Found::ReadPage(complete(index, lookup, page)?),
@@ -174,7 +191,7 @@ impl Edge {
     /// An answer that had to wait for a disk.
     pub(super) fn handle_found<L: Links>(&mut self, links: &mut L, key: LinkKey, found: Found) {
         match found {
-            Found::Skips { .. } | Found::Plan { .. } => {
+            Found::Skips { .. } | Found::Plan { .. } | Found::At { .. } => {
                 self.take_answer(key, found);
                 self.schedule_catch_up(key);
             }

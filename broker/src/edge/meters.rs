@@ -17,6 +17,7 @@ impl Edge {
         meter.fell_off_ring.set(stats.fell_off_ring);
         meter.closed_as_slow.set(stats.closed_as_slow);
         meter.reads.set(stats.reads);
+        meter.unreadable.set(stats.unreadable);
         meter.receipts_let_go.set(stats.receipts_let_go);
         meter.replies_owed.set(self.reserved as u64);
         meter.ring_next.set(self.next_ordinal);

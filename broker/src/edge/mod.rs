@@ -205,6 +205,8 @@ pub struct Edge {
     counts: Counts,
     dings: Dings,
     stats: Stats,
+    /// What was logged last as damaged.
+    last_unreadable: Position,
     meter: Arc<EdgeMeter>,
     draining: bool,
     catching_up_stopped: bool,
@@ -252,6 +254,7 @@ impl Edge {
             counts: Counts::default(),
             dings: Dings::default(),
             stats: Stats::default(),
+            last_unreadable: Position(0),
             meter: Arc::default(),
             draining: false,
             catching_up_stopped: false,
@@ -403,9 +406,9 @@ impl Edge {
                     self.behind.under_way -= 1;
                     self.handle_receipts(links, link, answer);
                 }
-                ToEdge::Bodies { link, entries } => {
+                ToEdge::Bodies { link, first, entries } => {
                     self.reading -= 1;
-                    self.handle_bodies(links, link, entries);
+                    self.handle_bodies(links, link, (first, entries));
                 }
                 ToEdge::Found { link, found } => {
                     self.reading -= 1;

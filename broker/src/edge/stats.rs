@@ -15,6 +15,8 @@ pub struct Stats {
     pub fell_off_ring: u64,
     /// Reads of bodies that had left the ring.
     pub reads: u64,
+    /// Messages left out because their bytes are damaged, each time.
+    pub unreadable: u64,
     /// Questions to the index that had to wait for a disk.
     pub lookups_on_disk: u64,
     /// Read updates that are told later, because a session did not read, or because too many conversations had some.

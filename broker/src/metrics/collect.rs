@@ -86,6 +86,12 @@ const OF_EDGES: &[OfEdge] = &[
     ),
     counter("carillon_fell_off_ring", "Times the edge fell off the ring", "", &[("", |m| &m.fell_off_ring)]),
     counter("carillon_rounds_cut", "Rounds cut into chunks", "", &[("", |m| &m.rounds_cut)]),
+    counter(
+        "carillon_unreadable",
+        "Times that a message was left out because its bytes are damaged",
+        "",
+        &[("", |m| &m.unreadable)],
+    ),
     counter("carillon_catch_up_reads", "Reads of frames that had left the ring", "", &[("", |m| &m.reads)]),
     counter(
         "carillon_receipts_let_go",

@@ -140,6 +140,7 @@ pub struct EdgeMeter {
     pub closed_as_slow: Counter,
     pub rounds_cut: Counter,
     pub reads: Counter,
+    pub unreadable: Counter,
     pub receipts_let_go: Counter,
     pub replies_owed: Counter,
     pub ring_next: Counter,

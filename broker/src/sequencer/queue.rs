@@ -172,6 +172,8 @@ pub enum ToEdge {
     Bodies {
         /// The session.
         link: LinkKey,
+        /// The first position that was asked for.
+        first: Position,
         /// The frames, in order.
         entries: Result<Vec<Entry>, ReadError>,
     },

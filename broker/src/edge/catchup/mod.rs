@@ -26,9 +26,11 @@ use crate::sequencer::{Submission, ToEdge};
 
 mod live;
 mod plan;
+mod unreadable;
 
 pub(super) use plan::skips;
 pub use plan::{Plan, PlanBounds, Skip, plan};
+pub(super) use unreadable::place_at;
 
 /// The smallest `Deliver`: no slice holds more of them.
 const FRAME_BYTES_MIN: usize = 49;
@@ -54,6 +56,8 @@ pub(super) struct CatchUp {
     horizon: Option<Position>,
     /// Frames from disk, the first ones of the plan.
     bodies: VecDeque<Entry>,
+    /// The first position of the plan, if its bytes are damaged.
+    unreadable: Option<Position>,
     /// A read is under way.
     reading: bool,
     /// A question to the index is under way, asked when the floors had this version.
@@ -82,6 +86,7 @@ impl CatchUp {
             plan: VecDeque::new(),
             horizon: None,
             bodies: VecDeque::new(),
+            unreadable: None,
             reading: false,
             asking: None,
             attaching: false,
@@ -106,6 +111,7 @@ impl CatchUp {
         self.plan.clear();
         self.bodies.clear();
         self.horizon = None;
+        self.unreadable = None;
     }
 
     /// Whether something else will go on with it.
@@ -227,6 +233,13 @@ impl Edge {
             if catch_up.noting {
                 return Next::Asking;
             }
+            if let Some(position) = catch_up.unreadable {
+                let stints = known.stints.clone();
+                catch_up.asking = Some(floors);
+                let Some(found) = self.ask(key, Question::At { stints, position }) else { return Next::Asking };
+                self.take_answer(key, found);
+                continue;
+            }
             if !catch_up.notices.is_empty() || !catch_up.plan.is_empty() {
                 return Next::Ready;
             }
@@ -306,6 +319,7 @@ impl Edge {
                 self.reserved += 1;
                 self.submit(Submission::Input { from, input: Input::CatchUpBounded(bounded) });
             }
+            Found::At { position, place } => self.name_unreadable(key, position, place),
             Found::Plan { next, plan } if next == catch_up.next && catch_up.plan.is_empty() => {
                 catch_up.plan = plan.positions;
                 catch_up.horizon = Some(plan.horizon);
@@ -420,14 +434,15 @@ impl Edge {
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return Slice::Waits };
         let planned = catch_up.plan.iter().copied().take(self.limits.slice_bytes_max / FRAME_BYTES_MIN + 1);
-        let positions = planned.take_while(|position| ring.find(*position).is_none()).collect();
+        let positions: Vec<_> = planned.take_while(|position| ring.find(*position).is_none()).collect();
+        let first = positions.first().copied().unwrap_or_default();
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let request = ReadRequest {
             positions,
             bytes_max: self.limits.slice_bytes_max,
             done: Box::new(move |entries| {
                 // Room was reserved; an edge that is gone needs no bodies.
-                replies.try_send(ToEdge::Bodies { link: key, entries }).ok();
+                replies.try_send(ToEdge::Bodies { link: key, first, entries }).ok();
                 waker.wake();
             }),
         };
@@ -444,7 +459,7 @@ impl Edge {
         &mut self,
         links: &mut L,
         key: LinkKey,
-        entries: Result<Vec<Entry>, ReadError>,
+        (first, entries): (Position, Result<Vec<Entry>, ReadError>),
     ) {
         let Some(session) = self.sessions.at_key(key) else { return };
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
@@ -464,6 +479,11 @@ impl Edge {
                 catch_up.forget_plan();
                 self.schedule_catch_up(key);
             }
+            Err(error @ ReadError::Corrupt { .. }) if catch_up.plan.front() == Some(&first) => {
+                self.pass_over(key, first, &error);
+            }
+            // The plan was made anew while it was read.
+            Err(ReadError::Corrupt { .. }) => self.schedule_catch_up(key),
             Err(error) => {
                 tracing::error!(error = %Causes(&error), ?key, "a message could not be read from the journal");
                 self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");

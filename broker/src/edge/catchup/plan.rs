@@ -186,7 +186,7 @@ pub(super) fn forgotten(known: &EdgeUser, next: Position) -> Vec<Truncated> {
     .collect()
 }
 
-fn before(next: Position) -> Position {
+pub(super) fn before(next: Position) -> Position {
     Position(next.0.saturating_sub(1))
 }
 
