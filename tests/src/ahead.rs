@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use carillon::clock::{Clock, SystemClock};
 use carillon::server::{Options, Server};
-use carillon::tls;
 use carillon_protocol::ids::Timestamp;
 use carillon_transport::Clock as TransportClock;
 
-use crate::harness::{EDGES, Site};
+use crate::harness::Site;
 
 /// The machine's clock, whose wall time a test moves on: what waits for a time is there at the broker's next tick.
 #[derive(Debug, Default)]
@@ -47,13 +46,5 @@ impl Clock for AheadClock {
 /// # Panics
 /// If it does not start.
 pub fn serve_by(clock: Arc<AheadClock>, site: &Site) -> Server {
-    let material = &site.material;
-    let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
-    let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-    let options = Options {
-        edges: EDGES,
-        clock,
-        ..Options::new(site.data().to_owned(), ([127, 0, 0, 1], 0).into(), tls, token_keys)
-    };
-    Server::start(options).expect("the broker starts")
+    Server::start(Options { clock, ..site.options() }).expect("the broker starts")
 }

@@ -72,6 +72,17 @@ impl Site {
         self.directory.keep()
     }
 
+    /// A broker that lives here, on any free port of loopback.
+    ///
+    /// # Panics
+    /// If its certificates and keys are gone.
+    pub fn options(&self) -> Options {
+        let tls = tls::server_config(&self.material.certificate, &self.material.key).expect("a certificate");
+        let token_keys = vec![tls::token_key(&self.material.token_public_key).expect("a token key")];
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Options { edges: EDGES, ..Options::new(self.data().to_owned(), loopback, tls, token_keys) }
+    }
+
     /// A token of [`TENANT`] that lasts an hour.
     pub fn token(&self, handle: &str, role: &str) -> String {
         self.token_of(TENANT, handle, role)
@@ -193,16 +204,8 @@ impl Drop for Broker {
 }
 
 fn server(site: &Site, listen: SocketAddr, transport: TransportConfig, limits: Limits) -> Server {
-    let material = &site.material;
-    let tls = tls::server_config(&material.certificate, &material.key).expect("a certificate");
-    let token_keys = vec![tls::token_key(&material.token_public_key).expect("a token key")];
-    let options = Options {
-        edges: EDGES,
-        transport,
-        limits,
-        dings: Arc::new(DingPolicies::at(Rates::TRIAL)),
-        ..Options::new(site.data().to_owned(), listen, tls, token_keys)
-    };
+    let dings = Arc::new(DingPolicies::at(Rates::TRIAL));
+    let options = Options { listen, transport, limits, dings, ..site.options() };
     Server::start(options).expect("the broker starts")
 }
 

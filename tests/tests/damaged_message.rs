@@ -3,16 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails its test")]
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon::clock::SystemClock;
 use carillon::journal::{MemoryStorage, Storage};
 use carillon::keeper::KeeperOptions;
 use carillon::server::{Options, Server};
-use carillon::{snapshot, tls};
+use carillon::snapshot;
 use carillon_client::{Client, ConversationId, Direction, Event, Seq};
-use carillon_tests::harness::{EDGES, PATIENCE, Site, connect, group_of, next_that, patiently, say};
+use carillon_tests::harness::{PATIENCE, Site, connect, group_of, next_that, patiently, say};
 use carillon_transport::Clock as _;
 
 /// Enough for several segments, and for several reads of a device that catches up.
@@ -22,16 +21,8 @@ const MESSAGES: u64 = 400;
 const DAMAGED: [u64; 5] = [1, 100, 201, 202, 203];
 
 fn start(site: &Site, storage: &MemoryStorage) -> Server {
-    let tls = tls::server_config(&site.material.certificate, &site.material.key).unwrap();
-    let token_keys = vec![tls::token_key(&site.material.token_public_key).unwrap()];
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let keeper = KeeperOptions { snapshot_journal_bytes: 64 * 1024, ..KeeperOptions::default() };
-    let options = Options {
-        edges: EDGES,
-        segment_bytes: 64 * 1024,
-        keeper,
-        ..Options::new(site.data().to_owned(), loopback, tls, token_keys)
-    };
+    let options = Options { segment_bytes: 64 * 1024, keeper, ..site.options() };
     Server::start_on(options, Arc::new(storage.clone())).unwrap()
 }
 

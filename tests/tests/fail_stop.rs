@@ -3,27 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails its test")]
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon::journal::MemoryStorage;
-use carillon::server::{Options, Server};
-use carillon::tls;
+use carillon::server::Server;
 use carillon_client::MessageKind;
-use carillon_tests::harness::{EDGES, PATIENCE, Process, Site, connect, group_of, next_texts, patiently, say};
+use carillon_tests::harness::{PATIENCE, Process, Site, connect, group_of, next_texts, patiently, say};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_commit_ends_the_broker_and_acknowledges_nothing() {
     let (site, storage) = (Site::new(), MemoryStorage::new());
-    let tls = tls::server_config(&site.material.certificate, &site.material.key).unwrap();
-    let token_keys = vec![tls::token_key(&site.material.token_public_key).unwrap()];
-    let start = || {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options =
-            Options { edges: EDGES, ..Options::new(site.data().to_owned(), loopback, tls.clone(), token_keys.clone()) };
-        Server::start_on(options, Arc::new(storage.clone())).unwrap()
-    };
+    let start = || Server::start_on(site.options(), Arc::new(storage.clone())).unwrap();
     let server = start();
     let (alice, _events) = connect(site.config(server.address(), "alice")).await;
     let group = group_of(&alice, &[]).await;

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails its test")]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon::clock::SystemClock;
 use carillon::journal::{MemoryStorage, Room, Storage as _};
 use carillon::server::{Options, Server};
-use carillon::tls;
 use carillon_client::{
     Client, Ding, DingState, Direction, ErrorCode, Event, Events, MessageKind, NewConversation, Recipients, Role, Seq,
     Step,
@@ -18,7 +16,7 @@ use carillon_protocol::ding::DingConfirm;
 use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use carillon_tests::harness::{
-    EDGES, PATIENCE, Site, connect, group_of, next_message, next_texts, next_that, patiently, refusal, say,
+    PATIENCE, Site, connect, group_of, next_message, next_texts, next_that, patiently, refusal, say,
 };
 use carillon_tests::raw::{Dial, Session, hello_of_producer, text_to};
 use carillon_transport::Clock as _;
@@ -41,16 +39,7 @@ impl World {
     }
 
     fn start_again(&mut self) {
-        let material = &self.site.material;
-        let tls = tls::server_config(&material.certificate, &material.key).unwrap();
-        let token_keys = vec![tls::token_key(&material.token_public_key).unwrap()];
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = Options {
-            edges: EDGES,
-            segment_bytes: 1024 * 1024,
-            free_bytes_min: FREE_MIN,
-            ..Options::new(self.site.data().to_owned(), loopback, tls, token_keys)
-        };
+        let options = Options { segment_bytes: 1024 * 1024, free_bytes_min: FREE_MIN, ..self.site.options() };
         self.server = Some(Server::start_on(options, Arc::new(self.storage.clone())).unwrap());
     }
 

@@ -7,8 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use carillon::clock::SystemClock;
 use carillon::server::{Options, Server};
-use carillon::tls;
-use carillon_tests::harness::{EDGES, PATIENCE, Site, connect, group_of, next_texts, say};
+use carillon_tests::harness::{PATIENCE, Site, connect, group_of, next_texts, say};
 use carillon_transport::Clock as _;
 
 struct World {
@@ -20,15 +19,8 @@ struct World {
 impl World {
     fn start() -> Self {
         let site = Site::new();
-        let tls = tls::server_config(&site.material.certificate, &site.material.key).unwrap();
-        let token_keys = vec![tls::token_key(&site.material.token_public_key).unwrap()];
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = Options {
-            edges: EDGES,
-            http: Some(loopback),
-            ..Options::new(site.data().to_owned(), loopback, tls, token_keys)
-        };
-        let server = Server::start(options).unwrap();
+        let options = site.options();
+        let server = Server::start(Options { http: Some(options.listen), ..options }).unwrap();
         let http = server.http_address().unwrap();
         Self { site, server: Some(server), http }
     }

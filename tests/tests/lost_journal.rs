@@ -2,21 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails its test")]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon::journal::MemoryStorage;
 use carillon::report::Causes;
-use carillon::server::{Options, Server, StartError};
-use carillon::tls;
-use carillon_tests::harness::{EDGES, Site, connect, group_of, next_texts, say};
+use carillon::server::{Server, StartError};
+use carillon_tests::harness::{Site, connect, group_of, next_texts, say};
 
 fn start(site: &Site, storage: &MemoryStorage) -> Result<Server, StartError> {
-    let tls = tls::server_config(&site.material.certificate, &site.material.key).unwrap();
-    let token_keys = vec![tls::token_key(&site.material.token_public_key).unwrap()];
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options = Options { edges: EDGES, ..Options::new(site.data().to_owned(), loopback, tls, token_keys) };
-    Server::start_on(options, Arc::new(storage.clone()))
+    Server::start_on(site.options(), Arc::new(storage.clone()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails its test")]
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,13 +10,12 @@ use carillon::journal::{JournalOptions, MemoryStorage, Storage, open};
 use carillon::keeper::{KeeperOptions, Retention};
 use carillon::server::{Options, Server};
 use carillon::snapshot;
-use carillon::tls;
 use carillon_client::MessageKind;
 use carillon_core::Shard;
 use carillon_core::effect::Effects;
 use carillon_core::record::Record;
 use carillon_protocol::ids::{Position, ShardId};
-use carillon_tests::harness::{EDGES, PATIENCE, Site, connect, group_of, patiently};
+use carillon_tests::harness::{PATIENCE, Site, connect, group_of, patiently};
 use carillon_transport::Clock as _;
 
 const SHARD: ShardId = ShardId(0);
@@ -26,14 +24,10 @@ const SHARD: ShardId = ShardId(0);
 const SNAPSHOTS: usize = 4;
 
 fn broker(site: &Site, storage: &MemoryStorage) -> Server {
-    let material = &site.material;
-    let tls = tls::server_config(&material.certificate, &material.key).unwrap();
-    let token_keys = vec![tls::token_key(&material.token_public_key).unwrap()];
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     // Retention would wait for each: they keep in step whatever else the machine does.
     let retention = Retention { bytes_max: Some(u64::MAX), age: None };
     let keeper = KeeperOptions { snapshot_journal_bytes: 64 * 1024, retention, ..KeeperOptions::default() };
-    let options = Options { edges: EDGES, keeper, ..Options::new(site.data().to_owned(), loopback, tls, token_keys) };
+    let options = Options { keeper, ..site.options() };
     Server::start_on(options, Arc::new(storage.clone())).unwrap()
 }
 

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use carillon::dings::{DingPolicies, DingPolicy};
 use carillon::server::{Options, Server};
-use carillon::tls;
 use carillon_client::{
     Client, Ding, DingAttempt, DingId, DingProgress, DingPush, DingUpdate, Event, Events, MessageKind, Outlet,
     Recipients, Step, UserId,
 };
 use carillon_tests::ahead::AheadClock;
 use carillon_tests::gateway::Gateway;
-use carillon_tests::harness::{EDGES, Site, connect, next_that, patiently};
+use carillon_tests::harness::{Site, connect, next_that, patiently};
 
 /// See the module.
 pub(crate) struct Office {
@@ -33,17 +32,13 @@ impl Office {
     /// With what its tenant allows.
     pub(crate) async fn with(policy: DingPolicy) -> Self {
         let (gateway, clock, site) = (Gateway::start().await, Arc::new(AheadClock::default()), Site::new());
-        let material = &site.material;
-        let tls = tls::server_config(&material.certificate, &material.key).unwrap();
-        let token_keys = vec![tls::token_key(&material.token_public_key).unwrap()];
-        let anywhere = ([127, 0, 0, 1], 0).into();
+        let options = site.options();
         let options = Options {
-            edges: EDGES,
             clock: clock.clone(),
             dings: Arc::new(DingPolicies { default: policy, ..DingPolicies::default() }),
             outlets: vec![gateway.outlet(Outlet::SMS, "sms"), gateway.outlet(Outlet::PHONE, "phone")],
-            callbacks: Some(anywhere),
-            ..Options::new(site.data().to_owned(), anywhere, tls, token_keys)
+            callbacks: Some(options.listen),
+            ..options
         };
         let server = Some(Server::start(options).unwrap());
         Self { gateway, clock, site, server }
