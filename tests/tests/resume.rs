@@ -444,7 +444,9 @@ async fn another_history_is_said_and_everything_starts_anew() {
     patiently(bob.close()).await;
     drop((bob, bob_events));
     broker.stop().await;
-    std::fs::remove_dir_all(broker.site.data().join("journal")).unwrap();
+    for lost in ["journal", "index"] {
+        std::fs::remove_dir_all(broker.site.data().join(lost)).unwrap();
+    }
     broker.start_again();
 
     // One that was connected, and one that comes with a cursor of the old history.
