@@ -47,6 +47,7 @@ pub fn take(
     let snapshots = staging.link(&journal)?;
     let storage = ObservedStorage::new(&staging.path);
     let Some(walk) = Walk::of(&storage)? else { return Err(BackupError::Nothing(data.to_owned())) };
+    walk.check_begin(&ObservedStorage::new(&journal))?;
     let target = to.join("journal");
     private_directory(&target)?;
     let mut copy = Copy { target, files: Vec::new(), bytes: 0, bytes_all: staging.bytes(&storage)?, progress };

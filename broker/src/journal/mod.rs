@@ -32,6 +32,7 @@
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
 
 mod batch;
+mod begin;
 pub mod format;
 mod limits;
 mod memory;

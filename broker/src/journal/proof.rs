@@ -29,9 +29,9 @@ use super::storage::{Storage, StorageFile};
 pub(crate) const NAME: &str = "head";
 
 const MAGIC: [u8; 4] = *b"CHED";
-const NOTE_BYTES: usize = 32;
+pub(crate) const NOTE_BYTES: usize = 32;
 /// A disk writes so much at once.
-const SLOT_BYTES: usize = 512;
+pub(crate) const SLOT_BYTES: usize = 512;
 const SLOTS: usize = 2;
 
 /// Where the writer notes what is durable.
@@ -59,7 +59,7 @@ impl Proof {
 
     /// Everything up to here is durable.
     pub(crate) fn note(&mut self, head: Position) -> io::Result<()> {
-        self.file.write_at(&[&encode(&self.identity, head)], (self.slot * SLOT_BYTES) as u64)?;
+        self.file.write_at(&[&encode(&self.identity, head, MAGIC)], (self.slot * SLOT_BYTES) as u64)?;
         self.slot = (self.slot + 1) % SLOTS;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Notes {
 
     /// Those that are whole.
     fn all(&self) -> impl Iterator<Item = (Identity, Position)> {
-        self.0.iter().filter_map(decode)
+        self.0.iter().filter_map(|note| decode(note, MAGIC))
     }
 }
 
@@ -120,23 +120,25 @@ pub(crate) fn gone(noted: Position) -> String {
     )
 }
 
-fn encode(identity: &Identity, head: Position) -> [u8; NOTE_BYTES] {
+/// A position of a journal, as it is noted.
+pub(crate) fn encode(identity: &Identity, position: Position, magic: [u8; 4]) -> [u8; NOTE_BYTES] {
     let mut bytes = [0; NOTE_BYTES];
     let mut out = &mut bytes[..];
-    out.put_slice(&MAGIC);
+    out.put_slice(&magic);
     out.put_u32_le(0);
     out.put_u64_le(identity.incarnation.0);
     out.put_u64_le(identity.salt);
-    out.put_u64_le(head.0);
+    out.put_u64_le(position.0);
     let sum = crc(&bytes).to_le_bytes();
     bytes[4..8].copy_from_slice(&sum);
     bytes
 }
 
-fn decode(bytes: &[u8; NOTE_BYTES]) -> Option<(Identity, Position)> {
+/// The note, if it is whole.
+pub(crate) fn decode(bytes: &[u8; NOTE_BYTES], magic: [u8; 4]) -> Option<(Identity, Position)> {
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let identity = Identity { incarnation: Incarnation(u64_at(8)), salt: u64_at(16) };
-    let is_whole = bytes[..4] == MAGIC && bytes[4..8] == crc(bytes).to_le_bytes();
+    let is_whole = bytes[..4] == magic && bytes[4..8] == crc(bytes).to_le_bytes();
     is_whole.then(|| (identity, Position(u64_at(24))))
 }
 

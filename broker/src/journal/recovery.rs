@@ -21,6 +21,7 @@ use std::sync::Arc;
 use carillon_protocol::ids::{Incarnation, Position, ShardId};
 
 use super::batch::Batch;
+use super::begin;
 use super::format::{FormatError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::START_BYTES;
 use super::options::JournalOptions;
@@ -82,6 +83,9 @@ impl Survey {
         let noted = notes.head_of_any();
         if directory.segments.is_empty() && noted > Position(0) {
             return Err(OpenError::Gone { noted });
+        }
+        if let (Some(first), Some(identity)) = (directory.segments.first(), &directory.identity) {
+            begin::check(&*storage, identity, *first)?;
         }
         let identity = match directory.identity.or(options.identity) {
             Some(identity) => identity,
@@ -174,6 +178,7 @@ impl Survey {
         let tail = (last, &mut prepared);
         let active = prove_tail(&*storage, &options, identity, tail, &mut segments, &mut report)?;
         let proof = Proof::begin(&*storage, identity, report.head).map_err(io_error("write", proof::NAME))?;
+        begin::adopt(&*storage, &identity, first)?;
         let segments = Segments::new(storage, identity, segments, report.head, Shelf::new(prepared.reserve));
         let reader = Reader::new(Arc::clone(&segments));
         let upkeep = Upkeep::new(Arc::clone(&segments));

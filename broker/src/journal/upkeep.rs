@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use carillon_protocol::ids::Position;
 
+use super::begin;
 use super::segment::{Segments, segment_name};
 
 /// A segment as it lies on disk.
@@ -48,6 +49,11 @@ impl Upkeep {
     /// # Errors
     /// The system's. The segments removed so far are out of reach for readers; the rest is untouched.
     pub fn truncate(&self, keep_from: Position) -> io::Result<usize> {
+        let segments = &self.segments;
+        let first = segments.firsts().into_iter().rfind(|first| *first <= keep_from);
+        if let Some(first) = first.filter(|first| *first > segments.first()) {
+            begin::note(&*segments.storage, &segments.identity, first)?;
+        }
         let mut removed = 0;
         while let Some(segment) = self.segments.pop_before(keep_from) {
             if let Err(error) = self.segments.storage.remove(&segment.name()) {

@@ -2,6 +2,7 @@
 
 use carillon_protocol::ids::Position;
 
+use super::begin;
 use super::format::{Identity, SegmentHeader};
 use super::proof::{self, Notes};
 use super::recovery::read_segment_header;
@@ -101,6 +102,14 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Resu
     if segments.is_empty() && notes.head_of_any() > Position(0) {
         let (at, noted) = (Mark { first: Position(1), offset: 0 }, notes.head_of_any());
         audit.find(proof::NAME, at, Some(noted.next()), &proof::gone(noted));
+    }
+    if let (Some(first), Some((identity, _))) = (segments.first(), audit.identity) {
+        // After the files were listed: a broker beside this notes it before it removes some.
+        let noted = begin::noted(storage, &identity).map_err(io_error("read", begin::NAME))?;
+        if noted > Position(0) && *first > noted {
+            let at = Mark { first: noted, offset: 0 };
+            audit.find(&segment_name(*first), at, Some(*first), &begin::missing(noted));
+        }
     }
     if let (Some(last), Some((identity, _)), Some(next)) = (segments.last(), audit.identity, audit.next) {
         let noted = notes.head(&identity);

@@ -6,6 +6,7 @@ use carillon_protocol::ids::{Position, ShardId};
 use thiserror::Error;
 
 use super::batch::Batch;
+use super::begin;
 use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::proof::{self, Notes};
 use super::recovery::read_segment_header;
@@ -133,6 +134,14 @@ impl<'a> Walk<'a> {
             };
             done.and_then(|()| sink(frames)).map_err(WalkError::Sink)
         })
+    }
+
+    /// Whether nothing is missing at the begin, by the note beside the journal, which is read now.
+    ///
+    /// # Errors
+    /// `Corrupt`, or `Io`.
+    pub(crate) fn check_begin(&self, journal: &dyn Storage) -> Result<(), OpenError> {
+        begin::check(journal, &self.header.identity, self.segments[0])
     }
 
     /// Whether nothing is missing at the end, by notes that were read before the walk.

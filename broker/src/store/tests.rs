@@ -12,7 +12,7 @@ use carillon_protocol::publish::Publish;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::journal::{CommitError, Draft, Identity, Journal, MemoryStorage};
+use crate::journal::{CommitError, Draft, Identity, Journal, MemoryStorage, verify};
 
 pub(crate) const SHARD: ShardId = ShardId(3);
 
@@ -288,6 +288,13 @@ fn a_journal_without_its_begin_needs_a_snapshot() {
     let second: u64 = segments[1][..20].parse().unwrap();
     assert!(second <= older.0);
     storage.remove(&segments[0]).unwrap();
+    let refused = Life::open(&storage, &mut Diary::default()).err().unwrap();
+    assert!(matches!(refused, StoreError::Journal(OpenError::Corrupt(_))), "nobody wanted it to go: {refused}");
+    let audit = verify(&storage, &mut |_| {}).unwrap();
+    let lost = audit.findings.first().map(|finding| (finding.from, finding.to));
+    assert_eq!(lost, Some((Position(1), Some(Position(second - 1)))));
+    // It is given up.
+    storage.remove("begin").unwrap();
     let mut diary = Diary::default();
     let again = Life::open(&storage, &mut diary).unwrap();
     assert_eq!(again.state(), life.state());

@@ -20,7 +20,7 @@ pub enum Class {
     Index,
     /// The segment that was made in advance.
     Spare,
-    /// What is noted of how far the journal was durable.
+    /// What is noted of how far the journal was durable, and of where it begins.
     Note,
 }
 
@@ -30,7 +30,7 @@ impl Class {
         let extension = name.rsplit('.').next().unwrap_or_default();
         match extension {
             _ if name.starts_with("index/") => Some(Self::Index),
-            _ if name == NOTE => Some(Self::Note),
+            _ if NOTES.contains(&name) => Some(Self::Note),
             "journal" => Some(Self::Segment),
             "snapshot" => Some(Self::Snapshot),
             "ready" => Some(Self::Spare),
@@ -44,7 +44,7 @@ impl Class {
             Self::Snapshot => "snapshot",
             Self::Index => "index",
             Self::Spare => "spare",
-            Self::Note => "note of the head",
+            Self::Note => "note",
         }
     }
 }
@@ -85,8 +85,8 @@ pub struct Damage {
     unproven: bool,
 }
 
-/// Where it is noted how far the journal was durable.
-const NOTE: &str = "journal/head";
+/// Where it is noted how far the journal was durable, and where it begins.
+const NOTES: [&str; 2] = [super::judge::NOTE, "journal/begin"];
 
 /// What a disk writes at once, and what the kernel does.
 const PAGES: [usize; 2] = [512, 4_096];
@@ -188,7 +188,7 @@ impl Damage {
         }
         fs::write(path, bytes).expect("a file can be written");
         if self.unproven {
-            fs::remove_file(directory.join(NOTE)).expect("it is noted how far the journal was durable");
+            fs::remove_file(directory.join(super::judge::NOTE)).expect("it is noted how far the journal was durable");
         }
     }
 

@@ -123,7 +123,11 @@ fn a_missing_segment_is_refused() {
 
     let (pristine, _) = closed();
     pristine.remove(&segment_names(&pristine)[0]).unwrap();
-    assert!(matches!(open_all(&pristine), Err(OpenError::Truncated { from: Position(0), .. })));
+    let found = corruption(&pristine);
+    assert_eq!((found.segment, found.position), (segment_names(&pristine)[0].clone(), Position(1)));
+    assert!(found.what.contains(begin::NAME), "{}", found.what);
+    pristine.remove(begin::NAME).unwrap();
+    assert!(matches!(open_all(&pristine), Err(OpenError::Truncated { from: Position(0), .. })), "given up");
 }
 
 #[test]
