@@ -129,7 +129,7 @@ impl Reader {
         let file = self.segments.storage.open(&name).map_err(failed)?;
         let window = Window::new(&*file, READ_BYTES).map_err(failed)?;
         let mut cursor = Cursor { segments: &self.segments, located, file: &*file, window, batch: None };
-        for position in positions {
+        for (nth, position) in positions.iter().enumerate() {
             let result = cursor.find(*position).and_then(|(offset, head)| {
                 let index = head.index(*position).expect("the batch found holds the position");
                 let range = head.frame_range(index);
@@ -146,6 +146,11 @@ impl Reader {
                 Ok(Flow::More) => {}
                 Ok(Flow::Full) => return Ok(Flow::Full),
                 Err(Fault::Io(source)) => return Err(failed(source)),
+                // The way to it may lead over the damage of another batch.
+                Err(Fault::Bad(offset, _)) if located.segment.is_to_be_searched(offset) => {
+                    search(&self.segments, located, &*file).map_err(failed)?;
+                    return self.read_segment(located, &positions[nth..], read);
+                }
                 Err(Fault::Bad(offset, why)) => return Err(ReadError::Corrupt { segment: name, offset, why }),
             }
         }
@@ -273,6 +278,16 @@ pub(crate) fn floor(
         none => none.insert(build_index(segments, located, file)?),
     };
     Ok(index.floor(position))
+}
+
+/// Looks for every header that is durable, so that damage to one batch, met since the index was built, leaves the others readable.
+fn search(segments: &Segments, located: &Located, file: &dyn StorageFile) -> io::Result<()> {
+    let head = segments.head();
+    let is_inside = |first: Position| first <= head && located.next_first.is_none_or(|next| first < next);
+    let found = Scanner::new(file, segments.identity, located.segment.first)?.find_all()?;
+    let mut index = located.segment.index.lock().expect("no thread panics while it holds the journal's locks");
+    index.get_or_insert_default().add(found.into_iter().filter(|mark| is_inside(mark.first)));
+    Ok(())
 }
 
 /// Walks the batch headers up to the next segment's first position. If the way leads into damage, every header is looked for:

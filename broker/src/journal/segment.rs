@@ -106,6 +106,13 @@ impl Index {
         Self { marks }
     }
 
+    /// Takes note of these as well, wherever they lie.
+    pub(crate) fn add(&mut self, marks: impl Iterator<Item = Mark>) {
+        self.marks.extend(marks);
+        self.marks.sort_unstable_by_key(|mark| mark.first);
+        self.marks.dedup_by_key(|mark| mark.first);
+    }
+
     /// The last noted batch that begins at or before the position.
     pub(crate) fn floor(&self, position: Position) -> Option<Mark> {
         let after = self.marks.partition_point(|mark| mark.first <= position);
@@ -120,15 +127,30 @@ pub(crate) struct Segment {
     /// `None` until the first read of a segment that open did not scan. A std mutex, because it is held for a look-up
     /// or, once a segment, for a scan that all others who want this segment need as well.
     pub(crate) index: Mutex<Option<Index>>,
+    /// Where reads met damage, for each of which every header was looked for, [`SEARCHES_MAX`] at most.
+    searched: Mutex<Vec<u64>>,
 }
+
+/// Damaged places of a segment for which its headers are looked for.
+const SEARCHES_MAX: usize = 64;
 
 impl Segment {
     pub(crate) fn new(first: Position, index: Option<Index>) -> Arc<Self> {
-        Arc::new(Self { first, index: Mutex::new(index) })
+        Arc::new(Self { first, index: Mutex::new(index), searched: Mutex::default() })
     }
 
     pub(crate) fn name(&self) -> String {
         segment_name(self.first)
+    }
+
+    /// Whether headers are to be looked for because of damage at this offset: the first time it is met.
+    pub(crate) fn is_to_be_searched(&self, offset: u64) -> bool {
+        let mut searched = self.searched.lock().expect(LOCK);
+        let is_new = searched.len() < SEARCHES_MAX && !searched.contains(&offset);
+        if is_new {
+            searched.push(offset);
+        }
+        is_new
     }
 }
 

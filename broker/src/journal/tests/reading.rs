@@ -199,3 +199,37 @@ fn damage_to_one_batch_leaves_the_others_of_its_segment_readable() {
     }
     assert!(first > Position(1));
 }
+
+#[test]
+fn damage_that_comes_while_it_is_read_leaves_the_other_batches_readable() {
+    let storage = MemoryStorage::new();
+    let (opened, expected) = written(&storage, 20);
+    let names = segment_names(&storage);
+    for name in [&names[1], names.last().unwrap()] {
+        let contents = storage.contents(name);
+        let is_batch = |at: &usize| contents[*at..*at + 4] == format::BATCH_MAGIC;
+        for begin in (0..contents.len() - 4).filter(is_batch) {
+            // A reader that knows the way.
+            assert!(opened.reader.read(&positions(1..=opened.reader.head().0), usize::MAX).is_ok());
+            let first = u64::from_le_bytes(contents[begin + 32..begin + 40].try_into().unwrap());
+            let count = u64::from(u32::from_le_bytes(contents[begin + 20..begin + 24].try_into().unwrap()));
+            storage.flip(name, begin + 17, 1);
+            for entry in &expected.acknowledged {
+                let found = opened.reader.read(&[entry.position], 1);
+                // A batch that the next segment repeats is read from there.
+                match found {
+                    Ok(found) => assert_eq!(found, std::slice::from_ref(entry)),
+                    Err(error) => assert!(
+                        matches!(error, ReadError::Corrupt { .. })
+                            && (first..first + count).contains(&entry.position.0),
+                        "{name}, {begin}: {}: {error}",
+                        entry.position
+                    ),
+                }
+            }
+            let lost = opened.reader.read(&[Position(first)], 1);
+            assert!(lost.is_err() || begin > format::SEGMENT_HEADER_BYTES, "{name}, {begin}");
+            storage.flip(name, begin + 17, 1);
+        }
+    }
+}
