@@ -30,6 +30,8 @@ pub(super) struct Work {
     pub(super) floors_owed: BTreeMap<ConversationId, (Seq, End)>,
     /// What lies on disk is a rebuild that has not ended.
     pub(super) is_half_built: bool,
+    /// The floors are raised at its end.
+    pub(super) is_replaying: bool,
     /// What the replay found, told at its end.
     pub(super) contradiction: Option<Doubt>,
     /// The store was empty when this start began: what fails in it is the disk, and no damage.
@@ -245,7 +247,7 @@ impl Index {
     /// Brings to disk the floors that have risen, of what was flushed. Rows first, and only when they are written the blocks go: a
     /// lost block is a doubt, a block too many is none.
     fn write_floors(&self, work: &mut Work, store: &Store) -> Result<(), Doubt> {
-        if work.floors_behind.is_none() {
+        if work.floors_behind.is_none() || work.is_replaying {
             return Ok(());
         }
         for (conversation, (_, floor)) in &work.floors_owed {

@@ -29,7 +29,7 @@ impl Follow for &Index {
 
     fn begin(&mut self, journal: Begin) -> Position {
         let mut work = self.lock();
-        work.incarnation = journal.incarnation;
+        (work.incarnation, work.is_replaying) = (journal.incarnation, true);
         if let Some(directory) = &self.options.directory
             && let Err(doubt) = self.believe(&mut work, directory, journal)
         {
@@ -97,12 +97,13 @@ impl Follow for &Index {
         if self.is_rebuilding() || is_behind && self.raise_floors(&mut work, through, false).is_err() {
             return Ok(Verdict::Again);
         }
+        work.is_replaying = false;
         Ok(Verdict::InStep)
     }
 
     fn reset(&mut self, journal: Begin) {
         let mut work = self.lock();
-        *work = Work { incarnation: journal.incarnation, ..Work::default() };
+        *work = Work { incarnation: journal.incarnation, is_replaying: true, ..Work::default() };
         self.truncated_through.store(journal.first.0 - 1, Ordering::Release);
         self.reached.store(0, Ordering::Release);
         self.table.clear();
@@ -191,8 +192,11 @@ impl Index {
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);
         work.is_fresh = true;
-        match self.fresh_store(directory, false) {
-            Ok(store) => self.store.store(Some(Arc::new(store))),
+        match self.fresh_store(work, directory) {
+            Ok(store) => {
+                work.is_half_built = false;
+                self.store.store(Some(Arc::new(store)));
+            }
             Err(error) => work.unwritable = Some(error),
         }
     }

@@ -28,9 +28,9 @@ const REBUILD_SHARE: usize = 8;
 
 impl Index {
     /// An empty store where the doubtful one was, or one that a rebuild began and did not end: nobody wants to know of that.
-    pub(super) fn fresh_store(&self, directory: &Path, half_built: bool) -> Result<Store, RebuildError> {
+    pub(super) fn fresh_store(&self, work: &mut Work, directory: &Path) -> Result<Store, RebuildError> {
         let failed = |source| RebuildError::Directory { path: directory.to_owned(), source };
-        if half_built {
+        if work.is_half_built {
             match fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 Ok(()) | Err(_) => {}
@@ -38,6 +38,7 @@ impl Index {
         } else if let Some(aside) = set_aside(directory).map_err(failed)? {
             tracing::warn!(directory = %aside.display(), "the doubtful index was set aside");
         }
+        work.is_half_built = true;
         Ok(Store::open(directory)?.0)
     }
 
@@ -47,8 +48,7 @@ impl Index {
     /// [`RebuildError`]; it can be tried again.
     pub(super) fn rebuild(&self, work: &mut Work, reader: &Reader) -> Result<(), RebuildError> {
         let Some(directory) = &self.options.directory else { return Ok(()) };
-        let store = self.fresh_store(directory, work.is_half_built)?;
-        work.is_half_built = true;
+        let store = self.fresh_store(work, directory)?;
         let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
         tracing::info!(%through, "building the index anew from the journal");
         let (table, marks) = (Table::new(self.options.shard), Marks::new());
@@ -67,9 +67,9 @@ impl Index {
         write_out(&table, &store, through)?;
         marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
-        work.is_half_built = false;
         work.floors_are_written();
         store.commit(&self.mark(work, through))?;
+        work.is_half_built = false;
         work.flushed_through = through;
         (work.swept_through, work.sweep) = (after, None);
         self.store.store(Some(Arc::new(store)));

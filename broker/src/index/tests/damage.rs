@@ -441,3 +441,23 @@ fn a_rebuild_that_cannot_end_leaves_what_was_set_aside_and_ends_when_it_can() {
     assert!(!world.index.is_rebuilding());
     world.check();
 }
+
+#[test]
+fn a_start_that_brings_messages_to_disk_leaves_the_floors_to_its_end() {
+    let mut world = world();
+    world.flush(0);
+    world.truncate_with(Position(world.head() * 3 / 4), true, false).unwrap();
+    world.publish(0, 20);
+    let begin = Begin { incarnation: Incarnation(7), first: Position(world.kept_from()) };
+    world.restart_after(|directory| {
+        // It wants memory while it replays, and ends before the end.
+        let directory = Some(directory.to_owned());
+        let index = Index::open(IndexOptions { directory, shard: SHARD, memory_bytes_max: 0 });
+        (&index).begin(begin);
+        index.tidy(&mut index.lock()).unwrap();
+    });
+    world.check();
+    world.flush(0);
+    world.restart();
+    world.check();
+}
