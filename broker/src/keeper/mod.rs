@@ -7,6 +7,7 @@
 //!
 //! Nothing here is needed for serving: what fails is logged and tried again later.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
@@ -115,6 +116,8 @@ pub struct Keeper {
     generations: Vec<Position>,
     /// Whether they are what lies there: not before they were looked at, nor after a file could not be changed.
     known: bool,
+    /// Those that could not be read, once each, since they were all looked at.
+    unread: BTreeSet<Position>,
     newest_time: Timestamp,
     uncovered: Arc<Uncovered>,
     dated: Dated,
@@ -131,7 +134,16 @@ impl Keeper {
     pub fn new(parts: Parts, stop: Receiver<()>) -> Self {
         let (generations, newest_time) = (Vec::new(), Timestamp(0));
         let uncovered = Arc::new(Uncovered::new(parts.upkeep.clone(), parts.uncovered_bytes));
-        Self { parts, stop, generations, known: false, newest_time, uncovered, dated: Dated::default() }
+        Self {
+            parts,
+            stop,
+            generations,
+            known: false,
+            unread: BTreeSet::new(),
+            newest_time,
+            uncovered,
+            dated: Dated::default(),
+        }
     }
 
     /// Runs until it is stopped.
@@ -220,10 +232,13 @@ impl Keeper {
                     self.newest_time = meta.time;
                 }
                 Ok(meta) => tracing::warn!(%position, incarnation = %meta.incarnation, "a snapshot of another history"),
+                // It may be the moment: the next time it is left out.
+                Err(SnapshotError::Io { source, .. }) if self.unread.insert(position) => return Err(source.into()),
                 Err(error) => self.doubt(position, &error)?,
             }
         }
         self.known = true;
+        self.unread.clear();
         Ok(())
     }
 
@@ -270,7 +285,7 @@ impl Keeper {
         // Also when no snapshot could be taken: the older ones cover what they cover, and a full disk needs the room.
         let retained = self.retain().map(drop);
         let turned = taken.and(retained);
-        if let Err(KeepError::Files(_)) = turned {
+        if let Err(KeepError::Files(_) | KeepError::NoBase { .. }) = turned {
             self.known = false;
         }
         turned

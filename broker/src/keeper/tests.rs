@@ -333,6 +333,27 @@ fn a_call_that_fails_is_made_up_for_in_the_next_turn() {
 }
 
 #[test]
+fn a_call_of_the_first_look_that_fails_is_made_up_for_too() {
+    let storage = MemoryStorage::new();
+    let (mut life, mut first, _running) = with_all_to_do(&storage, false);
+    first.turn().unwrap();
+    life.steps(30);
+    let retained = first.retain().unwrap() + segments(&storage);
+    assert!(life.store.opened.reader.first() > Position(1), "{retained} segments, and no way back to the begin");
+    for call in 1..60 {
+        let (mut keeper, _, _running) = keeper(&storage, &life, false);
+        storage.fail_at(storage.calls() + call, io::ErrorKind::Other);
+        let turned = keeper.turn();
+        storage.calm();
+        for nth in 0..2 {
+            let again = keeper.turn();
+            assert!(nth == 0 || again.is_ok(), "call {call} failed: {turned:?}, and then {again:?}");
+        }
+        assert_eq!(keeper.generations, snapshot::list(&storage).unwrap(), "call {call} failed: {turned:?}");
+    }
+}
+
+#[test]
 fn snapshots_that_somebody_takes_away_are_taken_anew() {
     let storage = MemoryStorage::new();
     let (life, mut keeper, _running) = with_all_to_do(&storage, false);
