@@ -44,15 +44,19 @@ pub(crate) fn noted(storage: &dyn Storage, identity: &Identity) -> io::Result<Po
     Ok(note.map_or(Position(0), |(_, first)| first))
 }
 
-/// Whether a journal that begins with this segment has its begin.
+/// Where the journal began, if one that begins with this segment has lost its begin.
+pub(crate) fn lost(storage: &dyn Storage, identity: &Identity, first: Position) -> io::Result<Option<Position>> {
+    let noted = noted(storage, identity)?;
+    Ok(Some(noted).filter(|noted| *noted > Position(0) && first > *noted))
+}
+
+/// Refuses a journal that begins with this segment and has lost its begin.
 ///
 /// # Errors
 /// `Corrupt`, or `Io`.
 pub(crate) fn check(storage: &dyn Storage, identity: &Identity, first: Position) -> Result<(), OpenError> {
-    let noted = noted(storage, identity).map_err(io_error("read", NAME))?;
-    if noted == Position(0) || first <= noted {
-        return Ok(());
-    }
+    let lost = lost(storage, identity, first).map_err(io_error("read", NAME))?;
+    let Some(noted) = lost else { return Ok(()) };
     Err(corruption(&segment_name(first), Mark { first: noted, offset: 0 }, &missing(noted)))
 }
 

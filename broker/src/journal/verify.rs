@@ -105,8 +105,8 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(Progress)) -> Resu
     }
     if let (Some(first), Some((identity, _))) = (segments.first(), audit.identity) {
         // After the files were listed: a broker beside this notes it before it removes some.
-        let noted = begin::noted(storage, &identity).map_err(io_error("read", begin::NAME))?;
-        if noted > Position(0) && *first > noted {
+        let lost = begin::lost(storage, &identity, *first).map_err(io_error("read", begin::NAME))?;
+        if let Some(noted) = lost {
             let at = Mark { first: noted, offset: 0 };
             audit.find(&segment_name(*first), at, Some(*first), &begin::missing(noted));
         }
