@@ -1,6 +1,6 @@
 //! The real broker as a process, which is killed and started again on its directory.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirEntry, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -165,21 +165,15 @@ impl Victim {
         })
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all segments. The broker may be removing some meanwhile: a segment that goes counts or not.
     ///
     /// # Errors
     /// [`VictimError::Io`].
     pub fn journal_bytes(&self) -> Result<u64, VictimError> {
-        let bytes = || {
-            let mut bytes = 0;
-            for entry in fs::read_dir(self.site.data().join("journal"))? {
-                let entry = entry?;
-                let is_segment = entry.path().extension().is_some_and(|extension| extension == "journal");
-                bytes += if is_segment { entry.metadata()?.len() } else { 0 };
-            }
-            Ok(bytes)
-        };
-        bytes().map_err(|source| VictimError::Io { what: "the journal cannot be listed".into(), source })
+        let journal = self.site.data().join("journal");
+        let entries = fs::read_dir(journal).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let bytes = entries.and_then(|entries| segment_bytes(entries.iter().map(DirEntry::path)));
+        bytes.map_err(|source| VictimError::Io { what: "the journal cannot be listed".into(), source })
     }
 
     /// What its log tells.
@@ -223,6 +217,19 @@ fn tail(path: &Path) -> String {
     String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
 }
 
+/// Bytes of those of `files` that are segments and still there.
+fn segment_bytes(files: impl Iterator<Item = PathBuf>) -> io::Result<u64> {
+    let mut bytes = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "journal")) {
+        bytes += match fs::metadata(file) {
+            Ok(known) => known.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,5 +247,17 @@ mod tests {
         let told = victim.kill().await.unwrap_err().to_string();
         assert!(told.contains("ended by itself"), "{told}");
         victim.kill().await.unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_was_removed_since_the_listing_is_no_failure() {
+        let directory = TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("1.journal"), [0; 7]).unwrap();
+        fs::write(path("head"), [0; 100]).unwrap();
+        let files = ["1.journal", "2.journal", "head"].map(path);
+        assert_eq!(segment_bytes(files.into_iter()).unwrap(), 7);
+        // No other failure is taken for a removal.
+        assert!(segment_bytes([path("head/1.journal")].into_iter()).is_err());
     }
 }
