@@ -27,6 +27,9 @@ pub(super) type Decoded<T> = Result<T, StateError>;
 /// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
 const COUNT_MAX: u64 = 1 << 47;
 
+/// What the personal conversation that each user has takes at least: it has no name, and one member with one stint.
+const PERSONAL_BYTES_MIN: usize = (4 + 4 + 4 + 3 * 8 + 4) + (4 + 1 + 4 + (16 + 8 + 1 + 8) + 8 + 4);
+
 pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
     let mut input = Input { bytes, part: "header" };
     let version = input.u8()?;
@@ -41,7 +44,11 @@ pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
     shard.head = Position(input.count()?);
     shard.last_time = Timestamp(input.u64()?);
     input.part = "tenants";
-    let tenants = input.list(tenant)?;
+    let mut users = 0;
+    for _ in 0..input.u32()? {
+        let tenant = tenant(&mut input, &mut users)?;
+        link::tenant(&mut shard, tenant)?;
+    }
     input.part = "conversations";
     let conversations = input.list(conversation)?;
     input.part = "DINGs";
@@ -51,7 +58,6 @@ pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
         return Err(StateError::Trailing(input.bytes.len()));
     }
     shard.dings.given_out = given_out;
-    link::tenants(&mut shard, tenants)?;
     link::conversations(&mut shard, conversations)?;
     link::dings(&mut shard, dings)?;
     Ok(shard)
@@ -130,11 +136,19 @@ pub(super) fn check(holds: bool, what: &'static str) -> Decoded<()> {
     if holds { Ok(()) } else { Err(StateError::Damaged(what)) }
 }
 
-fn tenant(input: &mut Input<'_>) -> Decoded<Tenant> {
+/// Adds how many users it has to those so far. Users take more in memory than here, and their conversations, by which they are judged, come
+/// after all of them: there must be as much left as those take.
+fn tenant(input: &mut Input<'_>, users: &mut usize) -> Decoded<Tenant> {
     let mut tenant = Tenant::new(input.text()?);
     for _ in 0..input.u32()? {
         tenant.users.push(user(input)?);
+        *users += 1;
+        if *users > input.bytes.len() / PERSONAL_BYTES_MIN {
+            return Err(StateError::Short("conversations"));
+        }
     }
+    // It was added with its first one.
+    check(tenant.users.len() > 0, "a tenant has no users")?;
     Ok(tenant)
 }
 

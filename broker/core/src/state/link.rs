@@ -20,20 +20,18 @@ use crate::shard::Shard;
 
 type Linked = Result<(), StateError>;
 
-pub(super) fn tenants(shard: &mut Shard, tenants: Vec<Tenant>) -> Linked {
-    for mut tenant in tenants {
-        for user in tenant.users.iter() {
-            let within = user.devices().len() <= DEVICES_A_USER_MAX && user.producers().len() <= PRODUCERS_A_USER_MAX;
-            check(within, "a user has too many devices or producers")?;
-            let acknowledged = user.devices().iter().all(|device| device.cursor <= shard.head);
-            check(acknowledged, "a cursor is beyond the head")?;
-        }
-        tenant.by_handle = Handles::of(&tenant.users).ok_or(StateError::Damaged("two users have one handle"))?;
-        let id = shard.directory.next_tenant();
-        let name = Arc::clone(&tenant.name);
-        check(shard.directory.by_name.insert(name, id).is_none(), "two tenants have one name")?;
-        shard.directory.tenants.push(tenant);
+pub(super) fn tenant(shard: &mut Shard, mut tenant: Tenant) -> Linked {
+    for user in tenant.users.iter() {
+        let within = user.devices().len() <= DEVICES_A_USER_MAX && user.producers().len() <= PRODUCERS_A_USER_MAX;
+        check(within, "a user has too many devices or producers")?;
+        let acknowledged = user.devices().iter().all(|device| device.cursor <= shard.head);
+        check(acknowledged, "a cursor is beyond the head")?;
     }
+    tenant.by_handle = Handles::of(&tenant.users).ok_or(StateError::Damaged("two users have one handle"))?;
+    let id = shard.directory.next_tenant();
+    let name = Arc::clone(&tenant.name);
+    check(shard.directory.by_name.insert(name, id).is_none(), "two tenants have one name")?;
+    shard.directory.tenants.push(tenant);
     Ok(())
 }
 

@@ -3,12 +3,16 @@
 use super::*;
 use crate::conversation::Conversation;
 use crate::delivery::Window;
+use crate::directory::Tenant;
 use crate::input::BoundedCatchUp;
 use crate::limits::WINDOWS_A_DEVICE_MAX;
 use crate::membership::{Membership, Stint};
 use crate::own::{OwnMessages, Span};
 use crate::record::{MembersRemoved, ReadMarked, TenantAdded, UserAdded};
+use crate::user::User;
 use crate::{ApplyError, Contradiction, StateError};
+use alloc::format;
+use alloc::sync::Arc;
 use carillon_protocol::control::Leave;
 use carillon_protocol::ding::{DingConfirm, DingRemind};
 use carillon_protocol::ids::DingId;
@@ -66,6 +70,22 @@ fn a_state_cut_short_or_too_long_is_refused() {
     }
     bytes[0] = 3;
     assert_eq!(Shard::decode_state(ShardId(4), &bytes).err(), Some(StateError::OtherShard(SHARD)));
+}
+
+#[test]
+fn users_without_conversations_are_refused_before_there_are_many_of_them() {
+    let with = |users: usize| {
+        let mut shard = Shard::decode_state(SHARD, &bytes_of(&rich().shard)).unwrap();
+        let mut tenant = Tenant::new("umbra".into());
+        for nth in 0..users {
+            tenant.users.push(User::new(&Arc::from(format!("{nth}")), NOWHERE));
+        }
+        shard.directory.tenants.push(tenant);
+        Shard::decode_state(SHARD, &bytes_of(&shard)).err()
+    };
+    assert_eq!(with(0), Some(StateError::Damaged("a tenant has no users")));
+    assert_eq!(with(1), Some(StateError::Damaged("a user has no personal conversation")));
+    assert_eq!(with(100), Some(StateError::Short("conversations")));
 }
 
 #[test]
