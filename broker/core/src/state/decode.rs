@@ -1,4 +1,5 @@
-//! Bytes → state: each value within its range, each list in its order. What lies across them is checked in `link`.
+//! Bytes → state: each value within its range, each list in its order. What lies across them is checked in `link`, part by part, so that bytes
+//! which make no sense do not take more memory first than they have.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -50,16 +51,24 @@ pub(super) fn shard(id: ShardId, bytes: &[u8]) -> Decoded<Shard> {
         link::tenant(&mut shard, tenant)?;
     }
     input.part = "conversations";
-    let conversations = input.list(conversation)?;
+    let mut conversations = link::Conversations::default();
+    for _ in 0..input.u32()? {
+        let conversation = conversation(&mut input)?;
+        conversations.link(&mut shard, conversation)?;
+    }
+    conversations.end(&mut shard)?;
     input.part = "DINGs";
-    let given_out = input.count()?;
-    let dings = input.list(|input| Ok((DingId(input.u64()?), ding::take(input)?)))?;
+    shard.dings.given_out = input.count()?;
+    check(shard.dings.given_out <= shard.head.0, "more DINGs than records")?;
+    let mut last = None;
+    for _ in 0..input.u32()? {
+        let (id, ding) = (DingId(input.u64()?), ding::take(&mut input)?);
+        check(last.replace(id) < Some(id), "DINGs are out of order")?;
+        link::ding(&mut shard, id, ding)?;
+    }
     if !input.bytes.is_empty() {
         return Err(StateError::Trailing(input.bytes.len()));
     }
-    shard.dings.given_out = given_out;
-    link::conversations(&mut shard, conversations)?;
-    link::dings(&mut shard, dings)?;
     Ok(shard)
 }
 

@@ -35,31 +35,44 @@ pub(super) fn tenant(shard: &mut Shard, mut tenant: Tenant) -> Linked {
     Ok(())
 }
 
-pub(super) fn conversations(shard: &mut Shard, conversations: Vec<Conversation>) -> Linked {
-    let mut personal = 0;
-    let mut past = Vec::new();
-    for conversation in conversations {
+/// What is to be seen once all conversations are there.
+#[derive(Default)]
+pub(super) struct Conversations {
+    /// Personal conversations, each its only member's own.
+    personal: usize,
+    /// Who left, and where.
+    past: Vec<(Position, TenantId, UserId, ConversationId)>,
+}
+
+impl Conversations {
+    /// Links the next one.
+    pub(super) fn link(&mut self, shard: &mut Shard, conversation: Conversation) -> Linked {
         let id = shard.conversations.next_id();
         check(conversation.last_seq.0 <= conversation.last_position.0, "a last message lies before its seq")?;
         check(conversation.last_position <= shard.head, "a last message is beyond the head")?;
         check(conversation.newest_mark <= shard.head, "a newest mark is beyond the head")?;
         check((conversation.last_seq.0 == 0) == (conversation.last_position.0 == 0), "a last message has no seq")?;
-        personal += usize::from(conversation.kind == ConversationKind::PERSONAL);
-        link_members(shard, id, &conversation, &mut past)?;
+        self.personal += usize::from(conversation.kind == ConversationKind::PERSONAL);
+        link_members(shard, id, &conversation, &mut self.past)?;
         link_kind(shard, id, &conversation)?;
         shard.conversations.push(conversation);
+        Ok(())
     }
-    let users: usize = shard.directory.tenants.iter().map(|tenant| tenant.users.len()).sum();
-    // Each was seen to be its only member's own, so that as many as users means one each.
-    check(personal == users, "a user has no personal conversation")?;
-    // In the order of leaving.
-    past.sort_unstable();
-    for (_, tenant, user, id) in past {
-        if let Ok(user) = shard.directory.known_user(tenant, user) {
-            user.rest_mut().past.push(id);
+
+    /// Links what was noted.
+    pub(super) fn end(mut self, shard: &mut Shard) -> Linked {
+        let users: usize = shard.directory.tenants.iter().map(|tenant| tenant.users.len()).sum();
+        // Each was seen to be its only member's own, so that as many as users means one each.
+        check(self.personal == users, "a user has no personal conversation")?;
+        // In the order of leaving.
+        self.past.sort_unstable();
+        for (_, tenant, user, id) in self.past {
+            if let Ok(user) = shard.directory.known_user(tenant, user) {
+                user.rest_mut().past.push(id);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The conversation's members exist; notes it with them.
@@ -108,31 +121,27 @@ fn link_kind(shard: &mut Shard, id: ConversationId, conversation: &Conversation)
     Ok(())
 }
 
-pub(super) fn dings(shard: &mut Shard, dings: Vec<(DingId, Ding)>) -> Linked {
-    check(shard.dings.given_out <= shard.head.0, "more DINGs than records")?;
-    check(dings.is_sorted_by(|(a, _), (b, _)| a < b), "DINGs are out of order")?;
-    for (id, ding) in dings {
-        let given_out = (1..=shard.dings.given_out).contains(&id.ordinal());
-        check(id.shard() == shard.id && given_out, "a DING's id was never given out")?;
-        check_ding(id, &ding)?;
-        let newest = ding.attempts.last().map_or(Timestamp(0), |attempt| attempt.time);
-        check(newest <= shard.last_time, "an attempt is later than the last record")?;
-        let unknown = |_| StateError::Damaged("a DING is of no user");
-        let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.rest_mut().dings;
-        check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;
-        sent.sent.insert(id);
-        sent.sent_open += usize::from(ding.ended.is_none());
-        sent.sent_to += ding.recipients.len();
-        shard.directory.known_tenant(ding.tenant).map_err(unknown)?.dings_sent_to += ding.recipients.len();
-        for recipient in &ding.recipients {
-            let user = shard.directory.known_user(ding.tenant, recipient.user).map_err(unknown)?;
-            if ding.ended.is_none() && recipient.confirmed.is_none() {
-                user.rest_mut().dings.waiting.insert(id);
-            }
+pub(super) fn ding(shard: &mut Shard, id: DingId, ding: Ding) -> Linked {
+    let given_out = (1..=shard.dings.given_out).contains(&id.ordinal());
+    check(id.shard() == shard.id && given_out, "a DING's id was never given out")?;
+    check_ding(id, &ding)?;
+    let newest = ding.attempts.last().map_or(Timestamp(0), |attempt| attempt.time);
+    check(newest <= shard.last_time, "an attempt is later than the last record")?;
+    let unknown = |_| StateError::Damaged("a DING is of no user");
+    let sent = &mut shard.directory.known_user(ding.tenant, ding.sender).map_err(unknown)?.rest_mut().dings;
+    check(sent.sent_by_key.insert(ding.key, id).is_none(), "two DINGs have one key")?;
+    sent.sent.insert(id);
+    sent.sent_open += usize::from(ding.ended.is_none());
+    sent.sent_to += ding.recipients.len();
+    shard.directory.known_tenant(ding.tenant).map_err(unknown)?.dings_sent_to += ding.recipients.len();
+    for recipient in &ding.recipients {
+        let user = shard.directory.known_user(ding.tenant, recipient.user).map_err(unknown)?;
+        if ding.ended.is_none() && recipient.confirmed.is_none() {
+            user.rest_mut().dings.waiting.insert(id);
         }
-        link_calls(&mut shard.dings.calls, id, &ding);
-        shard.dings.insert(id, ding);
     }
+    link_calls(&mut shard.dings.calls, id, &ding);
+    shard.dings.insert(id, ding);
     Ok(())
 }
 
