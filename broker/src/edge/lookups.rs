@@ -144,7 +144,7 @@ impl Edge {
         let answer = question.answer(&self.parts.index, &self.parts.index.recent());
         match answer {
             Ok(found) => Some(found),
-            Err(LookupError::OnDisk | LookupError::Rebuilding | LookupError::Unwritten) => {
+            Err(LookupError::OnDisk | LookupError::Rebuilding) => {
                 self.ask_reader_thread(key, question);
                 None
             }

@@ -34,7 +34,15 @@ pub enum LookupError {
     /// Blocks are lost or damaged and are being rebuilt from the journal: ask again later.
     #[error("the index is being rebuilt")]
     Rebuilding,
-    /// Of [`Index::truncate`](super::Index::truncate) alone: what is to go is not on disk, which has no room.
+}
+
+/// Why the index cannot do without the journal's oldest records now. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TruncateError {
+    /// The floors cannot be looked up.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// What is to go is not on disk, which has no room.
     #[error("the index has not brought them to its disk, which has no room")]
     Unwritten,
 }

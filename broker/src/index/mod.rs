@@ -47,7 +47,7 @@ use doubt::Doubt;
 use keep::Work;
 use limits::UNFLUSHED_MAX;
 pub use limits::{AUTHORS_WALK_MAX, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN};
-pub use lookup::{Lookup, LookupError, MessageAt, Place};
+pub use lookup::{Lookup, LookupError, MessageAt, Place, TruncateError};
 use marks::Marks;
 pub use marks::ReadMark;
 use store::Store;
@@ -206,25 +206,24 @@ impl Index {
     /// for a flush that is under way. Where the disk has no room, in memory: that is brought to disk when there is, or by a start.
     ///
     /// # Errors
-    /// [`LookupError::Rebuilding`] and [`LookupError::Unwritten`]: the journal is still needed as it is. Delete nothing, try again
-    /// later.
-    pub fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError> {
+    /// The journal is still needed as it is: delete nothing, try again later.
+    pub fn truncate(&self, through: Position, has_room: bool) -> Result<(), TruncateError> {
         if self.is_rebuilding() {
             // Without the lock, which a rebuild holds for long.
-            return Err(LookupError::Rebuilding);
+            return Err(LookupError::Rebuilding.into());
         }
         let mut work = self.lock();
         if self.is_rebuilding() {
-            return Err(LookupError::Rebuilding);
+            return Err(LookupError::Rebuilding.into());
         }
         if through <= self.truncated_through() {
             return Ok(());
         }
         if !has_room && self.store.load().is_some() && work.flushed_through < through {
             // A start would find an index that ends before the journal begins.
-            return Err(LookupError::Unwritten);
+            return Err(TruncateError::Unwritten);
         }
-        self.raise_floors(&mut work, through, has_room)
+        Ok(self.raise_floors(&mut work, through, has_room)?)
     }
 
     /// What the last [`Index::truncate`] said; 0 without one.

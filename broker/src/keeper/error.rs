@@ -7,7 +7,7 @@ use carillon_core::record::RecordError;
 use carillon_protocol::ids::Position;
 use thiserror::Error;
 
-use crate::index::LookupError;
+use crate::index::TruncateError;
 use crate::journal::ReadError;
 
 /// Why a snapshot was not taken, or a segment not removed. Nothing is lost by it.
@@ -47,5 +47,5 @@ pub enum KeepError {
     Thread(io::Error),
     /// The index is being built anew and needs the journal as it is.
     #[error("the index cannot do without the journal's oldest records now: {0}")]
-    Floor(#[from] LookupError),
+    Floor(#[from] TruncateError),
 }

@@ -23,7 +23,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::background::give_way;
 use crate::clock::Clock;
-use crate::index::{Index, LookupError};
+use crate::index::{Index, TruncateError};
 use crate::journal::{Batch, EndOnPanic, Reader, Storage, Upkeep};
 use crate::snapshot::{self, Meta, SnapshotError};
 
@@ -79,11 +79,11 @@ pub trait Floor: Send + Sync {
     ///
     /// # Errors
     /// It cannot do without it now: nothing is deleted, and it is asked again later.
-    fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError>;
+    fn truncate(&self, through: Position, has_room: bool) -> Result<(), TruncateError>;
 }
 
 impl Floor for Index {
-    fn truncate(&self, through: Position, has_room: bool) -> Result<(), LookupError> {
+    fn truncate(&self, through: Position, has_room: bool) -> Result<(), TruncateError> {
         Self::truncate(self, through, has_room)
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::index::LookupError;
 use crate::journal::{Loss, MemoryStorage, ReadError, SegmentFile};
 use crate::store::tests::{Diary, Life, SHARD, state};
 
@@ -19,9 +20,9 @@ struct Told {
 }
 
 impl Floor for Told {
-    fn truncate(&self, through: Position, _: bool) -> Result<(), LookupError> {
+    fn truncate(&self, through: Position, _: bool) -> Result<(), TruncateError> {
         if self.refuse {
-            return Err(LookupError::Rebuilding);
+            return Err(LookupError::Rebuilding.into());
         }
         self.through.lock().unwrap().push((through, segments(&self.storage)));
         Ok(())

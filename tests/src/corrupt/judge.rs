@@ -385,7 +385,7 @@ fn look_up(index: &Index, conversation: ConversationId) -> Option<Vec<carillon::
         let mut places = Vec::new();
         match index.whole().places(conversation, Seq(1), usize::MAX, &mut places) {
             Ok(()) => return Some(places),
-            Err(LookupError::Rebuilding | LookupError::OnDisk | LookupError::Unwritten) => std::thread::sleep(PAUSE),
+            Err(LookupError::Rebuilding | LookupError::OnDisk) => std::thread::sleep(PAUSE),
         }
         waited += PAUSE;
     }

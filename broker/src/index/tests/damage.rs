@@ -149,7 +149,7 @@ fn check_while_serving(damage: impl Fn(&Store)) {
     let found = world.index.whole().places(group(4), Seq(0), usize::MAX, &mut places);
     assert_eq!((found, places), (Err(LookupError::Rebuilding), Vec::new()));
     assert_eq!(world.index.recent().rank(group(4), Position(world.head() / 2)), Err(LookupError::Rebuilding));
-    assert_eq!(world.index.truncate(Position(700), true), Err(LookupError::Rebuilding));
+    assert_eq!(world.index.truncate(Position(700), true), Err(LookupError::Rebuilding.into()));
     assert_eq!(world.index.truncated_through(), Position(world.kept_from() - 1), "the journal is needed as it is");
     // What is in memory serves on, and grows.
     world.publish(4, 300);
@@ -397,7 +397,7 @@ fn floors_that_rose_on_a_full_disk_come_there_when_it_has_room() {
         (store.row(group(3)).unwrap().unwrap().floor, store.raw_blocks().len())
     };
     let before = on_disk(&world);
-    assert_eq!(world.index.truncate(Position(world.head() + 1), false), Err(LookupError::Unwritten), "not flushed");
+    assert_eq!(world.index.truncate(Position(world.head() + 1), false), Err(TruncateError::Unwritten), "not flushed");
     for keep_from in [world.head() * 2 / 3, world.head() * 4 / 5] {
         world.truncate_with(Position(keep_from), true, false).unwrap();
         world.check();

@@ -42,7 +42,7 @@ proptest! {
                 Step::Truncate { share, tell, has_room } => {
                     let keep_from = Position(world.head() * share / 100);
                     let done = world.truncate_with(keep_from, tell, has_room);
-                    prop_assert!(done.is_ok() || done == Err(LookupError::Unwritten) && !has_room);
+                    prop_assert!(done.is_ok() || done == Err(TruncateError::Unwritten) && !has_room);
                     if !tell {
                         world.restart();
                     }

@@ -18,7 +18,7 @@ use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use tempfile::TempDir;
 
-use crate::index::{Index, IndexOptions, Lookup, LookupError, MessageAt, Place, ReadMark};
+use crate::index::{Index, IndexOptions, Lookup, LookupError, MessageAt, Place, ReadMark, TruncateError};
 use crate::journal::{
     Batch, Draft, Identity, Journal, JournalOptions, MemoryStorage, Reader, Replay, SegmentJournal, Survey, Upkeep,
 };
@@ -159,12 +159,17 @@ impl World {
     }
 
     /// Takes the oldest segments, up to a position at most; the index is told first, or never.
-    pub(super) fn truncate(&mut self, keep_from: Position, tell: bool) -> Result<(), LookupError> {
+    pub(super) fn truncate(&mut self, keep_from: Position, tell: bool) -> Result<(), TruncateError> {
         self.truncate_with(keep_from, tell, true)
     }
 
     /// The same on a disk that has room or not.
-    pub(super) fn truncate_with(&mut self, keep_from: Position, tell: bool, has_room: bool) -> Result<(), LookupError> {
+    pub(super) fn truncate_with(
+        &mut self,
+        keep_from: Position,
+        tell: bool,
+        has_room: bool,
+    ) -> Result<(), TruncateError> {
         let boundary = self.storage_first(keep_from);
         if tell {
             self.index.truncate(Position(boundary.0 - 1), has_room)?;
