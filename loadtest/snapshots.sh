@@ -7,7 +7,8 @@
 #                                                  to see that it works
 #   BROKER=FILE loadtest/snapshots.sh              another broker's binary
 #
-# Prints every figure of both and the ratio, round by round; the reports stay in target/snapshots.
+# Holds each snapshot that was taken against the state that the records up to it lead to, and fails if one is another. Prints every figure of both
+# and the ratio, round by round; the reports stay in target/snapshots.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,13 +30,19 @@ work=target/snapshots data=target/snapshots/data
 address=127.0.0.1:14467
 server=
 
+# Each snapshot keeps a second name beside: the broker keeps two of them. One may be gone before it has it.
+collect() {
+    while sleep 0.2; do ln "$data"/journal/*.snapshot "$work/taken/" 2>/dev/null || true; done
+}
+
 stop() {
     [[ -n $server ]] || return 0
     kill "$server" 2>/dev/null || true
     wait "$server" || true
     server=
 }
-trap stop EXIT
+collector=
+trap 'stop; [[ -z $collector ]] || kill "$collector"' EXIT
 trap 'exit 1' INT TERM
 
 # start KIND: `always` takes the next snapshot when the last one is done, `never` takes none.
@@ -73,13 +80,15 @@ run() { # run NAME SCENARIO ARGUMENTS...
 ulimit -n "$(ulimit -Hn)"
 cargo build --release --locked -p carillon -p carillon-loadtest
 rm -rf "${work:?}"
-mkdir -p "$work"
+mkdir -p "$work/taken"
 "$broker" dev --once --data "$data" --listen 127.0.0.1:0 >"$work/dev.log"
 echo "making $members users" >&2
 round=0
 start never
 run members channel --members "$members" --online 10 --seconds 1
 stop
+collect &
+collector=$!
 for round in $(seq "$rounds"); do
     for kind in never always; do
         echo "round $round of $rounds: $kind" >&2
@@ -90,6 +99,8 @@ for round in $(seq "$rounds"); do
         echo "  $(grep -c 'snapshot taken' "$work/$kind.$round.log" || true) snapshots" >&2
     done
 done
+ln "$work"/taken/*.snapshot "$data/journal/" 2>/dev/null || true
+"$broker" journal verify --replay --data "$data"
 for scenario in pairwise publish; do
     for round in $(seq "$rounds"); do
         echo "$scenario, round $round: A without snapshots, B with one after the other"

@@ -18,11 +18,13 @@ use thiserror::Error;
 use crate::journal::Storage;
 
 pub mod format;
+mod held;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use held::{HoldError, Standing, hold};
 pub use read::{build, load, read, read_whole};
 pub use write::{WRITE_BYTES, write};
 

@@ -52,6 +52,45 @@ fn a_shard_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_snapshot_is_held_against_the_records_up_to_it() {
+    let storage = MemoryStorage::new();
+    let standings = |storage: &MemoryStorage| hold(storage, &mut |_, _| {});
+    assert_eq!(standings(&storage).unwrap(), []);
+    let (mut life, _) = written(&storage, 12);
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        taken.push((life.store.shard.head(), life.state()));
+        put(&storage, life.store.shard.head(), &life.state());
+        life.steps(9);
+    }
+    let [first, second, third] = [0, 1, 2].map(|nth| taken[nth].0);
+    let beyond = life.store.shard.head().next();
+    put(&storage, beyond, &life.state());
+    let all = [first, second, third, beyond];
+    let are = |standings: [Standing; 4]| all.into_iter().zip(standings).collect::<Vec<_>>();
+    let of = |storage: &MemoryStorage| standings(storage).unwrap();
+    assert_eq!(of(&storage), are([Standing::Same, Standing::Same, Standing::Same, Standing::Unknown]));
+
+    // The state of a moment before, well written under this name.
+    put(&storage, second, &taken[0].1);
+    assert_eq!(of(&storage), are([Standing::Same, Standing::Other, Standing::Same, Standing::Unknown]));
+    storage.flip(&file_name(third), HEADER_BYTES + 3, 1);
+    assert_eq!(of(&storage), are([Standing::Same, Standing::Other, Standing::Unknown, Standing::Unknown]));
+
+    // The first segments are gone: the oldest that reaches the rest is gone on from, if it is one.
+    put(&storage, second, &taken[1].1);
+    put(&storage, third, &taken[2].1);
+    life.store.opened.upkeep.truncate(second.next()).unwrap();
+    assert!(life.store.opened.reader.first() > first.next(), "segments left");
+    assert_eq!(of(&storage), are([Standing::Unknown, Standing::Base, Standing::Same, Standing::Unknown]));
+    for position in [second, third] {
+        storage.flip(&file_name(position), HEADER_BYTES + 3, 1);
+    }
+    storage.flip(&file_name(beyond), HEADER_BYTES + 3, 1);
+    assert!(matches!(standings(&storage), Err(HoldError::NoBase(_))));
+}
+
+#[test]
 fn any_flipped_byte_and_any_other_length_is_refused() {
     let state = ramp(CHUNK_BYTES + 300);
     let pristine = MemoryStorage::new();

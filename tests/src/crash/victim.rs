@@ -145,13 +145,13 @@ impl Victim {
         child.kill().await.map_err(failed)
     }
 
-    /// Asks the binary whether every checksum is good, the broker being away.
+    /// Asks the binary whether every checksum is good, and every snapshot what the records lead to, the broker being away.
     ///
     /// # Errors
     /// Something is not.
     pub async fn verify(&self) -> Result<(), VictimError> {
         let mut command = Command::new(&self.binary);
-        command.args(["journal", "verify", "--data"]).arg(self.site.data()).stdin(Stdio::null());
+        command.args(["journal", "verify", "--replay", "--data"]).arg(self.site.data()).stdin(Stdio::null());
         let output = command.output().await;
         let output =
             output.map_err(|source| VictimError::Io { what: "`journal verify` does not run".into(), source })?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use carillon::journal::{self, ObservedStorage, Storage, VerifyReport};
 use carillon::report::Causes;
-use carillon::snapshot::{self, SnapshotError};
+use carillon::snapshot::{self, SnapshotError, Standing};
 use carillon_core::Shard;
 use carillon_protocol::ids::Position;
 use serde_json::json;
@@ -17,11 +17,16 @@ use super::super::progress::{Progress, Unit};
 /// Check every checksum of the journal and its snapshots
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   carillon journal verify --data /var/lib/carillon
+
+  carillon journal verify --replay --data /var/lib/carillon
 
 Each damaged place is named with file, byte and the positions that are lost there. Nothing is changed. A torn tail is no
 damage: a crash, or a broker that writes, leaves one, and the next start cuts it.
+
+With --replay each snapshot is also held against the state that the records up to it lead to, from the journal's begin or from
+the oldest snapshot that reaches it. That takes the time and the memory of a start without snapshots.
 
 Exit code 1: something is damaged, or a file cannot be read.
 
@@ -31,6 +36,9 @@ With --json, one object: {\"first\":1,\"last\":9,\"records\":9,\"batches\":4,\"s
 pub(super) struct Args {
     #[command(flatten)]
     data: Data,
+    /// Replay the records, and hold each snapshot against the state that they lead to
+    #[arg(long)]
+    replay: bool,
     /// Print one object
     #[arg(long)]
     json: bool,
@@ -40,6 +48,37 @@ pub(super) struct Args {
 struct Judged {
     position: Position,
     wrong: Option<String>,
+    /// Of `--replay`.
+    standing: Option<Standing>,
+}
+
+impl Judged {
+    fn hold(&mut self, held: &[(Position, Standing)]) {
+        self.standing = held.iter().find(|(position, _)| *position == self.position).map(|(_, standing)| *standing);
+        if self.wrong.is_none() && self.standing == Some(Standing::Other) {
+            self.wrong = Some("it is not the state that the records up to it lead to".into());
+        }
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let mut object = json!({ "name": snapshot::file_name(self.position), "position": self.position.0 });
+        if let Some(standing) = self.standing {
+            object["replayed"] = json!(standing == Standing::Same);
+        }
+        object
+    }
+
+    /// What is known of a good one.
+    const fn praise(&self) -> &'static str {
+        match self.standing {
+            None => "good",
+            Some(Standing::Same) => "good, and the state that the records lead to",
+            Some(Standing::Base) => "good; the records before it are gone, and those after it were replayed on it",
+            Some(Standing::Other | Standing::Unknown) => {
+                "good, and not held against the records, which do not reach it"
+            }
+        }
+    }
 }
 
 /// Runs the command.
@@ -51,7 +90,16 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let report = journal::verify(&storage, &mut |progress| bar.at_of(progress.bytes, progress.bytes_all));
     drop(bar);
     let report = report.map_err(|error| cannot(Causes(&error).to_string()))?;
-    let snapshots = snapshots(&storage).map_err(|error| cannot(format!("{}: {error}", journal.display())))?;
+    let mut snapshots = snapshots(&storage).map_err(|error| cannot(format!("{}: {error}", journal.display())))?;
+    if args.replay {
+        let bar = Progress::new("replay", Some(0), Unit::Bytes);
+        let held = snapshot::hold(&storage, &mut |bytes, bytes_all| bar.at_of(bytes, bytes_all));
+        drop(bar);
+        let held = held.map_err(|error| cannot(format!("the records cannot be replayed: {}", Causes(&error))))?;
+        for judged in &mut snapshots {
+            judged.hold(&held);
+        }
+    }
     let mut out = Out::new();
     match args.json {
         true => out.json(&as_json(&report, &snapshots))?,
@@ -71,7 +119,7 @@ fn snapshots(storage: &dyn Storage) -> std::io::Result<Vec<Judged>> {
             Err(SnapshotError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => Some(error.to_string()),
         };
-        judged.push(Judged { position, wrong });
+        judged.push(Judged { position, wrong, standing: None });
     }
     Ok(judged)
 }
@@ -87,9 +135,10 @@ fn tell(report: &VerifyReport, snapshots: &[Judged], journal: &Path, out: &mut O
     if *torn_tail_bytes > 0 {
         out.line(format_args!("a torn tail of {torn_tail_bytes} bytes, which is no damage"))?;
     }
-    for Judged { position, wrong } in snapshots {
+    for judged in snapshots {
+        let Judged { position, wrong, .. } = judged;
         match wrong {
-            None => out.line(format_args!("snapshot at position {position}: good"))?,
+            None => out.line(format_args!("snapshot at position {position}: {}", judged.praise()))?,
             Some(why) => {
                 let line = out.styled(Look::Bad, format_args!("snapshot at position {position}: {why}")).to_string();
                 out.line(line)?;
@@ -110,8 +159,7 @@ fn tell(report: &VerifyReport, snapshots: &[Judged], journal: &Path, out: &mut O
 fn as_json(report: &VerifyReport, snapshots: &[Judged]) -> serde_json::Value {
     let name = |position: &Position| snapshot::file_name(*position);
     let good = snapshots.iter().filter(|judged| judged.wrong.is_none());
-    let good: Vec<_> =
-        good.map(|judged| json!({ "name": name(&judged.position), "position": judged.position.0 })).collect();
+    let good: Vec<_> = good.map(|judged| judged.as_json()).collect();
     let in_segments = report.findings.iter().map(|finding| {
         let to = finding.to.map(|to| to.0);
         json!({ "file": finding.segment, "offset": finding.offset, "from": finding.from.0, "to": to, "what": finding.what })
