@@ -14,7 +14,7 @@ pub(super) const TARGET: Target = Target {
     name: "state",
     run,
     // What it is gone on with, and written, read and written again.
-    budget: Budget { per_byte: IN_MEMORY.per_byte + 4, fixed_bytes: IN_MEMORY.fixed_bytes + 64 * 1024 },
+    budget: Budget { per_byte: IN_MEMORY.per_byte + 4, fixed_bytes: IN_MEMORY.fixed_bytes + 96 * 1024 },
     input_bytes_max: 16 * 1024,
     seeds,
     words: &[],
