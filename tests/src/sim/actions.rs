@@ -18,6 +18,7 @@ impl World {
         self.now += 1;
         self.trace();
         self.arm();
+        self.flow()?;
         let action = self.shape.action(&mut self.rng);
         match action {
             Action::Turn => self.turn_any()?,
@@ -182,6 +183,7 @@ impl World {
         }
         let device = &mut self.devices[session.device];
         let news = session.take(stream, bytes, device, &self.ledger).map_err(|why| format!("session {id}: {why}"))?;
+        self.covered.refused_for_room += session.refused.take_count();
         let line = (session.last, session.told.through);
         // What it starts from is in `Welcome`.
         if self.rng.percent(80) && session.welcome.is_some() {
@@ -244,6 +246,7 @@ impl World {
         session.ids.1 = producer;
         session.connected_at_ms = self.outside.clock.passed_ms();
         session.hello_at = self.now;
+        session.hello_round = self.ledger.scarcity.now();
         session.misbehaved = misbehaved;
         session.newest = newest;
         session.seen = seen;

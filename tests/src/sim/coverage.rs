@@ -79,6 +79,20 @@ coverage! {
     failures,
     /// Of these, in a commit: the sequencer stopped.
     commits_failed,
+    /// Times that the disk filled up.
+    filled_up,
+    /// Rounds of the sequencer that began on the reserve.
+    rounds_on_reserve,
+    /// Rounds that began on the last of it.
+    rounds_on_last,
+    /// Confirmations that were committed on the last of it.
+    confirmed_on_last,
+    /// Publishes, requests and sessions that were refused for want of room.
+    refused_for_room,
+    /// Processes that ended when the reserve was used up.
+    ended_full,
+    /// Starts that failed on a full disk.
+    starts_full,
     /// Snapshots taken.
     snapshots,
     /// Segments that retention removed.

@@ -31,6 +31,7 @@ pub(super) struct Ding {
     pub(super) sender: UserId,
     pub(super) key: u64,
     pub(super) push: DingPush,
+    added_at: Position,
     starts_at: Timestamp,
     steps: Vec<PlannedStep>,
     pub(super) recipients: BTreeSet<UserId>,
@@ -54,7 +55,7 @@ pub(super) struct Ding {
 }
 
 impl Ding {
-    fn new(added: DingAdded) -> Self {
+    fn new(added_at: Position, added: DingAdded) -> Self {
         let (ding, sender, time, kind) = (added.ding, added.sender, added.time, added.kind);
         let (expires_at, conversation, seq) = (added.expires_at, added.conversation, added.seq);
         let push = DingPush { ding, sender, time, expires_at, kind, conversation, seq, payload: added.payload };
@@ -63,6 +64,7 @@ impl Ding {
             sender,
             key: added.key,
             push,
+            added_at,
             starts_at: added.starts_at,
             steps: added.steps,
             recipients: added.recipients.into_iter().collect(),
@@ -254,6 +256,11 @@ impl Dings {
         self.by_id.get_mut(&id).ok_or_else(|| format!("a record of DING {id}, which is none"))
     }
 
+    /// Where the DING under a key was added.
+    pub(super) fn added(&self, who: Who, key: u64) -> Option<Position> {
+        self.keys.get(&(who, key)).and_then(|id| self.by_id.get(id)).map(|ding| ding.added_at)
+    }
+
     /// Takes the next record, which is of a DING.
     pub(super) fn apply(&mut self, position: Position, record: Record) -> Result<(), String> {
         match record {
@@ -262,7 +269,7 @@ impl Dings {
                 if self.keys.insert(key, id).is_some() {
                     return Err(format!("DING {id} is a second one under the key {}", added.key));
                 }
-                self.by_id.insert(id, Ding::new(added));
+                self.by_id.insert(id, Ding::new(position, added));
             }
             Record::DingAttempted(begun) => self.known(begun.ding)?.begin(position, &begun)?,
             Record::DingsDelivered(delivered) => {

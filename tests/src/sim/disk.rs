@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 
 use carillon::journal::{CommitError, Loss};
+use carillon::report::Causes;
 
 use super::life::{Life, away, open};
 use super::recovered::judge_start;
@@ -52,21 +53,29 @@ impl World {
         self.outside.storage.failures() > self.failures_before
     }
 
-    /// A commit failed, which is final, or the process is dying in it. Edges go on for a moment, and nobody may be told of what is
-    /// not durable.
+    /// A commit failed, which is final, or the process is dying in it. Nobody may be told of what is not durable.
     pub(super) fn fail(&mut self, error: &CommitError) -> Outcome {
-        self.note(|| format!("the sequencer ends: {error}"));
+        self.note(|| format!("the sequencer ends: {}", Causes(error)));
+        if let CommitError::NoRoom(_) = error {
+            self.judge_end_of_room()?;
+            return self.linger("for want of room");
+        }
         let crashed = self.outside.storage.crashed();
         if !crashed && !self.has_failed() {
             return Err(format!("a commit failed on a sound disk: {error}"));
         }
         self.covered.commits_failed += u64::from(!crashed);
+        self.linger("in a commit")
+    }
+
+    /// Edges go on for a moment after the sequencer has ended, and then the process dies.
+    fn linger(&mut self, how: &str) -> Outcome {
         for _ in 0..self.rng.below(LINGERING_MAX) {
             let nth = self.rng.below(self.life.stations.len());
             self.turn(nth, usize::MAX)?;
             self.read_any()?;
         }
-        self.die("in a commit")
+        self.die(how)
     }
 
     /// The process is gone with all sessions; another one is started.
@@ -116,7 +125,7 @@ impl World {
 
     /// Starts the broker on what is there, over deaths.
     fn start(&mut self) -> Outcome {
-        self.armed = false;
+        (self.armed, self.told_no_room) = (false, false);
         for nth in 0.. {
             let dies = nth < DEATHS_STARTING_MAX && self.rng.percent(self.shape.dies_starting);
             if dies {
@@ -138,7 +147,12 @@ impl World {
                     return Ok(());
                 }
                 Ok(_) => {}
-                Err(error) if crashed || failed => self.note(|| format!("a start fails: {error}")),
+                Err(error) if crashed || failed => self.note(|| format!("a start fails: {}", Causes(&error))),
+                Err(error) if self.is_full() => {
+                    self.note(|| format!("a start fails on a full disk: {}", Causes(&error)));
+                    self.judge_full_start()?;
+                    self.empty();
+                }
                 Err(error) => return Err(format!("the directory cannot be opened: {error}")),
             }
             self.covered.deaths_starting += 1;

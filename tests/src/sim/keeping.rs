@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use carillon::journal::is_no_room;
 use carillon::keeper::KeepError;
 use carillon::snapshot;
 use carillon_protocol::ids::Position;
@@ -33,6 +34,7 @@ impl World {
     fn mind_keeper(&self, turned: Result<(), KeepError>, failures: u64) -> Outcome {
         let storage = &self.outside.storage;
         match turned {
+            Err(error) if self.may_keeper_lack_room(&error) => Ok(()),
             Err(error) if !storage.crashed() && storage.failures() == failures => {
                 Err(format!("the keeper failed on a sound disk: {error}"))
             }
@@ -65,8 +67,10 @@ impl World {
     pub(super) fn prepare(&mut self) -> Outcome {
         let prepared = self.life.preparer.prepare();
         self.note(|| format!("a spare segment: {prepared:?}"));
+        self.told_no_room = prepared.as_ref().is_err_and(is_no_room);
         match prepared {
             Ok(made) => self.covered.spares += u64::from(made),
+            Err(error) if self.may_preparer_lack_room(&error) => {}
             Err(_) if self.outside.storage.crashed() || self.has_failed() => {}
             Err(error) => return Err(format!("no spare segment on a sound disk: {error}")),
         }

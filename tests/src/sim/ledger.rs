@@ -12,6 +12,7 @@ use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::ReadUpdate;
 
 use super::dings::Dings;
+use super::tide::Scarcity;
 use super::told::Marked;
 
 /// A user of a tenant.
@@ -80,10 +81,15 @@ pub(super) struct Ledger {
     /// Those of messages that must not be committed any more, as the numbers of their publishes are used up; and by which producer.
     /// One that was given up has forgotten them.
     pub(super) used_up: BTreeMap<u64, (Who, ProducerId)>,
-    /// Devices and producers, whose ids have nothing in common here, and where they were given up last.
+    /// Devices and producers, whose ids have nothing in common here, and where they were added last.
+    added: BTreeMap<(Who, u64), Position>,
+    /// And where they were given up last.
     retired: BTreeMap<(Who, u64), Position>,
     /// Retention has taken everything up to here.
     pub(super) floor: Position,
+    /// Of the largest batch.
+    pub(super) batch_bytes_max: usize,
+    pub(super) scarcity: Scarcity,
     /// Bytes of the largest frame of the inbox.
     pub(super) frame_bytes_max: usize,
 }
@@ -97,6 +103,7 @@ impl Ledger {
     /// Takes the next batch.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
         self.newest_batch = batch.first();
+        self.batch_bytes_max = self.batch_bytes_max.max(batch.bytes());
         for entry in batch.entries() {
             if entry.position != self.head.next() {
                 return Err(format!("position {} was committed after {}", entry.position, self.head));
@@ -164,7 +171,12 @@ impl Ledger {
             Record::ProducerRetired(gone) => {
                 self.retired.insert(((gone.tenant, gone.user), gone.producer.0), position);
             }
-            Record::DeviceAdded(_) | Record::ProducerAdded(_) => {}
+            Record::DeviceAdded(new) => {
+                self.added.insert(((new.tenant, new.user), new.device.0), position);
+            }
+            Record::ProducerAdded(new) => {
+                self.added.insert(((new.tenant, new.user), new.producer.0), position);
+            }
         }
         Ok(())
     }
@@ -334,6 +346,15 @@ impl Ledger {
     /// Where this device or producer of the user was given up last.
     pub(super) fn retired(&self, who: Who, id: u64) -> Option<Position> {
         self.retired.get(&(who, id)).copied()
+    }
+
+    /// Whether this device and its producer were there at this position, and have not been given up.
+    pub(super) fn knew(&self, who: Who, (device, producer): (DeviceId, ProducerId), at: Position) -> bool {
+        let is_there = |id| {
+            let added = self.added.get(&(who, id));
+            added.is_some_and(|added| *added <= at && self.retired(who, id).is_none_or(|retired| retired < *added))
+        };
+        is_there(device.0) && (producer == ProducerId(0) || is_there(producer.0))
     }
 
     /// Whom a handle stands for.

@@ -8,7 +8,7 @@ use carillon::dings::DingPolicies;
 use carillon::edge::{self, Edge, Left};
 use carillon::index::Index;
 use carillon::journal::{
-    Batch, CommitError, Draft, Identity, Journal, JournalOptions, MemoryStorage, Opened, Preparer, SegmentJournal,
+    Batch, CommitError, Draft, Identity, Journal, JournalOptions, MemoryStorage, Opened, Preparer, Room, SegmentJournal,
 };
 use carillon::keeper::{self, Keeper};
 use carillon::sequencer::ring::{Ring, RingWriter, ring};
@@ -34,6 +34,7 @@ pub(super) struct Outside {
     pub(super) gateway: SharedGateway,
     pub(super) policies: Arc<DingPolicies>,
     pub(super) doubt: SharedDoubt,
+    pub(super) room: SharedRoom,
 }
 
 /// An edge with its connections.
@@ -78,15 +79,35 @@ impl SharedDoubt {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    pub(super) fn get(&self) -> Option<Doubt> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, doubt: Option<Doubt>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
     }
 }
 
-/// The real journal. What is being committed is noted, so that a start may find all of it or nothing.
+/// The room that the sequencer was told of last.
+#[derive(Clone, Default)]
+pub(super) struct SharedRoom(Arc<Mutex<Room>>);
+
+impl SharedRoom {
+    pub(super) fn get(&self) -> Room {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, room: Room) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    }
+}
+
+/// The real journal. What is being committed is noted, so that a start may find all of it or nothing; and how much room there is, so that
+/// nobody is refused for want of it who need not be.
 pub(super) struct NotedJournal {
     journal: SegmentJournal,
     doubt: SharedDoubt,
+    room: SharedRoom,
 }
 
 impl Journal for NotedJournal {
@@ -100,6 +121,16 @@ impl Journal for NotedJournal {
 
     fn head(&self) -> Position {
         self.journal.head()
+    }
+
+    fn room(&self) -> Room {
+        let room = self.journal.room();
+        self.room.set(room);
+        room
+    }
+
+    fn prepared_bytes(&self) -> u64 {
+        self.journal.prepared_bytes()
     }
 
     fn commit(&mut self, draft: Draft) -> Result<Batch, CommitError> {
@@ -116,7 +147,8 @@ impl Journal for NotedJournal {
 /// How a run opens its directory.
 pub(super) fn store_options(shape: &Shape, clock: &Arc<SimClock>) -> StoreOptions {
     let mut journal = JournalOptions::new(SHARD);
-    (journal.segment_bytes, journal.reserve_bytes) = (shape.segment_bytes, shape.segment_bytes);
+    (journal.segment_bytes, journal.reserve_bytes) = (shape.segment_bytes, shape.reserve_bytes);
+    journal.free_bytes_min = shape.free_bytes_min;
     journal.identity = Some(Identity { incarnation: INCARNATION, salt: 99 });
     StoreOptions { journal, clock: clock.clone(), progress: None }
 }
@@ -154,7 +186,7 @@ impl Life {
             },
             stopped,
         );
-        let journal = NotedJournal { journal, doubt: outside.doubt.clone() };
+        let journal = NotedJournal { journal, doubt: outside.doubt.clone(), room: outside.room.clone() };
         let parts = sequencer_parts((shard, journal), (writer, index.clone()), (queues, mailboxes), outside);
         let sequencer = Sequencer::new(parts);
         Self { sequencer, submit, ring, ring_next: 0, bodies, index, stations, preparer, keeper, _keeping: stop }

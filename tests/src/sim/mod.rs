@@ -33,6 +33,7 @@ mod rest;
 pub(crate) mod rng;
 mod session;
 mod shape;
+mod tide;
 mod told;
 mod urgent;
 mod world;

@@ -2,6 +2,7 @@
 
 use carillon_protocol::Frame;
 use carillon_protocol::ding_status::STEP_REMINDER;
+use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{ConversationId, DingId, Position, Seq, UserId};
 
 use super::ledger::{Ledger, Who};
@@ -29,12 +30,15 @@ pub(super) struct Request {
     pub(super) want: Want,
     /// The journal's head when it was asked.
     pub(super) head: Position,
+    /// The sequencer's rounds until then.
+    pub(super) round: u64,
 }
 
 impl Request {
     /// Whether the reply is one to this request, and true.
     pub(super) fn judge(&self, reply: &Frame, who: Who, ledger: &Ledger) -> Result<(), String> {
         let holds = match (&self.want, reply) {
+            (_, Frame::Error(error)) if error.code == ErrorCode::NO_ROOM => self.may_lack_room(who, ledger),
             // A refusal says nothing that could be lost.
             (_, Frame::Error(_)) => true,
             (Want::Add(conversation, users), Frame::Done(_)) => users.iter().all(|user| {

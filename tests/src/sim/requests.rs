@@ -65,8 +65,7 @@ impl World {
         if !self.life.stations[self.sessions[&id].edge].links.streams(self.sessions[&id].link).contains(&PUBLISH) {
             self.open_publish(id);
         }
-        self.session(id).under_way.push(number);
-        self.send(id, PUBLISH, &publish);
+        self.send_publish(id, &publish);
     }
 
     fn open_publish(&mut self, id: usize) {
@@ -93,8 +92,7 @@ impl World {
             device.unsettled.values().map(|unsettled| Publish { low, ..unsettled.publish.clone() }).collect();
         self.open_publish(id);
         for publish in again {
-            self.session(id).under_way.push(publish.number);
-            self.send(id, PUBLISH, &publish);
+            self.send_publish(id, &publish);
         }
     }
 
@@ -351,7 +349,9 @@ impl World {
         let settled = &device.settled[nth].0;
         let (mut stamp, mut publish) = (settled.stamp, settled.publish.clone());
         let session = &self.sessions[&id];
-        if session.repeats.contains_key(&publish.number) || session.under_way.contains(&publish.number) {
+        if session.repeats.contains_key(&publish.number)
+            || session.under_way.iter().any(|(number, _)| *number == publish.number)
+        {
             return;
         }
         let same = self.rng.percent(50);
@@ -377,11 +377,11 @@ impl World {
     }
 
     fn ask<F: Body>(&mut self, id: usize, want: Want, frame: impl FnOnce(u32) -> F) {
-        let head = self.ledger.head;
+        let (head, round) = (self.ledger.head, self.ledger.scarcity.now());
         let session = self.session(id);
         let request = session.next_request;
         session.next_request += 1;
-        session.pending.insert(request, Request { want: want.clone(), head });
+        session.pending.insert(request, Request { want: want.clone(), head, round });
         self.note(|| format!("session {id} asks for {want:?} as {request}"));
         self.send(id, CONTROL, &frame(request));
     }

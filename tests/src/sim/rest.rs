@@ -19,6 +19,7 @@ impl World {
     /// Comes to rest, and judges.
     pub(super) fn rest(&mut self) -> Outcome {
         self.calm();
+        self.ebb()?;
         self.settle()?;
         self.judge()?;
         self.judge_escalations()?;
@@ -103,6 +104,7 @@ impl World {
                 busy |= self.read(id, stream, usize::MAX)? > 0;
             }
         }
+        busy |= self.send_all_refused_again()?;
         let head = self.ledger.head;
         self.step()?;
         busy |= self.ledger.head > head;

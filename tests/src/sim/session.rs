@@ -24,6 +24,7 @@ use super::history::{Asked, Named, Page};
 use super::ledger::{Ledger, Who, stamp};
 use super::parts::PEOPLE;
 use super::promises::{Request, Want};
+use super::tide::Refused;
 use super::told::{Marked, Told, is_same};
 
 /// The client's first bidirectional stream.
@@ -92,6 +93,8 @@ pub(super) struct Session {
     pub(super) connected_at_ms: u64,
     /// When `Hello` was sent, and when `Welcome` was read, in steps of the run.
     pub(super) hello_at: usize,
+    /// The sequencer's rounds until then.
+    pub(super) hello_round: u64,
     pub(super) who: Option<Who>,
     /// Everything up to here is the device's.
     pub(super) last: Position,
@@ -103,8 +106,11 @@ pub(super) struct Session {
     pub(super) next_request: u32,
     /// Numbers of publishes that were answered and sent once more, and whether with the same content.
     pub(super) repeats: BTreeMap<u64, bool>,
-    /// Numbers that were sent here and have no answer here: another session of the device may have got one.
-    pub(super) under_way: Vec<u64>,
+    /// Numbers that were sent here and have no answer here, each with the sequencer's rounds until then: another session of the device may
+    /// have got one.
+    pub(super) under_way: Vec<(u64, u64)>,
+    /// Which of them lacked room.
+    pub(super) refused: Refused,
     /// DINGs that were pushed, and those it was then told about.
     pub(super) pushed: BTreeSet<DingId>,
     pub(super) updated: BTreeSet<DingId>,
@@ -153,6 +159,7 @@ impl Session {
             person: device.person,
             connected_at_ms: 0,
             hello_at: 0,
+            hello_round: 0,
             who: None,
             last: Position(0),
             told: Told::default(),
@@ -160,6 +167,7 @@ impl Session {
             pending: BTreeMap::new(),
             repeats: BTreeMap::new(),
             under_way: Vec::new(),
+            refused: Refused::default(),
             progress: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -223,11 +231,17 @@ impl Session {
             (CONTROL, _, frame) => self.judge_reply(&frame, device, ledger)?,
             (PUBLISH, _, Frame::Published(published)) => {
                 self.note_answer(published.number);
+                self.refused.accept(&published)?;
                 self.judge_published(&published, device, ledger)?;
             }
             (PUBLISH, _, Frame::PublishRefused(refused)) => {
-                self.note_answer(refused.number);
-                self.judge_refused(&refused, device, ledger)?;
+                let sent_after = self.note_answer(refused.number);
+                if refused.code == ErrorCode::NO_ROOM {
+                    self.judge_no_room(refused.number, sent_after, device, ledger)?;
+                } else {
+                    self.refused.refuse_for_good(refused.number);
+                    self.judge_refused(&refused, device, ledger)?;
+                }
             }
             (_, None, Frame::LaneOpened(LaneOpened { lane })) => {
                 if self.incoming.values().any(|incoming| incoming.lane == Some(lane)) {
@@ -297,10 +311,10 @@ impl Session {
         asked.judge(frame, self.who_of(ledger)?, ledger)
     }
 
-    fn note_answer(&mut self, number: u64) {
-        if let Some(nth) = self.under_way.iter().position(|sent| *sent == number) {
-            self.under_way.swap_remove(nth);
-        }
+    /// Returns after which of the sequencer's rounds it was sent.
+    fn note_answer(&mut self, number: u64) -> Option<u64> {
+        let nth = self.under_way.iter().position(|(sent, _)| *sent == number)?;
+        Some(self.under_way.remove(nth).1)
     }
 
     fn judge_published(&self, published: &Published, device: &mut Device, ledger: &Ledger) -> Result<(), String> {

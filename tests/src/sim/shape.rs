@@ -131,6 +131,9 @@ pub(super) struct Shape {
     pub(super) ring_bytes: usize,
     pub(super) machine: Machine,
     pub(super) segment_bytes: u64,
+    pub(super) reserve_bytes: u64,
+    /// Of the disk, if it may fill up.
+    pub(super) free_bytes_min: u64,
     pub(super) keeper: KeeperOptions,
     /// Within how many calls to the disk a process may die.
     pub(super) fates: Vec<usize>,
@@ -163,12 +166,14 @@ impl Shape {
         };
         let weights = ACTIONS.iter().map(&mut weight).collect();
         let windows = rng.pick(&[[1, 1, 1, 1], [1, 1, 2, 8], [0, 0, 0, 1], [4, 2, 1, 1], [0, 1, 2, 1]]);
-        Self {
+        let mut shape = Self {
             limits: limits(rng),
             ring_batches: rng.pick(&[1, 2, 4, 6, 8, 64, 64]),
             ring_bytes: rng.pick(&[usize::MAX, usize::MAX, usize::MAX, 3_000]),
             machine,
             segment_bytes: rng.pick(&[2 * 1024, 8 * 1024, 32 * 1024, 128 * 1024]),
+            reserve_bytes: 0,
+            free_bytes_min: 0,
             keeper: keeper(rng),
             fates: rng.pick(&[[5, 20, 80], [20, 80, 200], [200, 500, 2_000]]).to_vec(),
             dies_starting: rng.pick(&[0, 20, 50]),
@@ -183,7 +188,9 @@ impl Shape {
             steps: if machine.fails() { rng.pick(&[200, 400, 800, 1_500]) } else { rng.pick(&[100, 300, 300, 700]) },
             weights,
             windows,
-        }
+        };
+        shape.reserve_bytes = shape.segment_bytes;
+        shape
     }
 
     pub(super) fn action(&self, rng: &mut Rng) -> Action {

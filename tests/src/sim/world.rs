@@ -9,7 +9,7 @@ use carillon::dings::rates::Rates;
 use carillon::dings::{DingPolicies, DingPolicy};
 use carillon::edge::Stats;
 use carillon::edge::limits::{Limits, URGENT_BYTES_MAX};
-use carillon::journal::MemoryStorage;
+use carillon::journal::{MemoryStorage, Room};
 use carillon::sequencer::ring::Found;
 use carillon_protocol::error::ErrorCode;
 use carillon_protocol::ids::{DeviceId, ProducerId, ShardId};
@@ -20,12 +20,13 @@ use carillon_transport::LinkKey;
 use super::calls::Called;
 use super::coverage::Coverage;
 use super::ledger::Ledger;
-use super::life::{Life, Outside, SharedDoubt, open};
+use super::life::{Life, Outside, SharedDoubt, SharedRoom, open};
 use super::parts::{PEOPLE, SimClock};
 use super::recovered::Replica;
 use super::rng::Rng;
 use super::session::{Device, Session};
 use super::shape::{Machine, Shape};
+use super::tide::{Tide, judge_growth};
 use super::told::Told;
 use crate::outlets::SharedGateway;
 
@@ -60,9 +61,13 @@ struct Hello {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) shape: Shape,
+    /// In a run whose disk may fill up.
+    pub(super) tide: Option<Tide>,
     pub(super) outside: Outside,
     /// The process, dead or alive, that was started last.
     pub(super) life: Life,
+    /// The preparer of this life was told that there is no room, and of nothing else since.
+    pub(super) told_no_room: bool,
     /// The process has a fate.
     pub(super) armed: bool,
     /// Failures of the disk before it was started.
@@ -87,13 +92,18 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, machine: Machine, log: Rc<RefCell<Log>>) -> Self {
         let mut rng = Rng::new(seed);
-        let shape = Shape::random(&mut rng, machine);
+        let mut shape = Shape::random(&mut rng, machine);
+        let mut tide = Tide::of(seed, machine.fails());
+        if let Some(tide) = &mut tide {
+            tide.shape(&mut shape);
+        }
         let outside = Outside {
             storage: MemoryStorage::new(),
             clock: Arc::new(SimClock::new()),
             gateway: SharedGateway::default(),
             policies: Arc::new(policies()),
             doubt: SharedDoubt::default(),
+            room: SharedRoom::default(),
         };
         outside.gateway.lock().rooms = Some(shape.gateway_room);
         let opened = open(&outside, &shape).expect("an empty directory is opened on a sound disk");
@@ -102,8 +112,10 @@ impl World {
         Self {
             rng,
             shape,
+            tide,
             outside,
             life,
+            told_no_room: false,
             armed: false,
             failures_before: 0,
             ledger: Ledger::default(),
@@ -175,7 +187,13 @@ impl World {
         if let Err(error) = self.life.sequencer.step() {
             return self.fail(&error);
         }
+        let room = self.outside.room.get();
+        self.judge_room(room)?;
+        self.covered.rounds_on_reserve += u64::from(room == Room::Reserve);
+        self.covered.rounds_on_last += u64::from(room == Room::Last);
+        self.ledger.scarcity.note(room);
         while let Found::Batch(committed) = self.life.ring.at(self.life.ring_next) {
+            self.covered.confirmed_on_last += judge_growth(&committed.batch, room)?;
             self.ledger.take(&committed.batch)?;
             self.life.ring_next += 1;
             self.note(|| format!("committed {} to {}", committed.batch.first(), committed.batch.last()));
@@ -233,7 +251,7 @@ impl World {
         match code {
             ErrorCode::FENCED => self.covered.fenced += 1,
             ErrorCode::RETIRED => self.covered.retired += 1,
-            ErrorCode::DRAINING => {}
+            ErrorCode::DRAINING | ErrorCode::SESSIONS_EXHAUSTED => {}
             _ => self.covered.misbehaved += 1,
         }
         let waited_ms = self.outside.clock.passed_ms() - session.connected_at_ms;
@@ -242,6 +260,10 @@ impl World {
             // An edge does not know whether the device came back after it was given up, and so takes the news for new.
             ErrorCode::RETIRED => session.retired_at(&self.ledger).is_some_and(|at| at > session.seen),
             ErrorCode::DRAINING => self.draining,
+            ErrorCode::SESSIONS_EXHAUSTED => {
+                self.covered.refused_for_room += 1;
+                session.welcome.is_none() && session.may_lack_room(&self.ledger)
+            }
             ErrorCode::HELLO_TIMEOUT => session.welcome.is_none() && waited_ms >= 10_000,
             // What is to be read cannot be.
             ErrorCode::INTERNAL => self.has_failed(),
