@@ -42,9 +42,8 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Begins to note, with the position that is durable now. A file that is there is gone on with, in place: its old note stays until
-    /// a newer one is written.
-    pub(crate) fn begin(storage: &dyn Storage, identity: Identity, head: Position) -> io::Result<Self> {
+    /// To begin to note. A file that is there is gone on with, in place: its old note stays until a newer one is written.
+    pub(crate) fn open(storage: &dyn Storage, identity: Identity) -> io::Result<Self> {
         let bytes = (SLOT_BYTES * SLOTS) as u64;
         let file = match storage.open(NAME) {
             Ok(file) if file.length()? == bytes => file,
@@ -52,9 +51,7 @@ impl Proof {
             Err(error) if error.kind() == io::ErrorKind::NotFound => storage.create(NAME, bytes)?,
             Err(error) => return Err(error),
         };
-        let mut proof = Self { file, identity, slot: 0 };
-        proof.note(head)?;
-        Ok(proof)
+        Ok(Self { file, identity, slot: 0 })
     }
 
     /// Everything up to here is durable.
@@ -157,11 +154,17 @@ mod tests {
         Notes::read(storage).unwrap().head(identity)
     }
 
+    fn begin(storage: &MemoryStorage, head: Position) -> Proof {
+        let mut proof = Proof::open(storage, IDENTITY).unwrap();
+        proof.note(head).unwrap();
+        proof
+    }
+
     #[test]
     fn the_newest_note_that_is_whole_counts() {
         let storage = MemoryStorage::new();
         assert_eq!(noted(&storage, &IDENTITY), Position(0));
-        let mut proof = Proof::begin(&storage, IDENTITY, Position(3)).unwrap();
+        let mut proof = begin(&storage, Position(3));
         proof.note(Position(5)).unwrap();
         assert_eq!(noted(&storage, &IDENTITY), Position(5));
         proof.note(Position(8)).unwrap();
@@ -171,7 +174,7 @@ mod tests {
         storage.flip(NAME, SLOT_BYTES + 9, 1);
         assert_eq!(noted(&storage, &IDENTITY), Position(0));
         let other = Identity { salt: 98, ..IDENTITY };
-        let _proof = Proof::begin(&storage, IDENTITY, Position(9)).unwrap();
+        begin(&storage, Position(9));
         assert_eq!(noted(&storage, &other), Position(0), "another journal's");
         storage.put(NAME, vec![1; 100]);
         assert_eq!(noted(&storage, &IDENTITY), Position(0));
@@ -181,7 +184,7 @@ mod tests {
     fn a_loss_of_power_makes_a_note_older_and_never_newer() {
         for seed in 0..2_000 {
             let storage = MemoryStorage::new();
-            let mut proof = Proof::begin(&storage, IDENTITY, Position(1)).unwrap();
+            let mut proof = begin(&storage, Position(1));
             (2..10).for_each(|head| proof.note(Position(head)).unwrap());
             storage.restart(Loss::Random(seed));
             assert!(noted(&storage, &IDENTITY) <= Position(9));

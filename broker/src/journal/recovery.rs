@@ -175,11 +175,14 @@ impl Survey {
         segments.extend(scanned.iter().zip(indexes).map(|(first, index)| Segment::new(*first, Some(index))));
         let sizes = options.sizes();
         let mut prepared = Prepared::left_over(&*storage, &directory, sizes)?;
+        // What else must be there is made first: a start that fails for want of room uses up nothing.
+        let mut proof = Proof::open(&*storage, identity).map_err(io_error("make", proof::NAME))?;
         let tail = (last, &mut prepared);
         let active = prove_tail(&*storage, &options, identity, tail, &mut segments, &mut report)?;
-        let proof = Proof::begin(&*storage, identity, report.head).map_err(io_error("write", proof::NAME))?;
+        proof.note(report.head).map_err(io_error("write", proof::NAME))?;
         begin::adopt(&*storage, &identity, first)?;
-        let segments = Segments::new(storage, identity, segments, report.head, Shelf::new(prepared.reserve));
+        let segments =
+            Segments::new(storage, identity, segments, report.head, Shelf::new(prepared.spare, prepared.reserve));
         let reader = Reader::new(Arc::clone(&segments));
         let upkeep = Upkeep::new(Arc::clone(&segments));
         let preparer = Preparer::new(Arc::clone(&segments), sizes);

@@ -123,9 +123,9 @@ impl Place {
 
 impl Shelf {
     /// With what an earlier process left.
-    pub(crate) fn new(reserve: Option<Spare>) -> Self {
-        let reserve = reserve.map_or(Place::Empty, Place::Spare);
-        let places = Mutex::new(Places { spare: Place::Empty, reserve });
+    pub(crate) fn new(spare: Option<Spare>, reserve: Option<Spare>) -> Self {
+        let place = |left: Option<Spare>| left.map_or(Place::Empty, Place::Spare);
+        let places = Mutex::new(Places { spare: place(spare), reserve: place(reserve) });
         Self {
             places,
             short: AtomicBool::new(false),

@@ -113,8 +113,8 @@ impl SegmentJournal {
         Ok(())
     }
 
-    /// The spare; or a file that is made now; or, if the disk has no room for that, the reserve. All of it before anything of the
-    /// batch is written.
+    /// The spare; or a file that is made now; or, if the disk has no room for that, the reserve; or what is just enough. All of it before
+    /// anything of the batch is written.
     fn prepared(&self, first: Position, bytes_min: u64) -> Result<Spare, CommitError> {
         let shelf = &self.segments.shelf;
         let bytes = self.sizes.segment_bytes.max(bytes_min);
@@ -130,7 +130,8 @@ impl SegmentJournal {
                     tracing::error!(%error, "the disk has no room for the next journal segment: the reserve is taken");
                     Ok(reserve)
                 }
-                None => Err(CommitError::NoRoom(error)),
+                // Of nothing but the batch, as a start makes one: every roll costs a file then, and the journal goes on.
+                None => make(&*self.segments.storage, first, bytes_min).map_err(|_| CommitError::NoRoom(error)),
             },
             Err(error) => Err(CommitError::Roll(error)),
         }

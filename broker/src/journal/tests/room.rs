@@ -137,6 +137,63 @@ fn a_start_on_a_full_disk_takes_what_is_prepared() {
 }
 
 #[test]
+fn the_journal_goes_on_in_what_is_just_enough_when_nothing_else_is_left() {
+    let storage = MemoryStorage::new();
+    let (mut opened, mut expected) = written(&storage, 2);
+    opened.preparer.prepare().unwrap();
+    fill(&storage);
+    while storage.names().iter().any(|name| name == READY || name == RESERVE) {
+        expected.commit(&mut opened.journal, 1, 1).unwrap();
+    }
+    // Less than a segment is free: a few batches, each in a file of its own.
+    storage.set_capacity(Some(storage.used_bytes() + SEGMENT_BYTES - 1));
+    let segments = || storage.names().iter().filter(|name| name.ends_with(".journal")).count();
+    let (before, committed) = (segments(), expected.acknowledged.len());
+    let (_, ended) = live(&mut opened, &mut expected, 1);
+    assert!(matches!(ended, Some(CommitError::NoRoom(_))), "{ended:?}");
+    assert!(segments() > before && expected.acknowledged.len() > committed, "it went on");
+    storage.restart(Loss::Nothing);
+    storage.set_capacity(None);
+    assert_eq!(open_all(&storage).unwrap().1, expected.acknowledged);
+}
+
+#[test]
+fn a_start_that_lacks_room_for_a_small_file_uses_up_nothing() {
+    let storage = MemoryStorage::new();
+    let (opened, expected) = written(&storage, 2);
+    opened.preparer.prepare().unwrap();
+    drop(opened);
+    // As an earlier version left it, or an operator.
+    storage.remove("head").unwrap();
+    fill(&storage);
+    let prepared = || storage.names().into_iter().filter(|name| name.ends_with(".ready")).collect::<Vec<_>>();
+    let before = prepared();
+    for _ in 0..3 {
+        let Err(OpenError::Io { source, .. }) = open_all(&storage) else { panic!("there is no room for the file") };
+        assert!(is_no_room(&source), "{source}");
+        assert_eq!(prepared(), before);
+    }
+    storage.set_capacity(Some(storage.used_bytes() + 2_048));
+    assert_eq!(open_all(&storage).unwrap().1, expected.acknowledged);
+}
+
+#[test]
+fn a_spare_that_is_too_small_for_the_last_batch_is_there_for_the_next_ones() {
+    let storage = MemoryStorage::new();
+    let small = || JournalOptions { segment_bytes: SEGMENT_BYTES, ..options() };
+    let (mut opened, mut expected) = written(&storage, 2);
+    // A batch that takes a segment of its own, larger than others.
+    while expected.commit(&mut opened.journal, 200, 1).is_ok() && !storage.names().contains(&READY.to_owned()) {
+        opened.preparer.prepare().unwrap();
+    }
+    drop(opened);
+    let opened = open(Arc::new(storage.clone()), small(), Position(0), &mut |_| Ok(())).unwrap();
+    assert!(storage.names().contains(&READY.to_owned()), "it was too small");
+    fill(&storage);
+    assert!(!opened.preparer.prepare().unwrap(), "both files are there");
+}
+
+#[test]
 fn wherever_the_disk_ends_no_write_fails_and_nothing_acknowledged_is_lost() {
     let mut ends = 0;
     for capacity in (SEGMENT_BYTES..12 * SEGMENT_BYTES).step_by(97) {
