@@ -36,7 +36,8 @@ pub enum LookupError {
     Rebuilding,
 }
 
-/// Why the index cannot do without the journal's oldest records now. Nothing was changed.
+/// Why the index cannot do without the journal's oldest records now. In memory the floors may have risen, which is as it should be: the same
+/// may be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TruncateError {
     /// The floors cannot be looked up.

@@ -45,7 +45,7 @@ pub enum KeepError {
     /// No thread can be started for it.
     #[error("no thread can be started to take a snapshot: {0}")]
     Thread(io::Error),
-    /// The index is being built anew and needs the journal as it is.
+    /// The index needs the journal as it is: it is being built anew, or cannot write on a full disk.
     #[error("the index cannot do without the journal's oldest records now: {0}")]
     Floor(#[from] TruncateError),
 }
