@@ -1,9 +1,10 @@
 //! Snapshots and retention of a real broker: old segments leave, the broker starts again, and nobody meets a silent gap.
 
 use std::path::Path;
+use std::process::Command;
 
 use carillon_client::{Event, Seq};
-use carillon_tests::harness::{Process, connect, group_of, next_that, patiently, say};
+use carillon_tests::harness::{Process, binary, connect, group_of, next_that, patiently, say};
 
 /// The smallest that the configuration allows.
 const SMALL: &str =
@@ -60,4 +61,35 @@ async fn old_segments_leave_and_what_went_is_named() {
         assert!(gone > Seq(0));
         patiently(bob.close()).await;
     }
+    snapshots_are_what_the_records_lead_to(&broker, &journal);
+}
+
+/// By the command, while the broker serves; and it tells when one is not.
+fn snapshots_are_what_the_records_lead_to(broker: &Process, journal: &Path) {
+    let verify = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command
+            .env_remove("CARILLON_CONFIG")
+            .args(["journal", "verify", "--replay", "--data"])
+            .arg(broker.site.data())
+            .args(arguments);
+        let output = command.output().expect("it runs");
+        (output.status.code(), [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()))
+    };
+    let (code, [told, errors]) = verify(&[]);
+    assert_eq!(code, Some(0), "{told}{errors}");
+    assert!(
+        told.contains("after it were replayed on it") && told.contains("the state that the records lead to"),
+        "{told}"
+    );
+    let snapshots = names(journal, ".snapshot");
+    // The newer one is replaced by the older one's bytes: no snapshot is at that position, as its header says.
+    let newest = journal.join(snapshots.last().expect("two of them"));
+    std::fs::remove_file(&newest).expect("it is there");
+    std::fs::copy(journal.join(&snapshots[0]), &newest).expect("it is there");
+    let (code, [told, _]) = verify(&["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("an object, damage or not");
+    assert_eq!((code, &told["damaged_count"]), (Some(1), &1.into()), "{told}");
+    assert_eq!(told["snapshots"][0]["standing"], "base", "{told}");
+    assert_eq!(told["damaged"][0]["file"], *snapshots.last().expect("two of them"), "{told}");
 }

@@ -17,14 +17,14 @@ use thiserror::Error;
 
 use crate::journal::Storage;
 
+mod compare;
 pub mod format;
-mod held;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use held::{HoldError, Standing, hold};
+pub use compare::{CompareError, Standing, compare};
 pub use read::{build, load, read, read_whole};
 pub use write::{WRITE_BYTES, write};
 

@@ -1,9 +1,11 @@
 //! Snapshots as files: what was written is read back, and nothing else is.
 
 use super::format::{CHUNK_BYTES, HEADER_BYTES};
+use std::sync::Arc;
+
 use super::*;
-use crate::journal::{Loss, MemoryStorage};
-use crate::store::tests::{SHARD, state, written};
+use crate::journal::{Loss, MemoryStorage, Storage, StorageFile};
+use crate::store::tests::{Life, SHARD, state, written};
 
 fn meta(position: Position) -> Meta {
     Meta { shard: SHARD, incarnation: Incarnation(0x77), position, time: Timestamp(5) }
@@ -51,43 +53,118 @@ fn a_shard_comes_back_as_it_was() {
     assert!(matches!(other, Err(SnapshotError::Foreign { .. })), "{other:?}");
 }
 
-#[test]
-fn a_snapshot_is_held_against_the_records_up_to_it() {
-    let storage = MemoryStorage::new();
-    let standings = |storage: &MemoryStorage| hold(storage, &mut |_, _| {});
-    assert_eq!(standings(&storage).unwrap(), []);
-    let (mut life, _) = written(&storage, 12);
-    let mut taken = Vec::new();
-    for _ in 0..3 {
-        taken.push((life.store.shard.head(), life.state()));
-        put(&storage, life.store.shard.head(), &life.state());
+fn words(storage: &MemoryStorage, meanwhile: &mut dyn FnMut()) -> Vec<(Position, &'static str)> {
+    let word = |standing: &Standing| match standing {
+        Standing::Same => "same",
+        Standing::Other => "other",
+        Standing::Base => "base",
+        Standing::Unreached => "unreached",
+        Standing::Beyond => "beyond",
+        Standing::Unreadable(_) => "unreadable",
+    };
+    let compared = compare(storage, &mut |_, _| meanwhile()).unwrap();
+    compared.iter().map(|(position, standing)| (*position, word(standing))).collect()
+}
+
+/// A journal of some segments, and three snapshots with their states.
+fn with_three(storage: &MemoryStorage) -> (Life, [(Position, Vec<u8>); 3]) {
+    let (mut life, _) = written(storage, 12);
+    let taken = [(); 3].map(|()| {
+        let taken = (life.store.shard.head(), life.state());
+        put(storage, taken.0, &taken.1);
         life.steps(9);
-    }
-    let [first, second, third] = [0, 1, 2].map(|nth| taken[nth].0);
+        taken
+    });
+    (life, taken)
+}
+
+#[test]
+fn a_snapshot_is_compared_with_what_the_records_up_to_it_lead_to() {
+    let storage = MemoryStorage::new();
+    assert_eq!(words(&storage, &mut || {}), []);
+    let (life, taken) = with_three(&storage);
+    let [first, second, third] = [0, 1, 2].map(|nth: usize| taken[nth].0);
     let beyond = life.store.shard.head().next();
     put(&storage, beyond, &life.state());
-    let all = [first, second, third, beyond];
-    let are = |standings: [Standing; 4]| all.into_iter().zip(standings).collect::<Vec<_>>();
-    let of = |storage: &MemoryStorage| standings(storage).unwrap();
-    assert_eq!(of(&storage), are([Standing::Same, Standing::Same, Standing::Same, Standing::Unknown]));
-
-    // The state of a moment before, well written under this name.
+    let check = |expected: [&'static str; 4]| {
+        let expected: Vec<_> = [first, second, third, beyond].into_iter().zip(expected).collect();
+        assert_eq!(words(&storage, &mut || {}), expected);
+    };
+    check(["same", "same", "same", "beyond"]);
+    // The state of a moment before, well written under this name; and longer, and shorter.
     put(&storage, second, &taken[0].1);
-    assert_eq!(of(&storage), are([Standing::Same, Standing::Other, Standing::Same, Standing::Unknown]));
+    check(["same", "other", "same", "beyond"]);
+    put(&storage, second, &[&taken[1].1[..], &[0]].concat());
+    check(["same", "other", "same", "beyond"]);
+    put(&storage, second, &taken[1].1[..taken[1].1.len() - 1]);
+    check(["same", "other", "same", "beyond"]);
+    // Of another history.
+    let foreign = Meta { incarnation: Incarnation(0x78), ..meta(second) };
+    write(&storage, &foreign, &taken[1].1, &mut |_| Ok(())).unwrap();
     storage.flip(&file_name(third), HEADER_BYTES + 3, 1);
-    assert_eq!(of(&storage), are([Standing::Same, Standing::Other, Standing::Unknown, Standing::Unknown]));
+    check(["same", "other", "unreadable", "beyond"]);
 
     // The first segments are gone: the oldest that reaches the rest is gone on from, if it is one.
     put(&storage, second, &taken[1].1);
     put(&storage, third, &taken[2].1);
     life.store.opened.upkeep.truncate(second.next()).unwrap();
     assert!(life.store.opened.reader.first() > first.next(), "segments left");
-    assert_eq!(of(&storage), are([Standing::Unknown, Standing::Base, Standing::Same, Standing::Unknown]));
-    for position in [second, third] {
+    check(["unreached", "base", "same", "beyond"]);
+    for position in [second, third, beyond] {
         storage.flip(&file_name(position), HEADER_BYTES + 3, 1);
     }
-    storage.flip(&file_name(beyond), HEADER_BYTES + 3, 1);
-    assert!(matches!(standings(&storage), Err(HoldError::NoBase(_))));
+    assert!(matches!(compare(&storage, &mut |_, _| {}), Err(CompareError::NoBase(_))));
+}
+
+#[test]
+fn a_broker_beside_the_comparison_may_remove_what_was_to_be_read() {
+    let storage = MemoryStorage::new();
+    let (life, taken) = with_three(&storage);
+    // Once, in the midst of it: segments leave, and the snapshot that reached them.
+    let mut done = false;
+    let compared = words(&storage, &mut || {
+        if !std::mem::replace(&mut done, true) {
+            life.store.opened.upkeep.truncate(taken[1].0.next()).unwrap();
+            storage.remove(&file_name(taken[0].0)).unwrap();
+        }
+    });
+    assert_eq!(compared, [(taken[1].0, "base"), (taken[2].0, "same")]);
+    // Each time a segment is about to be read, it is gone.
+    let ended = compare(&Vanishing(storage), &mut |_, _| {});
+    assert!(matches!(ended, Err(CompareError::Outrun)), "{ended:?}");
+}
+
+/// Whose files are listed, and cannot be opened.
+struct Vanishing(MemoryStorage);
+
+impl Storage for Vanishing {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, _: &str, _: u64) -> io::Result<Arc<dyn StorageFile>> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn open(&self, _: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 #[test]

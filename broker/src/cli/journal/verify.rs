@@ -4,7 +4,7 @@ use std::path::Path;
 
 use carillon::journal::{self, ObservedStorage, Storage, VerifyReport};
 use carillon::report::Causes;
-use carillon::snapshot::{self, SnapshotError, Standing};
+use carillon::snapshot::{self, CompareError, SnapshotError, Standing};
 use carillon_core::Shard;
 use carillon_protocol::ids::Position;
 use serde_json::json;
@@ -25,18 +25,19 @@ Examples:
 Each damaged place is named with file, byte and the positions that are lost there. Nothing is changed. A torn tail is no
 damage: a crash, or a broker that writes, leaves one, and the next start cuts it.
 
-With --replay each snapshot is also held against the state that the records up to it lead to, from the journal's begin or from
-the oldest snapshot that reaches it. That takes the time and the memory of a start without snapshots.
+With --replay each snapshot is then compared with the state that the records up to it lead to, from the journal's begin or, where
+retention took that, from the older snapshot, which is believed. It takes the memory that the broker has for users and
+conversations twice, and the time of a start without snapshots.
 
 Exit code 1: something is damaged, or a file cannot be read.
 
 With --json, one object: {\"first\":1,\"last\":9,\"records\":9,\"batches\":4,\"segments\":1,\"bytes\":67108864,
-\"torn_tail_bytes\":0,\"snapshots\":[{\"name\":\"….snapshot\",\"position\":5}],\"damaged\":[{\"file\":\"….journal\",\"offset\":4096,
+\"torn_tail_bytes\":0,\"snapshots\":[{\"name\":\"….snapshot\",\"position\":5,\"standing\":\"same\"}],\"damaged\":[{\"file\":\"….journal\",\"offset\":4096,
 \"from\":1,\"to\":3,\"what\":\"…\"}],\"damaged_count\":1}")]
 pub(super) struct Args {
     #[command(flatten)]
     data: Data,
-    /// Replay the records, and hold each snapshot against the state that they lead to
+    /// Replay the records too, and compare each snapshot with the state that they lead to
     #[arg(long)]
     replay: bool,
     /// Print one object
@@ -48,36 +49,40 @@ pub(super) struct Args {
 struct Judged {
     position: Position,
     wrong: Option<String>,
-    /// Of `--replay`.
-    standing: Option<Standing>,
+    /// By a replay, in a word; `None` without one, or where the file is gone by then.
+    standing: Option<&'static str>,
 }
 
 impl Judged {
-    fn hold(&mut self, held: &[(Position, Standing)]) {
-        self.standing = held.iter().find(|(position, _)| *position == self.position).map(|(_, standing)| *standing);
-        if self.wrong.is_none() && self.standing == Some(Standing::Other) {
-            self.wrong = Some("it is not the state that the records up to it lead to".into());
+    fn compared(&mut self, standing: Standing) {
+        let (word, wrong) = match standing {
+            Standing::Same => ("same", None),
+            Standing::Base => ("base", None),
+            Standing::Unreached => ("unreached", None),
+            Standing::Other => ("other", Some("it is not the state that the records up to it lead to".to_owned())),
+            Standing::Beyond => ("beyond", Some("the journal ends before it: records are missing".to_owned())),
+            Standing::Unreadable(error) => ("unreadable", Some(error.to_string())),
+        };
+        self.standing = Some(word);
+        self.wrong = self.wrong.take().or(wrong);
+    }
+
+    /// What is known of a good one.
+    fn what(&self) -> &'static str {
+        match self.standing {
+            Some("same") => "good, and the state that the records lead to",
+            Some("base") => "good; the records before it are gone, and those after it were replayed on it",
+            Some("unreached") => "good; the records up to it are gone",
+            _ => "good",
         }
     }
 
     fn as_json(&self) -> serde_json::Value {
         let mut object = json!({ "name": snapshot::file_name(self.position), "position": self.position.0 });
         if let Some(standing) = self.standing {
-            object["replayed"] = json!(standing == Standing::Same);
+            object["standing"] = standing.into();
         }
         object
-    }
-
-    /// What is known of a good one.
-    const fn praise(&self) -> &'static str {
-        match self.standing {
-            None => "good",
-            Some(Standing::Same) => "good, and the state that the records lead to",
-            Some(Standing::Base) => "good; the records before it are gone, and those after it were replayed on it",
-            Some(Standing::Other | Standing::Unknown) => {
-                "good, and not held against the records, which do not reach it"
-            }
-        }
     }
 }
 
@@ -91,23 +96,35 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     drop(bar);
     let report = report.map_err(|error| cannot(Causes(&error).to_string()))?;
     let mut snapshots = snapshots(&storage).map_err(|error| cannot(format!("{}: {error}", journal.display())))?;
-    if args.replay {
-        let bar = Progress::new("replay", Some(0), Unit::Bytes);
-        let held = snapshot::hold(&storage, &mut |bytes, bytes_all| bar.at_of(bytes, bytes_all));
-        drop(bar);
-        let held = held.map_err(|error| cannot(format!("the records cannot be replayed: {}", Causes(&error))))?;
-        for judged in &mut snapshots {
-            judged.hold(&held);
-        }
-    }
+    let failed = if args.replay { replay(&storage, &mut snapshots).err() } else { None };
     let mut out = Out::new();
     match args.json {
-        true => out.json(&as_json(&report, &snapshots))?,
+        true => out.json(&as_json(&report, &snapshots, failed.as_ref()))?,
         false => tell(&report, &snapshots, &journal, &mut out)?,
     }
     out.flush()?;
+    if let Some(error) = failed {
+        return Err(cannot(format!("the records cannot be replayed: {}", Causes(&error))));
+    }
     let damaged = report.findings_count + snapshots.iter().filter(|judged| judged.wrong.is_some()).count() as u64;
     if damaged == 0 { Ok(()) } else { Err(cannot(format!("damaged places: {damaged}"))) }
+}
+
+/// Compares the snapshots with what the records lead to.
+fn replay(storage: &dyn Storage, snapshots: &mut Vec<Judged>) -> Result<(), CompareError> {
+    let bar = Progress::new("replay", Some(0), Unit::Bytes);
+    let compared = snapshot::compare(storage, &mut |bytes, bytes_all| bar.at_of(bytes, bytes_all));
+    drop(bar);
+    for (position, standing) in compared? {
+        let known = snapshots.iter().position(|judged| judged.position == position);
+        let known = known.unwrap_or_else(|| {
+            // A broker beside this took it meanwhile.
+            snapshots.push(Judged { position, wrong: None, standing: None });
+            snapshots.len() - 1
+        });
+        snapshots[known].compared(standing);
+    }
+    Ok(())
 }
 
 fn snapshots(storage: &dyn Storage) -> std::io::Result<Vec<Judged>> {
@@ -138,7 +155,7 @@ fn tell(report: &VerifyReport, snapshots: &[Judged], journal: &Path, out: &mut O
     for judged in snapshots {
         let Judged { position, wrong, .. } = judged;
         match wrong {
-            None => out.line(format_args!("snapshot at position {position}: {}", judged.praise()))?,
+            None => out.line(format_args!("snapshot at position {position}: {}", judged.what()))?,
             Some(why) => {
                 let line = out.styled(Look::Bad, format_args!("snapshot at position {position}: {why}")).to_string();
                 out.line(line)?;
@@ -156,7 +173,7 @@ fn tell(report: &VerifyReport, snapshots: &[Judged], journal: &Path, out: &mut O
     Ok(())
 }
 
-fn as_json(report: &VerifyReport, snapshots: &[Judged]) -> serde_json::Value {
+fn as_json(report: &VerifyReport, snapshots: &[Judged], failed: Option<&CompareError>) -> serde_json::Value {
     let name = |position: &Position| snapshot::file_name(*position);
     let good = snapshots.iter().filter(|judged| judged.wrong.is_none());
     let good: Vec<_> = good.map(|judged| judged.as_json()).collect();
@@ -167,7 +184,9 @@ fn as_json(report: &VerifyReport, snapshots: &[Judged]) -> serde_json::Value {
     let in_snapshots = snapshots
         .iter()
         .filter_map(|judged| judged.wrong.as_ref().map(|why| json!({ "file": name(&judged.position), "what": why })));
-    let damaged: Vec<_> = in_segments.chain(in_snapshots).collect();
+    let in_records =
+        failed.map(|error| json!({ "what": format!("the records cannot be replayed: {}", Causes(error)) }));
+    let damaged: Vec<_> = in_segments.chain(in_snapshots).chain(in_records).collect();
     let unlisted = report.findings_count - report.findings.len() as u64;
     json!({
         "first": report.first.map(|first| first.0),
