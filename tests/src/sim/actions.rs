@@ -183,7 +183,9 @@ impl World {
         }
         let device = &mut self.devices[session.device];
         let news = session.take(stream, bytes, device, &self.ledger).map_err(|why| format!("session {id}: {why}"))?;
-        self.covered.refused_for_room += session.refused.take_count();
+        let (publishes, requests) = session.refused.take_counts();
+        self.covered.publishes_without_room += publishes;
+        self.covered.requests_without_room += requests;
         let line = (session.last, session.told.through);
         // What it starts from is in `Welcome`.
         if self.rng.percent(80) && session.welcome.is_some() {
@@ -246,7 +248,7 @@ impl World {
         session.ids.1 = producer;
         session.connected_at_ms = self.outside.clock.passed_ms();
         session.hello_at = self.now;
-        session.hello_round = self.ledger.scarcity.now();
+        session.hello_round = self.ledger.room_seen.now();
         session.misbehaved = misbehaved;
         session.newest = newest;
         session.seen = seen;

@@ -87,8 +87,12 @@ coverage! {
     rounds_on_last,
     /// Confirmations that were committed on the last of it.
     confirmed_on_last,
-    /// Publishes, requests and sessions that were refused for want of room.
-    refused_for_room,
+    /// Publishes that were refused for want of room.
+    publishes_without_room,
+    /// Requests likewise.
+    requests_without_room,
+    /// Sessions likewise.
+    sessions_without_room,
     /// Processes that ended when the reserve was used up.
     ended_full,
     /// Starts that failed on a full disk.

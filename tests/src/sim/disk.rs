@@ -10,6 +10,7 @@ use carillon::report::Causes;
 
 use super::life::{Life, away, open};
 use super::recovered::judge_start;
+use super::room::Known;
 use super::world::{Outcome, World};
 
 /// Starts that may die in a row; the next one lives.
@@ -125,7 +126,7 @@ impl World {
 
     /// Starts the broker on what is there, over deaths.
     fn start(&mut self) -> Outcome {
-        (self.armed, self.told_no_room) = (false, false);
+        (self.armed, self.room_known) = (false, Known::default());
         for nth in 0.. {
             let dies = nth < DEATHS_STARTING_MAX && self.rng.percent(self.shape.dies_starting);
             if dies {
@@ -136,6 +137,7 @@ impl World {
                 }
             }
             self.failures_before = self.outside.storage.failures();
+            let prepared = self.prepared();
             let opened = open(&self.outside, &self.shape);
             let (crashed, failed) = (self.outside.storage.crashed(), self.has_failed());
             self.outside.storage.calm();
@@ -150,7 +152,7 @@ impl World {
                 Err(error) if crashed || failed => self.note(|| format!("a start fails: {}", Causes(&error))),
                 Err(error) if self.is_full() => {
                     self.note(|| format!("a start fails on a full disk: {}", Causes(&error)));
-                    self.judge_full_start()?;
+                    self.judge_full_start(&error, &prepared)?;
                     self.empty();
                 }
                 Err(error) => return Err(format!("the directory cannot be opened: {error}")),

@@ -65,12 +65,14 @@ impl World {
 
     /// The preparer makes a spare segment, if there is none.
     pub(super) fn prepare(&mut self) -> Outcome {
+        self.look_at_room();
+        let failures = self.outside.storage.failures();
         let prepared = self.life.preparer.prepare();
         self.note(|| format!("a spare segment: {prepared:?}"));
-        self.told_no_room = prepared.as_ref().is_err_and(is_no_room);
+        self.judge_prepared(&prepared, self.outside.storage.failures() - failures)?;
         match prepared {
             Ok(made) => self.covered.spares += u64::from(made),
-            Err(error) if self.may_preparer_lack_room(&error) => {}
+            Err(error) if self.is_full() && is_no_room(&error) => {}
             Err(_) if self.outside.storage.crashed() || self.has_failed() => {}
             Err(error) => return Err(format!("no spare segment on a sound disk: {error}")),
         }

@@ -12,7 +12,7 @@ use carillon_protocol::kinds::ConversationKind;
 use carillon_protocol::receipt::ReadUpdate;
 
 use super::dings::Dings;
-use super::tide::Scarcity;
+use super::room::RoomSeen;
 use super::told::Marked;
 
 /// A user of a tenant.
@@ -87,9 +87,10 @@ pub(super) struct Ledger {
     retired: BTreeMap<(Who, u64), Position>,
     /// Retention has taken everything up to here.
     pub(super) floor: Position,
-    /// Of the largest batch.
-    pub(super) batch_bytes_max: usize,
-    pub(super) scarcity: Scarcity,
+    pub(super) newest_batch_bytes: usize,
+    /// Bytes of the batches that begin at these positions.
+    pub(super) batches: BTreeMap<Position, u64>,
+    pub(super) room_seen: RoomSeen,
     /// Bytes of the largest frame of the inbox.
     pub(super) frame_bytes_max: usize,
 }
@@ -103,7 +104,8 @@ impl Ledger {
     /// Takes the next batch.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
         self.newest_batch = batch.first();
-        self.batch_bytes_max = self.batch_bytes_max.max(batch.bytes());
+        self.newest_batch_bytes = batch.bytes();
+        self.batches.insert(batch.first(), batch.bytes() as u64);
         for entry in batch.entries() {
             if entry.position != self.head.next() {
                 return Err(format!("position {} was committed after {}", entry.position, self.head));

@@ -31,6 +31,7 @@ mod recovered;
 mod requests;
 mod rest;
 pub(crate) mod rng;
+mod room;
 mod session;
 mod shape;
 mod tide;

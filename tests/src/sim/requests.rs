@@ -377,7 +377,7 @@ impl World {
     }
 
     fn ask<F: Body>(&mut self, id: usize, want: Want, frame: impl FnOnce(u32) -> F) {
-        let (head, round) = (self.ledger.head, self.ledger.scarcity.now());
+        let (head, round) = (self.ledger.head, self.ledger.room_seen.now());
         let session = self.session(id);
         let request = session.next_request;
         session.next_request += 1;

@@ -291,6 +291,7 @@ impl Session {
                 reply.request
             }
             Frame::Error(reply) => {
+                self.refused.requests += u64::from(reply.code == ErrorCode::NO_ROOM);
                 self.watches.retain(|_, request| *request != reply.request);
                 reply.request
             }

@@ -2,12 +2,12 @@
 //! when it can go on nowhere, and before anything was written.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::error::Error;
 
-use carillon::journal::{Batch, Room, SEGMENT_BYTES_MIN, Storage, is_no_room};
+use carillon::journal::{Room, SEGMENT_BYTES_MIN, Storage, is_no_room};
 use carillon::keeper::KeepError;
-use carillon_core::record::Record;
-use carillon_protocol::ding_status::STEP_REMINDER;
+use carillon::report::Causes;
+use carillon::store::StoreError;
 use carillon_protocol::publish::{Publish, Published};
 
 use super::ledger::{Ledger, Who};
@@ -23,10 +23,13 @@ const SMALL_FILES_BYTES: u64 = 2_048;
 /// A client sends nothing again while so many publishes have no answer.
 const UNDER_WAY_MAX: usize = 40;
 
+/// A disk that is not full: a run does not come near it.
+pub(super) const LARGE_BYTES: u64 = 1 << 40;
+
 /// When the disk fills up, in one run of four. It draws from a source of its own, so that other runs draw as if there were none.
 pub(super) struct Tide {
     rng: Rng,
-    /// There is a capacity.
+    /// There is less than that.
     is_high: bool,
 }
 
@@ -42,41 +45,6 @@ impl Tide {
     }
 }
 
-/// When the journal said that it lacked room, in rounds of the sequencer.
-#[derive(Default)]
-pub(super) struct Scarcity {
-    rounds: u64,
-    /// The newest round that began with the reserve, and with the last of it.
-    reserve: u64,
-    last: u64,
-}
-
-impl Scarcity {
-    /// A round is over that began with so much room.
-    pub(super) fn note(&mut self, room: Room) {
-        self.rounds += 1;
-        match room {
-            Room::Enough => {}
-            Room::Reserve => self.reserve = self.rounds,
-            Room::Last => (self.reserve, self.last) = (self.rounds, self.rounds),
-        }
-    }
-
-    /// What is sent now is taken in a later round than this one.
-    pub(super) const fn now(&self) -> u64 {
-        self.rounds
-    }
-
-    /// Whether a round after this one began with the reserve, or less.
-    const fn was_since(&self, round: u64) -> bool {
-        self.reserve > round
-    }
-
-    fn was_last_since(&self, round: u64) -> bool {
-        self.last > round
-    }
-}
-
 /// What a session was refused for want of room, and in which order it was not.
 #[derive(Default)]
 pub(super) struct Refused {
@@ -88,8 +56,9 @@ pub(super) struct Refused {
     highest: u64,
     /// They are to be sent again.
     again: bool,
-    /// Of all kinds, not counted yet.
-    count: u64,
+    /// Publishes, and requests, that are not counted yet.
+    publishes: u64,
+    pub(super) requests: u64,
 }
 
 impl Refused {
@@ -97,7 +66,10 @@ impl Refused {
     pub(super) fn accept(&mut self, published: &Published) -> Result<(), String> {
         let Published { number, repeated, .. } = *published;
         self.numbers.remove(&number);
-        if repeated == 0 && number < self.highest && !self.for_good.contains(&number) {
+        if repeated > 0 {
+            return Ok(());
+        }
+        if number < self.highest && !self.for_good.contains(&number) {
             return Err(format!("publish {number} was accepted after {}", self.highest));
         }
         self.highest = self.highest.max(number);
@@ -109,49 +81,10 @@ impl Refused {
         self.for_good.insert(number);
     }
 
-    pub(super) fn take_count(&mut self) -> u64 {
-        std::mem::take(&mut self.count)
+    /// How many publishes and requests were refused since it was asked last.
+    pub(super) fn take_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.publishes), std::mem::take(&mut self.requests))
     }
-}
-
-/// A round that began without room has committed nothing that makes the journal grow, and one on the last of the reserve nothing but
-/// what open DINGs need. Returns how many confirmations were among it.
-pub(super) fn judge_growth(batch: &Batch, room: Room) -> Result<u64, String> {
-    let mut confirmed = 0;
-    if room == Room::Enough {
-        return Ok(confirmed);
-    }
-    for entry in batch.entries() {
-        let record = Record::decode(entry.private, entry.frame).map_err(|error| error.to_string())?;
-        confirmed += u64::from(room == Room::Last && matches!(record, Record::DingConfirmed(_)));
-        let within = match &record {
-            Record::DingAttempted(begun) => begun.step != STEP_REMINDER,
-            Record::DingDeferred(_)
-            | Record::DingsDelivered(_)
-            | Record::DingOutcomes(_)
-            | Record::DingConfirmed(_)
-            | Record::DingEnded(_)
-            | Record::DingForgotten(_)
-            | Record::CatchUpBounded(_) => true,
-            Record::ReadMarked(_)
-            | Record::CursorsMoved(_)
-            | Record::TenantAdded(_)
-            | Record::UserAdded(_)
-            | Record::DeviceAdded(_)
-            | Record::DeviceRetired(_)
-            | Record::ProducerAdded(_)
-            | Record::ProducerRetired(_) => room < Room::Last,
-            Record::Message(_)
-            | Record::ConversationAdded(_)
-            | Record::MembersAdded(_)
-            | Record::MembersRemoved(_)
-            | Record::DingAdded(_) => false,
-        };
-        if !within {
-            return Err(format!("{record:?} was committed, and the room was {}", room.name()));
-        }
-    }
-    Ok(confirmed)
 }
 
 impl Session {
@@ -164,7 +97,7 @@ impl Session {
         device: &Device,
         ledger: &Ledger,
     ) -> Result<(), String> {
-        let lacked = sent_after.is_some_and(|round| ledger.scarcity.was_since(round));
+        let lacked = sent_after.is_some_and(|round| ledger.room_seen.was_since(round));
         let is_behind = self.refused.numbers.first().is_some_and(|lowest| *lowest < number);
         let answered = device.settled.iter().any(|(settled, _)| settled.publish.number == number);
         if !lacked && !is_behind {
@@ -174,7 +107,8 @@ impl Session {
             return Err(format!("publish {number} was accepted, and then refused for want of room"));
         }
         self.refused.numbers.insert(number);
-        (self.refused.again, self.refused.count) = (true, self.refused.count + 1);
+        self.refused.again = true;
+        self.refused.publishes += 1;
         Ok(())
     }
 
@@ -186,7 +120,7 @@ impl Session {
     pub(super) fn may_lack_room(&self, ledger: &Ledger) -> bool {
         let who = self.who_of(ledger);
         let is_known = who.is_ok_and(|who| ledger.knew(who, self.ids, self.seen));
-        !is_known && ledger.scarcity.was_last_since(self.hello_round)
+        !is_known && ledger.room_seen.was_last_since(self.hello_round)
     }
 }
 
@@ -195,16 +129,28 @@ impl Request {
     pub(super) fn may_lack_room(&self, who: Who, ledger: &Ledger) -> bool {
         match &self.want {
             Want::Confirm(_) | Want::Recall(_) | Want::Watch | Want::Unwatch | Want::History => false,
-            Want::Mark(..) | Want::Retire(_) => ledger.scarcity.was_last_since(self.round),
+            Want::Mark(..) | Want::Retire(_) => ledger.room_seen.was_last_since(self.round),
             Want::Ding { key } => {
                 let repeats = ledger.dings.added(who, *key).is_some_and(|at| at <= self.head);
-                !repeats && ledger.scarcity.was_since(self.round)
+                !repeats && ledger.room_seen.was_since(self.round)
             }
             Want::Add(..) | Want::Remove(..) | Want::Conversation | Want::Remind(_) => {
-                ledger.scarcity.was_since(self.round)
+                ledger.room_seen.was_since(self.round)
             }
         }
     }
+}
+
+/// Whether the disk's want of room is among the causes.
+fn lacks_room(error: &StoreError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(is_no_room) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl World {
@@ -223,7 +169,7 @@ impl World {
             40..60 => self.prepare()?,
             // What must go on when nothing else does is to be there.
             60..120 if !tide.is_high => self.ask_any(Action::Ding),
-            60..200 if tide.is_high => self.ask_any(Action::Confirm),
+            60..400 if self.outside.room.get() == Room::Last => self.ask_any(Action::Confirm),
             _ => {}
         }
         Ok(())
@@ -243,14 +189,8 @@ impl World {
     pub(super) fn empty(&mut self) {
         let Some(tide) = self.tide.as_mut().filter(|tide| tide.is_high) else { return };
         tide.is_high = false;
-        self.outside.storage.set_capacity(None);
+        self.outside.storage.set_capacity(Some(LARGE_BYTES));
         self.note(|| "the disk is emptied".into());
-    }
-
-    /// Who could not prepare a file for want of room has told the sequencer.
-    pub(super) fn judge_room(&self, room: Room) -> Outcome {
-        let is_untold = self.told_no_room && room == Room::Enough;
-        if is_untold { Err("no file could be prepared, and publishes are taken".into()) } else { Ok(()) }
     }
 
     /// Nobody lacks room from now on, and the journal knows it after its next look.
@@ -310,7 +250,7 @@ impl World {
 
     /// Sends a publish, and notes that it is under way.
     pub(super) fn send_publish(&mut self, id: usize, publish: &Publish) {
-        let sent = (publish.number, self.ledger.scarcity.now());
+        let sent = (publish.number, self.ledger.room_seen.now());
         self.session(id).under_way.push(sent);
         self.send(id, PUBLISH, publish);
     }
@@ -327,30 +267,43 @@ impl World {
             return Err(format!("there was no room for {needed} bytes on a disk that is not full"));
         }
         self.covered.ended_full += 1;
-        self.judge_full(needed, self.shape.segment_bytes)
+        // What it took and could not use is there still: nothing was renamed.
+        let storage = &self.outside.storage;
+        let prepared = storage.names().into_iter().filter(|name| name.ends_with(".ready"));
+        let prepared: Vec<_> = prepared.map(|name| (name.clone(), storage.contents(&name).len() as u64)).collect();
+        self.judge_full(needed, 0, &prepared)
     }
 
-    /// A start failed: is there nothing that it could have gone on in?
-    pub(super) fn judge_full_start(&mut self) -> Outcome {
+    /// The prepared files of a full disk, with their lengths, that a start may use: they hold nothing yet.
+    pub(super) fn prepared(&self) -> Vec<(String, u64)> {
+        let storage = &self.outside.storage;
+        let prepared = storage.names().into_iter().filter(|name| self.is_full() && name.ends_with(".ready"));
+        let contents = prepared.map(|name| (storage.contents(&name), name));
+        let unused = contents.filter(|(bytes, _)| bytes.iter().all(|byte| *byte == 0));
+        unused.map(|(bytes, name)| (name, bytes.len() as u64)).collect()
+    }
+
+    /// A start failed: was there nothing that it could have gone on in?
+    pub(super) fn judge_full_start(&mut self, error: &StoreError, prepared: &[(String, u64)]) -> Outcome {
+        if !lacks_room(error) {
+            return Err(format!("a start failed on a full disk, and not for want of room: {}", Causes(error)));
+        }
         self.covered.starts_full += 1;
         // It makes the last batch durable once more, which may be the one in doubt.
         let doubt_bytes = self.outside.doubt.get().map_or(0, |doubt| doubt.bytes);
-        let needed = self.ledger.batch_bytes_max.max(doubt_bytes) as u64;
-        self.judge_full(needed, needed + SMALL_FILES_BYTES)
+        let needed = self.ledger.newest_batch_bytes.max(doubt_bytes) as u64;
+        self.judge_full(needed, SMALL_FILES_BYTES, prepared)
     }
 
-    /// Neither a prepared file for such a batch is there, nor so many bytes for another one.
-    fn judge_full(&self, batch_bytes: u64, free_bytes: u64) -> Outcome {
-        let storage = &self.outside.storage;
+    /// Neither one of the prepared files could take such a batch, nor is there room for another file, and so many bytes.
+    fn judge_full(&self, batch_bytes: u64, beside_bytes: u64, prepared: &[(String, u64)]) -> Outcome {
         // A segment has a header before its batches; the smallest one has little else.
         let needed = batch_bytes + SEGMENT_BYTES_MIN;
-        let is_enough = |name: &String| name.ends_with(".ready") && storage.contents(name).len() as u64 >= needed;
-        if let Some(name) = storage.names().into_iter().find(is_enough) {
-            let has = storage.contents(&name).len();
-            return Err(format!("it ends for want of room for {batch_bytes} bytes, and {name} is there with {has}"));
+        if let Some((name, has)) = prepared.iter().find(|(_, bytes)| *bytes >= needed) {
+            return Err(format!("it ends for want of room for {batch_bytes} bytes, and {name} was there with {has}"));
         }
-        match storage.free_bytes().expect("it is known") {
-            Some(free) if free < needed.max(free_bytes) => Ok(()),
+        match self.outside.storage.free_bytes().expect("it is known") {
+            Some(free) if free < needed + beside_bytes => Ok(()),
             free => Err(format!("it ends for want of room for {batch_bytes} bytes, and {free:?} are free")),
         }
     }
@@ -363,9 +316,5 @@ impl World {
             _ => false,
         };
         self.is_full() && lacks
-    }
-
-    pub(super) fn may_preparer_lack_room(&self, error: &io::Error) -> bool {
-        self.is_full() && is_no_room(error)
     }
 }

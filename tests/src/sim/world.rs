@@ -24,9 +24,10 @@ use super::life::{Life, Outside, SharedDoubt, SharedRoom, open};
 use super::parts::{PEOPLE, SimClock};
 use super::recovered::Replica;
 use super::rng::Rng;
+use super::room::{Known, judge_growth};
 use super::session::{Device, Session};
 use super::shape::{Machine, Shape};
-use super::tide::{Tide, judge_growth};
+use super::tide::{LARGE_BYTES, Tide};
 use super::told::Told;
 use crate::outlets::SharedGateway;
 
@@ -66,8 +67,8 @@ pub(super) struct World {
     pub(super) outside: Outside,
     /// The process, dead or alive, that was started last.
     pub(super) life: Life,
-    /// The preparer of this life was told that there is no room, and of nothing else since.
-    pub(super) told_no_room: bool,
+    /// Of this life.
+    pub(super) room_known: Known,
     /// The process has a fate.
     pub(super) armed: bool,
     /// Failures of the disk before it was started.
@@ -106,6 +107,7 @@ impl World {
             room: SharedRoom::default(),
         };
         outside.gateway.lock().rooms = Some(shape.gateway_room);
+        outside.storage.set_capacity(tide.is_some().then_some(LARGE_BYTES));
         let opened = open(&outside, &shape).expect("an empty directory is opened on a sound disk");
         let life = Life::new(opened, &outside, &shape, &mut rng);
         let devices = devices(shape.devices_a_person);
@@ -115,7 +117,7 @@ impl World {
             tide,
             outside,
             life,
-            told_no_room: false,
+            room_known: Known::default(),
             armed: false,
             failures_before: 0,
             ledger: Ledger::default(),
@@ -184,14 +186,17 @@ impl World {
 
     /// The sequencer drains, commits and answers; the ledger learns what it committed.
     pub(super) fn step(&mut self) -> Outcome {
-        if let Err(error) = self.life.sequencer.step() {
-            return self.fail(&error);
-        }
+        self.look_at_room();
+        let stepped = self.life.sequencer.step();
         let room = self.outside.room.get();
         self.judge_room(room)?;
+        if let Err(error) = stepped {
+            return self.fail(&error);
+        }
+        self.note_rolled();
         self.covered.rounds_on_reserve += u64::from(room == Room::Reserve);
         self.covered.rounds_on_last += u64::from(room == Room::Last);
-        self.ledger.scarcity.note(room);
+        self.ledger.room_seen.note(room);
         while let Found::Batch(committed) = self.life.ring.at(self.life.ring_next) {
             self.covered.confirmed_on_last += judge_growth(&committed.batch, room)?;
             self.ledger.take(&committed.batch)?;
@@ -261,7 +266,7 @@ impl World {
             ErrorCode::RETIRED => session.retired_at(&self.ledger).is_some_and(|at| at > session.seen),
             ErrorCode::DRAINING => self.draining,
             ErrorCode::SESSIONS_EXHAUSTED => {
-                self.covered.refused_for_room += 1;
+                self.covered.sessions_without_room += 1;
                 session.welcome.is_none() && session.may_lack_room(&self.ledger)
             }
             ErrorCode::HELLO_TIMEOUT => session.welcome.is_none() && waited_ms >= 10_000,
