@@ -25,7 +25,8 @@ use crate::user::{Clients, ForgottenStints, User};
 
 pub(super) type Decoded<T> = Result<T, StateError>;
 
-/// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold.
+/// Positions, seqs and ordinals stay below this, so that counting on never reaches what 48 bits hold. A shard comes here after a million
+/// records a second for four years; its state is not read back from then on.
 const COUNT_MAX: u64 = 1 << 47;
 
 /// What the personal conversation that each user has takes at least: it has no name, and one member with one stint.

@@ -5,7 +5,7 @@
 use carillon_core::Shard;
 use carillon_core::effect::{Effects, Verb};
 use carillon_core::input::{Attach, Authority, Input};
-use carillon_protocol::ids::{DeviceId, ProducerId, Timestamp};
+use carillon_protocol::ids::{DeviceId, Position, ProducerId, Timestamp};
 
 use crate::life::{Life, SHARD, state_of};
 use crate::{Budget, Target};
@@ -24,6 +24,9 @@ pub(super) const TARGET: Target = Target {
 /// What a state takes in memory. A user with a device and the personal conversation that each must have is some 140 bytes encoded, and 490 in
 /// memory.
 pub(super) const IN_MEMORY: Budget = Budget::fixed(32 * 1024);
+
+/// A state that has come so far is not read back.
+const HEAD_MAX: Position = Position(1 << 47);
 
 fn run(input: &[u8]) {
     let decoded = IN_MEMORY.spend("a state", input.len(), || Shard::decode_state(SHARD, input));
@@ -54,6 +57,9 @@ pub(super) fn go_on(shard: &mut Shard) {
         producer: Some(ProducerId(9)),
     };
     handle(shard, now, Input::Attach(attach));
+    if shard.head() >= HEAD_MAX {
+        return;
+    }
     let state = state_of(shard);
     let again = Shard::decode_state(SHARD, &state).expect("what came of a good state is one");
     assert!(state_of(&again) == state);
