@@ -119,7 +119,10 @@ impl Scarcity {
             return false;
         }
         if Weight::Growth.may(self.room) {
-            self.refused.remove(&from);
+            // One below it leaves it refused.
+            if lowest.is_none_or(|lowest| lowest == publish.number) {
+                self.refused.remove(&from);
+            }
             return true;
         }
         self.refused.insert(from, publish.number);
@@ -227,5 +230,14 @@ mod tests {
         check(&mut scarcity, &[(5, 3, true, false), (4, 3, true, false)]);
         scarcity.room = Room::Enough;
         check(&mut scarcity, &[(5, 3, true, false), (4, 3, true, true), (5, 3, true, true)]);
+    }
+
+    #[test]
+    fn a_lower_number_that_is_taken_lets_nothing_pass_that_is_refused() {
+        let mut scarcity = scarcity(Room::Reserve);
+        check(&mut scarcity, &[(5, 3, true, false)]);
+        scarcity.room = Room::Enough;
+        check(&mut scarcity, &[(4, 3, true, true), (6, 3, true, false), (5, 3, true, true), (6, 3, true, true)]);
+        assert!(scarcity.refused.is_empty());
     }
 }
