@@ -47,9 +47,14 @@ impl Proof {
         let bytes = (SLOT_BYTES * SLOTS) as u64;
         let file = match storage.open(NAME) {
             Ok(file) if file.length()? == bytes => file,
-            Ok(_) => storage.create(NAME, bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => storage.create(NAME, bytes)?,
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Durable, so that a start on a full disk need not make it again.
+            Ok(_) | Err(_) => {
+                let made = storage.create(NAME, bytes)?;
+                made.sync_data()?;
+                storage.sync_directory()?;
+                made
+            }
         };
         Ok(Self { file, identity, slot: 0 })
     }

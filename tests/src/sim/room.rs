@@ -11,7 +11,7 @@ use carillon_protocol::ids::Position;
 use super::shape::Shape;
 use super::world::{Outcome, World};
 
-/// A segment's batches begin behind this (docs/ARCHITECTURE.md).
+/// A segment's batches begin behind this (the bytes are in `broker/src/journal/format.rs`).
 const SEGMENT_HEADER_BYTES: u64 = 4_096;
 
 const RESERVE: &str = "reserve.journal.ready";

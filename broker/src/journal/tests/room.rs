@@ -178,6 +178,19 @@ fn a_start_that_lacks_room_for_a_small_file_uses_up_nothing() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_after_a_loss_of_power_finds_all_that_it_needs() {
+    let storage = MemoryStorage::new();
+    let (opened, expected) = written(&storage, 2);
+    opened.preparer.prepare().unwrap();
+    drop(opened);
+    // As a roll would soon; no more of it is durable.
+    storage.sync_directory().unwrap();
+    storage.restart(Loss::Everything);
+    fill(&storage);
+    assert_eq!(open_all(&storage).unwrap().1, expected.acknowledged);
+}
+
+#[test]
 fn a_spare_that_is_too_small_for_the_last_batch_is_there_for_the_next_ones() {
     let storage = MemoryStorage::new();
     let small = || JournalOptions { segment_bytes: SEGMENT_BYTES, ..options() };
