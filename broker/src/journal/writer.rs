@@ -131,7 +131,9 @@ impl SegmentJournal {
                     Ok(reserve)
                 }
                 // Of nothing but the batch, as a start makes one: every roll costs a file then, and the journal goes on.
-                None => make(&*self.segments.storage, first, bytes_min).map_err(|_| CommitError::NoRoom(error)),
+                None => make(&*self.segments.storage, first, bytes_min).map_err(|again| {
+                    if is_no_room(&again) { CommitError::NoRoom(error) } else { CommitError::Roll(again) }
+                }),
             },
             Err(error) => Err(CommitError::Roll(error)),
         }

@@ -259,7 +259,7 @@ impl World {
     pub(super) fn judge_end_of_room(&mut self) -> Outcome {
         // Nothing was written.
         let draft = self.outside.doubt.take().ok_or("no batch was being committed")?;
-        if self.has_failed() {
+        if self.has_failed() || self.outside.storage.crashed() {
             return Ok(());
         }
         let needed = draft.bytes as u64;
