@@ -26,8 +26,8 @@ Each damaged place is named with file, byte and the positions that are lost ther
 damage: a crash, or a broker that writes, leaves one, and the next start cuts it.
 
 With --replay each snapshot is then compared with the state that the records up to it lead to, from the journal's begin or, where
-retention took that, from the older snapshot, which is believed. It takes the memory that the broker has for users and
-conversations twice, and the time of a start without snapshots.
+retention took that, from the older snapshot, which is believed. It replays the journal once more, in the memory of the broker's
+state and of that state encoded.
 
 Exit code 1: something is damaged, or a file cannot be read.
 
@@ -51,29 +51,24 @@ struct Judged {
     wrong: Option<String>,
     /// By a replay, in a word; `None` without one, or where the file is gone by then.
     standing: Option<&'static str>,
+    /// What a replay says of a good one.
+    beside: &'static str,
 }
 
 impl Judged {
     fn compared(&mut self, standing: Standing) {
-        let (word, wrong) = match standing {
-            Standing::Same => ("same", None),
-            Standing::Base => ("base", None),
-            Standing::Unreached => ("unreached", None),
-            Standing::Other => ("other", Some("it is not the state that the records up to it lead to".to_owned())),
-            Standing::Beyond => ("beyond", Some("the journal ends before it: records are missing".to_owned())),
-            Standing::Unreadable(error) => ("unreadable", Some(error.to_string())),
+        let (word, found) = match standing {
+            Standing::Same => ("same", Ok(", and the state that the records lead to")),
+            Standing::Base => ("base", Ok("; the records before it are gone, and those after it were replayed on it")),
+            Standing::Unreached => ("unreached", Ok("; the records up to it are gone")),
+            Standing::Other => ("other", Err("it is not the state that the records up to it lead to".to_owned())),
+            Standing::Beyond => ("beyond", Err("the journal ends before it: records are missing".to_owned())),
+            Standing::Unreadable(error) => ("unreadable", Err(error.to_string())),
         };
         self.standing = Some(word);
-        self.wrong = self.wrong.take().or(wrong);
-    }
-
-    /// What is known of a good one.
-    fn what(&self) -> &'static str {
-        match self.standing {
-            Some("same") => "good, and the state that the records lead to",
-            Some("base") => "good; the records before it are gone, and those after it were replayed on it",
-            Some("unreached") => "good; the records up to it are gone",
-            _ => "good",
+        match found {
+            Ok(beside) => self.beside = beside,
+            Err(wrong) => _ = self.wrong.get_or_insert(wrong),
         }
     }
 
@@ -119,7 +114,7 @@ fn replay(storage: &dyn Storage, snapshots: &mut Vec<Judged>) -> Result<(), Comp
         let known = snapshots.iter().position(|judged| judged.position == position);
         let known = known.unwrap_or_else(|| {
             // A broker beside this took it meanwhile.
-            snapshots.push(Judged { position, wrong: None, standing: None });
+            snapshots.push(Judged { position, wrong: None, standing: None, beside: "" });
             snapshots.len() - 1
         });
         snapshots[known].compared(standing);
@@ -136,7 +131,7 @@ fn snapshots(storage: &dyn Storage) -> std::io::Result<Vec<Judged>> {
             Err(SnapshotError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => Some(error.to_string()),
         };
-        judged.push(Judged { position, wrong, standing: None });
+        judged.push(Judged { position, wrong, standing: None, beside: "" });
     }
     Ok(judged)
 }
@@ -153,9 +148,9 @@ fn tell(report: &VerifyReport, snapshots: &[Judged], journal: &Path, out: &mut O
         out.line(format_args!("a torn tail of {torn_tail_bytes} bytes, which is no damage"))?;
     }
     for judged in snapshots {
-        let Judged { position, wrong, .. } = judged;
+        let Judged { position, wrong, beside, .. } = judged;
         match wrong {
-            None => out.line(format_args!("snapshot at position {position}: {}", judged.what()))?,
+            None => out.line(format_args!("snapshot at position {position}: good{beside}"))?,
             Some(why) => {
                 let line = out.styled(Look::Bad, format_args!("snapshot at position {position}: {why}")).to_string();
                 out.line(line)?;
