@@ -87,7 +87,6 @@ pub(super) struct Ledger {
     retired: BTreeMap<(Who, u64), Position>,
     /// Retention has taken everything up to here.
     pub(super) floor: Position,
-    pub(super) newest_batch_bytes: usize,
     /// Bytes of the batches that begin at these positions.
     pub(super) batches: BTreeMap<Position, u64>,
     pub(super) room_seen: RoomSeen,
@@ -104,7 +103,6 @@ impl Ledger {
     /// Takes the next batch.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
         self.newest_batch = batch.first();
-        self.newest_batch_bytes = batch.bytes();
         self.batches.insert(batch.first(), batch.bytes() as u64);
         for entry in batch.entries() {
             if entry.position != self.head.next() {

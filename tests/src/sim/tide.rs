@@ -290,8 +290,9 @@ impl World {
         }
         self.covered.starts_full += 1;
         // It makes the last batch durable once more, which may be the one in doubt.
-        let doubt_bytes = self.outside.doubt.get().map_or(0, |doubt| doubt.bytes);
-        let needed = self.ledger.newest_batch_bytes.max(doubt_bytes) as u64;
+        let doubt_bytes = self.outside.doubt.get().map_or(0, |doubt| doubt.bytes as u64);
+        let newest_bytes = self.ledger.batches.values().next_back().copied().unwrap_or_default();
+        let needed = newest_bytes.max(doubt_bytes);
         self.judge_full(needed, SMALL_FILES_BYTES, prepared)
     }
 
