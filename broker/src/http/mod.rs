@@ -3,6 +3,7 @@
 //! One thread of its own with a small runtime, which reads what the busy threads left in their meters and touches nothing
 //! else of theirs. Whoever is slow, rude or many here disturbs nobody: connections, their time and their bytes are bounded.
 
+mod body;
 mod listening;
 pub mod probe;
 
@@ -19,6 +20,7 @@ use axum::routing::get;
 
 use crate::journal::Room;
 use crate::metrics::{Metrics, Phase};
+pub(crate) use body::{BodyError, whole};
 pub(crate) use listening::{Bounds, Listening, converse};
 
 /// Connections at once: some monitors that scrape, and one that hangs. Further ones wait in the kernel's backlog.

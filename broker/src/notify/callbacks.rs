@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -29,7 +28,7 @@ use super::call::{CallKey, KeyError, Ledger, Outcome, OutletId, Report, Reported
 use super::limits::{CALLBACK_BYTES_MAX, CALLBACK_CONNECTION_LASTS, CALLBACK_CONNECTIONS_MAX, CALLBACK_WITHIN};
 use super::signature::{Secrets, SignatureError};
 use crate::clock::Clock;
-use crate::http::{Bounds, Listening};
+use crate::http::{BodyError, Bounds, Listening, whole};
 use crate::metrics::meter::Counter;
 use crate::metrics::outlets::CallbackMeter;
 
@@ -86,7 +85,6 @@ pub(super) fn routes(
     Router::new()
         .route("/v1/callbacks/{outlet}", post(callback).fallback(not_a_post))
         .fallback(not_here)
-        .layer(DefaultBodyLimit::max(CALLBACK_BYTES_MAX))
         .with_state(Arc::new(desk))
 }
 
@@ -101,7 +99,7 @@ enum Refusal {
     )]
     Unsigned(#[source] SignatureError),
     #[error("the body cannot be read: {0}; send one JSON object of at most {CALLBACK_BYTES_MAX} bytes")]
-    Unread(#[from] BytesRejection),
+    Unread(#[from] BodyError),
     #[error(
         "the body is not understood: {0}; send {{\"type\":\"ding.answered\",\"timestamp\":\"<RFC 3339>\",\"data\":{{\"key\":\"<key \
          of the call>\"}}}}"
@@ -125,8 +123,8 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
-            Self::Unread(rejection) => rejection.status(),
-            Self::Malformed(_) | Self::Key(_) => StatusCode::BAD_REQUEST,
+            Self::Unread(BodyError::TooLong(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unread(BodyError::Broken(_)) | Self::Malformed(_) | Self::Key(_) => StatusCode::BAD_REQUEST,
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Over => StatusCode::GONE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -196,7 +194,7 @@ async fn callback(
     State(desk): State<Arc<Desk>>,
     Path(outlet): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
     let answer = desk.answer(&outlet, &headers, body).await;
     let counter = match &answer {
@@ -208,13 +206,8 @@ async fn callback(
 }
 
 impl Desk {
-    async fn answer(
-        &self,
-        outlet: &str,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Result<(), Refusal> {
-        let body = body?;
+    async fn answer(&self, outlet: &str, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
+        let body = whole(body, CALLBACK_BYTES_MAX).await?;
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let (id, secrets) = self.outlets.get(outlet).ok_or(Refusal::Unsigned(SignatureError::Wrong))?;
         secrets.verify(header, &body, self.clock.wall().0 / 1_000).map_err(|error| {

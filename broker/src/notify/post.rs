@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,7 @@ use super::held::{End, Tried};
 use super::limits::{ADDRESSES_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES, LOOKUPS_MAX};
 use super::signature::{ID, SIGNATURE, TIMESTAMP};
 use crate::clock::Clock;
+use crate::http::{BodyError, whole};
 
 /// What the gateway is told of its caller.
 const USER_AGENT: &str = concat!("carillon/", env!("CARGO_PKG_VERSION"));
@@ -221,12 +222,10 @@ async fn read(answer: Response<Incoming>) -> Result<End, TryError> {
     match status {
         status if status.is_success() => {
             // Taken, whatever the body says or how long it is; only one that breaks off is worth another try.
-            match Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await {
-                Ok(whole) => Ok(End::Taken(body::status(&whole.to_bytes()), detail)),
-                Err(error) if error.is::<LengthLimitError>() => {
-                    Ok(End::Taken(Status::Accepted, Detail::ANSWER_TOO_LONG))
-                }
-                Err(error) => Err(TryError::Answer(error)),
+            match whole(answer.into_body(), ANSWER_BYTES_MAX).await {
+                Ok(body) => Ok(End::Taken(body::status(&body), detail)),
+                Err(BodyError::TooLong(_)) => Ok(End::Taken(Status::Accepted, Detail::ANSWER_TOO_LONG)),
+                Err(BodyError::Broken(error)) => Err(TryError::Answer(error)),
             }
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {

@@ -238,6 +238,8 @@ fn seeds_of_callbacks() -> Vec<Vec<u8>> {
         event("failed", "ding-0000000000000002-7-2"),
         event("delivered", "ding-0000000000000004-7-2"),
         after(3, raw.as_bytes()),
+        // A byte at a time: no piece may be kept with the buffer that it came in.
+        after(0, format!("{}{}", raw.replace("Length: 2", "Length: 4000"), " ".repeat(3_998)).as_bytes()),
     ]
 }
 
@@ -249,5 +251,9 @@ fn seeds_of_answers() -> Vec<Vec<u8>> {
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 204 x\r\n\r\n",
         "HTTP/1.1 301 x\r\nLocation: http://127.0.0.1/\r\n\r\n",
     ];
-    answers.map(|answer| after(15, answer.as_bytes())).to_vec()
+    let bit_by_bit = format!("HTTP/1.1 200 OK\r\n\r\n{{{}}}", " ".repeat(4_000));
+    let mut seeds = answers.map(|answer| after(15, answer.as_bytes())).to_vec();
+    // A byte at a time: no piece may be kept with the buffer that it came in.
+    seeds.push(after(0, bit_by_bit.as_bytes()));
+    seeds
 }
