@@ -293,7 +293,7 @@ impl Edge {
                 ControlFlow::Break(()) => self.send_page(links, key),
             },
             // The page goes on without it.
-            Err(error @ ReadError::Corrupt { .. }) => {
+            Err(error) if error.is_of_record() => {
                 let first = if backward { page.places.len() - page.run } else { 0 };
                 let place = page.places.remove(page.alone.take().unwrap_or(first));
                 self.tell_unreadable(place.position, &error);

@@ -26,7 +26,7 @@
 //!
 //! [`mod@format`] layouts · `batch` draft and batch · `storage` files, `memory` simulated ones · `segment` names, index
 //! and creation · `scan` the walk through one segment · `options` what it is opened as · `recovery` open, `report` what it says · `writer` commit and
-//! roll · `proof` how far it was durable · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range · `verify` the walk
+//! roll · `proof` how far it was durable · `spare` the next segment and the reserve, made in advance · `room` whether there is any · `upkeep` the oldest ones leave · `reader` and `pool` reading by position, `replay` reading all of a range, around damage if need be, `lost` what that goes on without · `verify` the walk
 //! through everything · `walk` batches for tools.
 
 use carillon_protocol::ids::{Epoch, Incarnation, Position};
@@ -35,6 +35,7 @@ mod batch;
 mod begin;
 pub mod format;
 mod limits;
+mod lost;
 mod memory;
 mod options;
 mod pool;
@@ -60,8 +61,10 @@ pub use batch::{Batch, Draft, Entry};
 pub use format::{FormatError, Identity};
 pub use limits::{
     BATCH_BYTES_HARD_MAX, BATCH_BYTES_MAX, FREE_BYTES_MIN_DEFAULT, INDEX_STRIDE_BYTES, INPUT_BYTES_MAX,
-    READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
+    READER_QUEUE_DEFAULT, READER_THREADS_DEFAULT, RESERVE_BYTES_DEFAULT, SALVAGED_PLACES_MAX, SEGMENT_BYTES_DEFAULT,
+    SEGMENT_BYTES_MIN,
 };
+pub use lost::Lost;
 pub use memory::{Loss, MemoryStorage};
 pub use options::JournalOptions;
 pub(crate) use pool::EndOnPanic;
@@ -69,6 +72,7 @@ pub use pool::{ReadDone, ReadJob, ReadRequest, ReaderPool};
 pub(crate) use proof::Notes;
 pub use reader::{ReadError, Reader};
 pub use recovery::{Opened, Replay, Survey, open};
+pub use replay::Piece;
 pub use report::{Corruption, Cut, OpenError, RecoveryReport, ReplayError};
 pub use room::{Room, is_no_room};
 pub use segment::{parse_segment_name as segment_file_position, segment_name as segment_file_name};

@@ -9,6 +9,7 @@ use carillon_protocol::ids::{Incarnation, Position};
 use super::batch::Entry;
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Head};
 use super::limits::READ_BYTES;
+use super::lost::Lost;
 use super::scan::{Scanner, Window};
 use super::segment::{Index, Located, Mark, Segments};
 use super::storage::StorageFile;
@@ -48,6 +49,14 @@ pub enum ReadError {
         /// What is wrong.
         why: FormatError,
     },
+    /// The record was damaged when the index was built, which holds whatever its bytes are now. A start looks at them again.
+    #[error(
+        "the record at position {position} is damaged, or was when the index was built; a start tells whether it still is"
+    )]
+    LeftOut {
+        /// Which.
+        position: Position,
+    },
     /// The system could not read.
     #[error("journal segment {segment} cannot be read")]
     Io {
@@ -56,6 +65,13 @@ pub enum ReadError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+impl ReadError {
+    /// Whether it is this one record that cannot be had, and no other suffers.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::LeftOut { .. })
+    }
 }
 
 impl Reader {
@@ -83,6 +99,14 @@ impl Reader {
         self.segments.first()
     }
 
+    /// From now on these positions are refused, besides those that are already. Whoever has said of a message that it lies at a position that could not be read, so
+    /// that it is known to be missing, must not be given what turns out to lie there: it may be another one.
+    pub fn leave_out(&self, lost: &Lost) {
+        if !lost.is_empty() {
+            self.segments.left_out.rcu(|known| known.union(lost));
+        }
+    }
+
     /// The records at these positions, which ascend, in order: as many as have `bytes_max` bytes of frames together,
     /// but at least one. If a later one cannot be read, those before it are returned, and the error comes when
     /// it is asked for first.
@@ -102,8 +126,13 @@ impl Reader {
         if positions.last().is_some_and(|last| *last > head) {
             return Err(ReadError::NotYet { head });
         }
+        let left_out = self.segments.left_out.load();
+        let kept = positions.iter().position(|position| left_out.contains(*position));
+        if let Some(position) = kept.filter(|kept| *kept == 0).map(|_| positions[0]) {
+            return Err(ReadError::LeftOut { position });
+        }
         let mut read = Read { bytes_max, ..Read::default() };
-        let mut rest = positions;
+        let mut rest = &positions[..kept.unwrap_or(positions.len())];
         while let Some(position) = rest.first() {
             let Some(located) = self.segments.locate(*position) else {
                 return read.finish(Some(ReadError::Truncated { first: self.first() }));

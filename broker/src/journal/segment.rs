@@ -4,10 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use arc_swap::ArcSwap;
 use carillon_protocol::ids::Position;
 
 use super::format::{Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::limits::INDEX_STRIDE_BYTES;
+use super::lost::Lost;
 use super::spare::{Shelf, Spare};
 use super::storage::{Storage, StorageFile};
 
@@ -166,6 +168,8 @@ pub(crate) struct Segments {
     /// Committed since the journal was opened. Relaxed: it only says when a snapshot is worth its while.
     committed_bytes: AtomicU64,
     pub(crate) shelf: Shelf,
+    /// What readers are refused, whatever the bytes say: see [`Reader::leave_out`](super::Reader::leave_out).
+    pub(crate) left_out: ArcSwap<Lost>,
 }
 
 /// The segment that holds a position, and the first position of the next one.
@@ -192,6 +196,7 @@ impl Segments {
             head: AtomicU64::new(head.0),
             committed_bytes: AtomicU64::new(0),
             shelf,
+            left_out: ArcSwap::default(),
         })
     }
 

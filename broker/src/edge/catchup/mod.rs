@@ -479,11 +479,11 @@ impl Edge {
                 catch_up.forget_plan();
                 self.schedule_catch_up(key);
             }
-            Err(error @ ReadError::Corrupt { .. }) if catch_up.plan.front() == Some(&first) => {
+            Err(error) if error.is_of_record() && catch_up.plan.front() == Some(&first) => {
                 self.pass_over(key, first, &error);
             }
             // The plan was made anew while it was read.
-            Err(ReadError::Corrupt { .. }) => self.schedule_catch_up(key),
+            Err(error) if error.is_of_record() => self.schedule_catch_up(key),
             Err(error) => {
                 tracing::error!(error = %Causes(&error), ?key, "a message could not be read from the journal");
                 self.close(links, key, ErrorCode::INTERNAL, "a message could not be read from the journal");

@@ -12,6 +12,7 @@ mod damage;
 mod files;
 mod reading;
 mod room;
+mod salvage;
 mod spare;
 mod walking;
 
