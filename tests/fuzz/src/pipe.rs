@@ -1,4 +1,4 @@
-//! A connection that is no socket: what comes is there at once, what is sent is kept.
+//! A connection that is no socket: what comes is there at once, of what is sent the beginning is kept.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +12,10 @@ use tokio::time::{Sleep, sleep};
 /// Longer than anybody waits for what does not come. The time passes at once: see [`converse`].
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
+/// What is kept of all that is sent: the first status lines. Answers are longer than their requests, and are not what a peer makes
+/// the broker hold.
+const SENT_KEPT_BYTES: usize = 256;
+
 /// See the module. What comes is cut into reads of so many bytes, and then ends.
 ///
 /// An answer waits for the first byte of what it answers: what comes before is no answer, and would end every conversation alike. A request
@@ -23,15 +27,18 @@ pub(crate) struct Pipe {
     read_bytes_max: usize,
     is_answer: bool,
     waits: Option<Waker>,
-    /// What was sent when the last byte was read.
+    /// Bytes sent.
+    sent_bytes: usize,
+    /// Those when the last byte was read.
     sent_before: usize,
     /// When it ends all the same.
     hangs_up: Option<Pin<Box<Sleep>>>,
+    /// The first of them.
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Pipe {
-    /// The pipe, and what will have been sent.
+    /// The pipe, and the beginning of what will have been sent.
     pub(crate) fn new(coming: Vec<u8>, read_bytes_max: usize) -> (Self, Arc<Mutex<Vec<u8>>>) {
         let sent = Arc::new(Mutex::default());
         let pipe = Self {
@@ -40,6 +47,7 @@ impl Pipe {
             read_bytes_max: read_bytes_max.max(1),
             is_answer: false,
             waits: None,
+            sent_bytes: 0,
             sent_before: 0,
             hangs_up: None,
             sent: sent.clone(),
@@ -60,11 +68,11 @@ impl AsyncRead for Pipe {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_answer && self.sent.lock().unwrap().is_empty() {
+        if self.is_answer && self.sent_bytes == 0 {
             self.waits = Some(context.waker().clone());
             return Poll::Pending;
         }
-        if self.at == self.coming.len() && !self.is_answer && self.sent.lock().unwrap().len() == self.sent_before {
+        if self.at == self.coming.len() && !self.is_answer && self.sent_bytes == self.sent_before {
             self.waits = Some(context.waker().clone());
             let hangs_up = self.hangs_up.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
             ready!(hangs_up.as_mut().poll(context));
@@ -74,8 +82,7 @@ impl AsyncRead for Pipe {
         buffer.put_slice(&self.coming[self.at..self.at + count]);
         self.at += count;
         if count > 0 {
-            let sent_before = self.sent.lock().unwrap().len();
-            self.sent_before = sent_before;
+            self.sent_before = self.sent_bytes;
         }
         Poll::Ready(Ok(()))
     }
@@ -83,7 +90,11 @@ impl AsyncRead for Pipe {
 
 impl AsyncWrite for Pipe {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.sent.lock().unwrap().extend_from_slice(bytes);
+        self.sent_bytes += bytes.len();
+        let mut sent = self.sent.lock().unwrap();
+        let kept = bytes.len().min(SENT_KEPT_BYTES - sent.len());
+        sent.extend_from_slice(&bytes[..kept]);
+        drop(sent);
         if let Some(waits) = self.waits.take() {
             waits.wake();
         }
