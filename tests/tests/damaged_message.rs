@@ -59,6 +59,16 @@ async fn pages(client: &Client, group: ConversationId, direction: Direction) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_messages_are_named_and_all_others_come() {
+    check(|_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_they_are_when_the_index_has_to_be_built_anew() {
+    check(|site| std::fs::remove_dir_all(site.data().join("index")).unwrap()).await;
+}
+
+/// Damages messages of a broker that stands still, does something else to it, and starts it again.
+async fn check(harm: impl FnOnce(&Site)) {
     let (site, storage) = (Site::new(), MemoryStorage::new());
     let server = start(&site, &storage);
     let (alice, _events) = connect(site.config(server.address(), "alice")).await;
@@ -77,6 +87,7 @@ async fn damaged_messages_are_named_and_all_others_come() {
     for number in DAMAGED {
         damage(&storage, number);
     }
+    harm(&site);
     let server = start(&site, &storage);
     let (phone, mut events) = connect(site.config(server.address(), "alice")).await;
     let (mut came, mut gone) = (Vec::new(), Vec::new());

@@ -52,6 +52,7 @@ fn nothing_acknowledged_is_lost_nor_served_twice_nor_served_damaged() {
         ("flips in the last batch", coverage.flips_cut, 50),
         ("flips in snapshots", coverage.flips_in_snapshot, 100),
         ("flips that were found by reading", coverage.flips_unread, 20),
+        ("flips that were gone around", coverage.flips_gone_around, 20),
         ("times that the disk was full", coverage.filled_up, 2_000),
         ("rounds on the reserve", coverage.rounds_on_reserve, 5_000),
         ("rounds on the last of it", coverage.rounds_on_last, 300),

@@ -2,6 +2,7 @@
 //! of whoever deletes segments; never on the sequencer's or an edge's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use carillon_protocol::ids::{ConversationId, Incarnation, Position, Seq};
@@ -13,6 +14,7 @@ use super::table::Table;
 use super::tail::{End, Entry, Unflushed};
 use super::view::View;
 use super::{Index, LookupError};
+use crate::journal::Lost;
 
 /// What only those who hold the lock know.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Work {
     /// The floors on disk are those of a truncation up to here, if that is not the last one: retention went on when the index was not
     /// there, or when the disk took nothing.
     pub(super) floors_behind: Option<Position>,
+    /// Positions that could not be read when the index was built.
+    pub(super) lost: Lost,
     /// Floors that have risen since: from where to where.
     pub(super) floors_owed: BTreeMap<ConversationId, (Seq, End)>,
     /// What lies on disk is a rebuild that has not ended.
@@ -155,9 +159,15 @@ impl Index {
         Ok(())
     }
 
+    /// Lets readers know what is lost.
+    pub(super) fn show_lost(&self, work: &Work) {
+        self.lost.store(Arc::new(work.lost.clone()));
+    }
+
     pub(super) fn mark(&self, work: &Work, flushed_through: Position) -> Mark {
         let truncated_through = work.floors_behind.unwrap_or_else(|| self.truncated_through());
-        Mark { shard: self.options.shard, incarnation: work.incarnation, flushed_through, truncated_through }
+        let (shard, incarnation, lost) = (self.options.shard, work.incarnation, work.lost.clone());
+        Mark { shard, incarnation, flushed_through, truncated_through, lost }
     }
 
     /// Forgets the oldest messages and marks, when memory is about to be full, until it is three quarters full.
@@ -233,6 +243,10 @@ impl Index {
         self.truncated_through.fetch_max(through.0, Ordering::AcqRel);
         self.floors_version.fetch_add(1, Ordering::AcqRel);
         self.marks.drop_through(through);
+        if !work.lost.is_empty() {
+            work.lost.forget_through(through);
+            self.show_lost(work);
+        }
         let Some(store) = store else { return Ok(()) };
         work.floors_behind.get_or_insert(before);
         for (conversation, old, floor) in raised {
@@ -262,7 +276,7 @@ impl Index {
         Ok(())
     }
 
-    pub(super) fn rebuilding_for(&self, store: &std::sync::Arc<Store>, doubt: &Doubt) -> LookupError {
+    pub(super) fn rebuilding_for(&self, store: &Arc<Store>, doubt: &Doubt) -> LookupError {
         self.doubt(store, doubt);
         LookupError::Rebuilding
     }

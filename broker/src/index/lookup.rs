@@ -81,8 +81,8 @@ pub trait Lookup {
         out: &mut Vec<Place>,
     ) -> Result<(), LookupError>;
 
-    /// When each of these users read a message: the time of the mark that passed it. 0 of who has not, and of all once
-    /// retention has taken the message.
+    /// When each of these users read a message: the time of the mark that passed it. 0 of who has not, of all once
+    /// retention has taken the message, and where damage may have taken the mark.
     ///
     /// # Errors
     /// [`LookupError`].

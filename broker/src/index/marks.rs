@@ -162,10 +162,10 @@ impl Marks {
     }
 
     /// The user's first mark in memory at or beyond a seq: O(log n).
-    fn first_from(&self, conversation: ConversationId, user: UserId, seq: Seq) -> Option<(Seq, Timestamp)> {
+    fn first_from(&self, conversation: ConversationId, user: UserId, seq: Seq) -> Option<(Seq, Made)> {
         let stripe = self.stripe(conversation, user).read().expect(LOCK);
         let mut from = stripe.range((conversation, user, seq)..=(conversation, user, Seq(u64::MAX)));
-        from.next().map(|((_, _, up_to), (time, _))| (*up_to, *time))
+        from.next().map(|((_, _, up_to), made)| (*up_to, *made))
     }
 
     /// Writes out the marks in `(after, through]`.
@@ -235,7 +235,7 @@ pub(super) fn read_times(
                 Err(doubt) => return Err(index.rebuilding_for(&store, &doubt)),
             };
             if found.is_none_or(|(up_to, _)| older.up_to <= up_to) {
-                *found = Some((older.up_to, older.time));
+                *found = Some((older.up_to, (older.time, older.position)));
                 // Behind the message and not taken by retention, the one before must be there.
                 if before >= seq && !is_taken() {
                     return Err(index.rebuilding_for(&store, &Doubt::ReadMark(conversation)));
@@ -243,8 +243,11 @@ pub(super) fn read_times(
             }
         }
     }
-    let taken = is_taken();
-    Ok(found.into_iter().map(|found| found.filter(|_| !taken).map_or(Timestamp(0), |(_, time)| time)).collect())
+    let (taken, lost) = (is_taken(), index.lost.load());
+    // An earlier mark may lie where nothing can be read: then nobody knows when. Nor is it known where a lost message lay.
+    let is_first = |at: Position| !taken && !lost.contains(position) && !lost.meets(position.next()..=at);
+    let times = found.into_iter().map(|found| found.filter(|(_, (_, at))| is_first(*at)));
+    Ok(times.map(|found| found.map_or(Timestamp(0), |(_, (time, _))| time)).collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 //! the index set its directory aside and read the journal again. A disk that takes nothing more is no doubt about what lies on
 //! it: the same files are opened again. Sled may lose or damage everything, at any time.
 //!
+//! Where the journal is damaged as well, the index is built of what can be read. A message that cannot has a place all the same, so that who
+//! asks for it is told: a lost position, which readers are refused from then on. Its author is the broker, for want of a better one.
+//!
 //! # The map
 //!
 //! `block` the coding of messages · `marks` who read when · `tail` a conversation in memory · `table` all of them · `store` the trees on disk, `doubt` why
@@ -22,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use carillon_protocol::ids::{ConversationId, Position, Seq, ShardId, UserId};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -55,6 +58,8 @@ use table::Table;
 use view::View;
 pub use writer::Writer;
 
+use crate::journal::Lost;
+
 /// What an index is opened as.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
@@ -85,6 +90,8 @@ pub struct Stats {
     pub rebuilds: u64,
     /// Whether they are being rebuilt.
     pub rebuilding: bool,
+    /// Positions of the journal that it was built without, because they are damaged.
+    pub lost: u64,
 }
 
 /// Conversation → positions and authors. See the module.
@@ -97,6 +104,8 @@ pub struct Index {
     truncated_through: AtomicU64,
     /// Odd while floors rise.
     floors_version: AtomicU64,
+    /// What readers know of the positions that could not be read.
+    lost: ArcSwap<Lost>,
     /// `None` while it is rebuilt, and for an index in memory alone.
     store: ArcSwapOption<Store>,
     rebuilding: AtomicBool,
@@ -135,6 +144,7 @@ impl Index {
             reached: AtomicU64::new(0),
             truncated_through: AtomicU64::new(0),
             floors_version: AtomicU64::new(0),
+            lost: ArcSwap::default(),
             store: ArcSwapOption::empty(),
             rebuilding: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
@@ -155,7 +165,8 @@ impl Index {
     /// # Panics
     /// If `seq` is not the next one or `position` not beyond the last: the index would lie.
     pub fn append(&self, conversation: ConversationId, seq: Seq, position: Position, author: UserId) {
-        let appended = open::append(&self.table, self.truncated_through(), (conversation, seq, position, author));
+        let known = (self.truncated_through(), &Lost::default());
+        let appended = open::append(&self.table, known, (conversation, seq, position, author));
         appended.expect("the shard numbers the messages of a conversation without a gap");
         self.reach(position);
         self.note_appended();
@@ -294,6 +305,7 @@ impl Index {
             over_budget: self.over_budget.load(Ordering::Relaxed),
             rebuilds: self.rebuilds.load(Ordering::Relaxed),
             rebuilding: self.is_rebuilding(),
+            lost: self.lost.load().count(),
         }
     }
 

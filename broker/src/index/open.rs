@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use carillon_core::Shard;
 use carillon_core::record::Record;
+use carillon_protocol::deliver::AUTHOR_BROKER;
 use carillon_protocol::ids::{ConversationId, Position, Seq, UserId};
 
 use super::doubt::Doubt;
@@ -17,6 +18,7 @@ use super::store::Store;
 use super::table::Table;
 use super::tail::Entry;
 use super::{Index, ReadMark};
+use crate::journal::Lost;
 use crate::store::{Begin, Follow, Unwritable, Verdict};
 
 impl Follow for &Index {
@@ -47,6 +49,7 @@ impl Follow for &Index {
             work.floors_behind.get_or_insert(Position(before));
         }
         self.reach(work.flushed_through);
+        self.show_lost(&work);
         work.flushed_through
     }
 
@@ -61,8 +64,8 @@ impl Follow for &Index {
         }
         if let Record::Message(message) = record {
             let deliver = &message.deliver;
-            let (seq, truncated) = (deliver.seq, self.truncated_through());
-            if let Err(doubt) = append(&self.table, truncated, (deliver.conversation, seq, position, deliver.author)) {
+            let place = (deliver.conversation, deliver.seq, position, deliver.author);
+            if let Err(doubt) = append(&self.table, (self.truncated_through(), &work.lost), place) {
                 work.contradiction = Some(doubt);
                 return;
             }
@@ -77,6 +80,14 @@ impl Follow for &Index {
         }
     }
 
+    fn lose(&mut self, position: Position) {
+        self.lock().lost.push(position);
+    }
+
+    fn lost(&self) -> Lost {
+        self.lock().lost.clone()
+    }
+
     fn end(&mut self, shard: &Shard) -> Result<Verdict, Unwritable> {
         let mut work = self.lock();
         if let Some(error) = work.unwritable.take() {
@@ -85,7 +96,7 @@ impl Follow for &Index {
         }
         let judged = match work.contradiction.take() {
             Some(doubt) => Err(doubt),
-            None => self.compare(shard),
+            None => self.compare(shard, &work.lost),
         };
         if let Err(doubt) = judged {
             tracing::warn!(%doubt, "the index does not fit the journal");
@@ -98,6 +109,7 @@ impl Follow for &Index {
             return Ok(Verdict::Again);
         }
         work.is_replaying = false;
+        self.show_lost(&work);
         Ok(Verdict::InStep)
     }
 
@@ -116,21 +128,33 @@ impl Follow for &Index {
 
 /// Adds the next message to a table. One that is there already is skipped; the first of a conversation may have a later
 /// seq than 1 when retention has taken the earlier ones.
+///
+/// Seqs before it that are missing lie at lost positions: which, if there are more of these, nobody can tell. They get the last ones, each its own
+/// or a later one, so that to no device which lacks such a message it seems to have it.
 pub(super) fn append(
     table: &Table,
-    truncated: Position,
+    (truncated, lost): (Position, &Lost),
     (conversation, seq, position, author): (ConversationId, Seq, Position, UserId),
 ) -> Result<(), Doubt> {
     table.update(conversation, |entry| {
         if seq <= entry.last.0 && position <= entry.last.1 {
             return Ok(());
         }
-        if entry.last.0 == Seq(0) && seq > Seq(1) && truncated > Position(0) {
-            let gone = (Seq(seq.0 - 1), truncated);
+        let (last_seq, last) = entry.last;
+        let missing = seq.0.saturating_sub(last_seq.0).saturating_sub(1);
+        let mut places = Vec::new();
+        if missing > 0 && !lost.is_empty() {
+            let after = if last_seq == Seq(0) { truncated } else { last };
+            places = lost.last_between(after, position, missing);
+        }
+        if last_seq == Seq(0) && missing > places.len() as u64 && truncated > Position(0) {
+            let gone = (Seq(seq.0 - 1 - places.len() as u64), truncated);
             *entry = Entry::on_disk(gone, gone);
         }
-        let (last_seq, last) = entry.last;
         let out_of_step = |_| Doubt::OutOfStep { conversation, seq, position, last_seq, last };
+        for place in places {
+            entry.append(entry.last.0.next(), place, AUTHOR_BROKER).map_err(out_of_step)?;
+        }
         entry.append(seq, position, author).map_err(out_of_step)
     })
 }
@@ -176,6 +200,7 @@ impl Index {
             work.floors_behind = (floor > mark.truncated_through).then_some(mark.truncated_through);
             self.truncated_through.fetch_max(mark.truncated_through.max(floor).0, Ordering::AcqRel);
             work.flushed_through = mark.flushed_through;
+            work.lost = mark.lost;
             // A flush that did not end has brought some messages from beyond its mark to disk.
             work.kept_after = mark.flushed_through.max(last);
             self.marks.begin(mark.flushed_through);
@@ -189,6 +214,7 @@ impl Index {
         self.table.clear();
         self.marks.begin(Position(0));
         (work.flushed_through, work.kept_after) = (Position(0), Position(0));
+        work.lost = Lost::default();
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);
         work.is_fresh = true;
@@ -202,8 +228,8 @@ impl Index {
     }
 
     /// Whether the index ends where the shard does. What the shard knows of conversations that have no message left in the
-    /// journal is taken from it.
-    fn compare(&self, shard: &Shard) -> Result<(), Doubt> {
+    /// journal, or whose last ones are lost, is taken from it.
+    fn compare(&self, shard: &Shard, lost: &Lost) -> Result<(), Doubt> {
         let truncated = self.truncated_through();
         let mut in_shard = 0u64;
         for (conversation, seq, position) in shard.last_messages() {
@@ -212,6 +238,8 @@ impl Index {
             if last_seq == Seq(0) && position <= truncated {
                 let end = (seq, position);
                 self.table.update(conversation, |entry| *entry = Entry::on_disk(end, end));
+            } else if last < position && lost.contains(position) {
+                append(&self.table, (truncated, lost), (conversation, seq, position, AUTHOR_BROKER))?;
             } else if (last_seq, last) != (seq, position) {
                 return Err(Doubt::OutOfStep { conversation, seq, position, last_seq, last });
             }

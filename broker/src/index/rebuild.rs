@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use carillon_core::record::Record;
+use carillon_protocol::deliver::AUTHOR_BROKER;
 use carillon_protocol::ids::{ConversationId, Position, Seq};
 
 use super::doubt::{Doubt, RebuildError};
@@ -19,9 +20,8 @@ use super::marks::Marks;
 use super::open::{append, set_aside};
 use super::store::{Row, Store};
 use super::table::Table;
-use super::tail::Entry;
 use super::{Index, ReadMark};
-use crate::journal::{Batch, Reader};
+use crate::journal::{Entry, Lost, Piece, Reader};
 
 /// The part of the memory for messages that a rebuild may have beside them: an eighth.
 const REBUILD_SHARE: usize = 8;
@@ -52,9 +52,11 @@ impl Index {
         let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
         tracing::info!(%through, "building the index anew from the journal");
         let (table, marks) = (Table::new(self.options.shard), Marks::new());
-        let mut build = Build { index: self, table: &table, marks: &marks, store: &store, after, through, told: 0 };
+        let lost = Lost::default();
+        let mut build =
+            Build { index: self, table: &table, marks: &marks, store: &store, after, through, lost, told: 0 };
         let mut failed = Ok(());
-        let flow = reader.replay(after, through, |batch| match build.batch(batch) {
+        let flow = reader.salvage(after, through, |piece| match build.piece(&piece) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Err(error);
@@ -64,6 +66,16 @@ impl Index {
         // Retention does not go on while the index is rebuilt, so the journal is all there.
         let _ = flow?;
         failed?;
+        let lost = build.lost;
+        if let Some((first, _)) = lost.runs().first() {
+            let (places, records) = (lost.runs().len(), lost.count());
+            tracing::error!(%first, places, records, "records are damaged and left out; `verify` names them, a backup has them");
+            self.bridge(&table, (after, &lost))?;
+            // What memory has at a position that was lost once is not what would be read there now.
+            work.lost = work.lost.union(&lost);
+            reader.leave_out(&work.lost);
+            self.show_lost(work);
+        }
         write_out(&table, &store, through)?;
         marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
@@ -136,6 +148,21 @@ impl Index {
         Ok(())
     }
 
+    /// Adds the messages before those in memory, where the last of them are lost: memory knows where they ended.
+    fn bridge(&self, built: &Table, (after, lost): (Position, &Lost)) -> Result<(), Doubt> {
+        for chunk in self.table.chunks() {
+            let mut judged = Ok(());
+            chunk.for_each(|conversation, entry| {
+                let (seq, position) = (Seq(entry.first_kept().0 - 1), entry.kept_after());
+                if entry.has_more_on_disk() && lost.contains(position) && judged.is_ok() {
+                    judged = append(built, (after, lost), (conversation, seq, position, AUTHOR_BROKER));
+                }
+            });
+            judged?;
+        }
+        Ok(())
+    }
+
     /// Joins what is in memory to what was built: where each conversation goes on, and the floors, which memory knows best.
     fn take_over(&self, built: &Table, store: &Store) -> Result<(), Doubt> {
         for chunk in self.table.chunks() {
@@ -169,40 +196,60 @@ struct Build<'a> {
     store: &'a Store,
     after: Position,
     through: Position,
+    /// What could not be read.
+    lost: Lost,
     /// Tenths that were told.
     told: u64,
 }
 
 impl Build<'_> {
-    fn batch(&mut self, batch: &Batch) -> Result<(), RebuildError> {
+    fn piece(&mut self, piece: &Piece<'_>) -> Result<(), RebuildError> {
         if self.index.stopping.load(Ordering::Relaxed) {
             return Err(RebuildError::Interrupted);
         }
-        for entry in batch.entries().take_while(|entry| entry.position <= self.through) {
-            let position = entry.position;
-            let record = Record::decode(entry.private, entry.frame);
-            match record.map_err(|source| RebuildError::Record { position, source })? {
-                Record::Message(message) => {
-                    let deliver = &message.deliver;
-                    let place = (deliver.conversation, deliver.seq, position, deliver.author);
-                    append(self.table, self.after, place)?;
-                }
-                Record::ReadMarked(mark) => self.marks.append(&ReadMark::of(position, &mark)),
-                _ => {}
+        let last = match piece {
+            Piece::Batch(batch) => {
+                let through = self.through;
+                let mut entries = batch.entries().take_while(|entry| entry.position <= through);
+                entries.try_for_each(|entry| self.entry(entry))?;
+                batch.last()
             }
-        }
+            Piece::Record(entry) => {
+                self.entry((*entry).clone())?;
+                entry.position
+            }
+            Piece::Lost(position) => {
+                self.lost.push(*position);
+                *position
+            }
+        };
         if self.table.messages_bytes() + self.marks.bytes() > self.index.room() / REBUILD_SHARE {
             write_out(self.table, self.store, self.through)?;
             self.marks.write_out(self.store, Position(0), self.through)?;
             self.marks.begin(Position(0));
             for chunk in self.table.chunks() {
-                chunk.for_each_mut(|_, entry: &mut Entry| entry.drop_through(self.through));
+                chunk.for_each_mut(|_, entry| entry.drop_through(self.through));
             }
         }
-        let tenths = (batch.last().0 - self.after.0) * 10 / (self.through.0 - self.after.0).max(1);
+        let tenths = (last.0 - self.after.0) * 10 / (self.through.0 - self.after.0).max(1);
         if tenths > self.told {
             self.told = tenths;
-            tracing::info!(position = %batch.last(), percent = tenths * 10, "building the index anew");
+            tracing::info!(position = %last, percent = tenths * 10, "building the index anew");
+        }
+        Ok(())
+    }
+
+    fn entry(&self, entry: Entry) -> Result<(), RebuildError> {
+        let position = entry.position;
+        let record = Record::decode(entry.private, entry.frame);
+        match record.map_err(|source| RebuildError::Record { position, source })? {
+            Record::Message(message) => {
+                let deliver = &message.deliver;
+                let place = (deliver.conversation, deliver.seq, position, deliver.author);
+                append(self.table, (self.after, &self.lost), place)?;
+            }
+            Record::ReadMarked(mark) => self.marks.append(&ReadMark::of(position, &mark)),
+            _ => {}
         }
         Ok(())
     }

@@ -5,14 +5,14 @@
 //!
 //! ```text
 //! tree    key                     value, integers little-endian
-//! mark    "mark"                  CRC32C u32, version u8 = 2, shard u16, incarnation u64, flushed through u64,
-//!                                 truncated through u64
+//! mark    "mark"                  CRC32C u32, version u8 = 3, shard u16, incarnation u64, flushed through u64,
+//!                                 truncated through u64; of each run of lost positions the first u64 and the last u64
 //! rows    conversation u64 BE     CRC32C u32, last seq u64, its position u64, floor seq u64, its position u64
 //! blocks  conversation, seq       see `block`
 //! marks   conversation, user, seq see `marks`
 //! ```
 //!
-//! Version 1 had no marks; it is not read, but built anew. A flush writes blocks and rows, then marks, then the mark. So up to the mark everything is there, and what lies beyond it was
+//! Version 1 had no marks; it is not read, but built anew. Version 2 had no lost positions, and is read. A flush writes blocks and rows, then marks, then the mark. So up to the mark everything is there, and what lies beyond it was
 //! written by a flush that did not end: it is true, and written again.
 
 use std::ops::Bound;
@@ -27,12 +27,14 @@ use super::block::{Block, BlockFault, aligned, checksum, key};
 use super::doubt::Doubt;
 use super::tail::End;
 use super::{ReadMark, marks};
+use crate::journal::Lost;
 
 /// How long a store that was dropped in this process may take to let go of its files, 10 s, and how often that is looked at.
 const LOCK_TRIES: usize = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+const VERSION_WITHOUT_LOST: u8 = 2;
 
 const MARK: &[u8] = b"mark";
 
@@ -41,7 +43,7 @@ const MARK: &[u8] = b"mark";
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Whose index it is, and how far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) shard: ShardId,
     pub(super) incarnation: Incarnation,
@@ -49,6 +51,8 @@ pub(super) struct Mark {
     pub(super) flushed_through: Position,
     /// What retention took.
     pub(super) truncated_through: Position,
+    /// Positions that could not be read when this was built.
+    pub(super) lost: Lost,
 }
 
 /// What the store knows of a conversation beside its blocks.
@@ -290,25 +294,30 @@ impl Mark {
         let mut value = vec![0; 4];
         value.push(VERSION);
         value.extend_from_slice(&self.shard.0.to_le_bytes());
-        for number in [self.incarnation.0, self.flushed_through.0, self.truncated_through.0] {
-            value.extend_from_slice(&number.to_le_bytes());
-        }
+        let numbers = [self.incarnation.0, self.flushed_through.0, self.truncated_through.0];
+        let lost = self.lost.runs().iter().flat_map(|(first, last)| [first.0, last.0]);
+        numbers.into_iter().chain(lost).for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
         sealed(MARK, value)
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Self, Doubt> {
         let rest = unsealed(MARK, value).ok_or(Doubt::Unmarked)?;
         let (version, rest) = rest.split_first().ok_or(Doubt::Unmarked)?;
-        if *version != VERSION {
+        if ![VERSION, VERSION_WITHOUT_LOST].contains(version) {
             return Err(Doubt::Version(*version));
         }
         let (shard, rest) = rest.split_first_chunk::<2>().ok_or(Doubt::Unmarked)?;
-        let [incarnation, flushed, truncated] = numbers(rest).ok_or(Doubt::Unmarked)?;
+        let (numbers, runs) = rest.split_first_chunk::<24>().ok_or(Doubt::Unmarked)?;
+        let [incarnation, flushed, truncated] = numbers_of(numbers).ok_or(Doubt::Unmarked)?;
+        let (runs, []) = runs.as_chunks::<16>() else { return Err(Doubt::Unmarked) };
+        let runs = runs.iter().filter_map(|run| numbers_of(run)).map(|[first, last]| (Position(first), Position(last)));
+        let lost = Lost::of_runs(runs.collect()).ok_or(Doubt::Unmarked)?;
         Ok(Self {
             shard: ShardId(u16::from_le_bytes(*shard)),
             incarnation: Incarnation(incarnation),
             flushed_through: Position(flushed),
             truncated_through: Position(truncated),
+            lost,
         })
     }
 }
@@ -323,7 +332,7 @@ impl Row {
     }
 
     pub(super) fn decode(conversation: ConversationId, value: &[u8]) -> Option<Self> {
-        let [last, last_position, floor, floor_position] = numbers(unsealed(&conversation.0.to_be_bytes(), value)?)?;
+        let [last, last_position, floor, floor_position] = numbers_of(unsealed(&conversation.0.to_be_bytes(), value)?)?;
         let row = Self { last: (Seq(last), Position(last_position)), floor: (Seq(floor), Position(floor_position)) };
         (row.floor.0 <= row.last.0).then_some(row)
     }
@@ -343,7 +352,7 @@ fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Exactly these numbers.
-fn numbers<const COUNT: usize>(bytes: &[u8]) -> Option<[u64; COUNT]> {
+fn numbers_of<const COUNT: usize>(bytes: &[u8]) -> Option<[u64; COUNT]> {
     let (chunks, rest) = bytes.as_chunks::<8>();
     let numbers: Vec<_> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
     numbers.try_into().ok().filter(|_| rest.is_empty())
@@ -357,11 +366,13 @@ mod tests {
 
     #[test]
     fn marks_and_rows_come_back_and_nothing_else_does() {
+        let lost = Lost::of_runs(vec![(Position(7), Position(9)), (Position(12), Position(12))]).unwrap();
         let mark = Mark {
             shard: ShardId(3),
             incarnation: Incarnation(u64::MAX - 5),
             flushed_through: Position(77),
             truncated_through: Position(5),
+            lost: lost.clone(),
         };
         let row = Row { last: (Seq(9), Position(70)), floor: (Seq(2), Position(4)) };
         let (marked, rowed) = (mark.encode(), row.encode(CONVERSATION));
@@ -389,10 +400,15 @@ mod tests {
             incarnation: Incarnation(0),
             flushed_through: Position(0),
             truncated_through: Position(0),
+            lost: Lost::default(),
         };
-        let mut value = mark.encode();
-        value[4] = 1;
-        assert!(matches!(Mark::decode(&sealed(MARK, value)), Err(Doubt::Version(1))));
+        let with_version = |version| {
+            let mut value = mark.encode();
+            value[4] = version;
+            Mark::decode(&sealed(MARK, value))
+        };
+        assert!(matches!(with_version(1), Err(Doubt::Version(1))));
+        assert_eq!(with_version(VERSION_WITHOUT_LOST).unwrap(), mark);
     }
 
     #[test]

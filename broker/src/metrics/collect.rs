@@ -356,5 +356,7 @@ fn index(running: &Running, writer: &mut Writer<'_>) -> fmt::Result {
     let help = "Times that the index was found damaged and built anew while serving";
     writer.counter("carillon_index_rebuilds", help, float(stats.rebuilds))?;
     let rebuilding = f64::from(u8::from(stats.rebuilding));
-    writer.gauge("carillon_index_rebuilding", "1 while the index is being built anew", rebuilding)
+    writer.gauge("carillon_index_rebuilding", "1 while the index is being built anew", rebuilding)?;
+    let help = "Damaged records of the journal that the index was built without, and readers are refused";
+    writer.gauge("carillon_index_lost_records", help, float(stats.lost))
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns the order of things at a start. The journal is the only truth; whatever else can be had from it (the shard's state,
 //! the index) says up to which position it has it, one replay brings all of them to the head, and each skips what
-//! it has. Nothing is deleted here because it looked bad.
+//! it has. Nothing is deleted here because it looked bad. Damage before the snapshot costs nobody but who asks for what is
+//! damaged: the state needs nothing of it, and a follower goes on without.
 
 mod pipeline;
 #[cfg(test)]
@@ -21,7 +22,9 @@ use carillon_protocol::ids::{Incarnation, Position, ShardId};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::journal::{Batch, JournalOptions, OpenError, Opened, ReadError, Replay, Storage, Survey};
+use crate::journal::{
+    Batch, JournalOptions, Lost, OpenError, Opened, Piece, ReadError, Reader, Replay, Storage, Survey,
+};
 use crate::snapshot::{self, SnapshotError};
 use pipeline::Refused;
 
@@ -83,8 +86,16 @@ pub trait Follow {
     /// Called first. Returns the position up to which it has everything already; it is given the records after it.
     fn begin(&mut self, journal: Begin) -> Position;
 
-    /// The next record.
+    /// The next record. Where damage was met, records that it has may come again.
     fn follow(&mut self, position: Position, record: &Record);
+
+    /// The next record cannot be read: it goes on without.
+    fn lose(&mut self, position: Position);
+
+    /// What it went on without, in this life and in earlier ones.
+    fn lost(&self) -> Lost {
+        Lost::default()
+    }
 
     /// Called at the head, with the shard as it is there.
     ///
@@ -173,12 +184,57 @@ pub fn open(
         return Err(StoreError::Orphaned { known });
     }
     let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
-    let mut shard = newest_state(&*storage, &survey, options.journal.shard)?;
+    let shard = newest_state(&*storage, &survey, options.journal.shard)?;
     let snapshot = shard.head();
     let followed = follower.begin(begin).max(Position(begin.first.0 - 1));
-    let from = followed.min(shard.head());
-    let mut pace = Pace::new(options, survey.bytes_after(from)?);
     let bytes_all = survey.bytes_after(Position(begin.first.0 - 1))?;
+    let mut has_salvaged = false;
+    let store = match bring_up(survey, options, shard, (follower, followed)) {
+        Err(StoreError::Journal(OpenError::Corrupt(damage))) if followed < snapshot => {
+            tracing::error!(%damage, "what is older than the snapshot is looked through for what can be read");
+            let survey = Survey::of(storage.clone(), options.journal.clone())?;
+            let shard = newest_state(&*storage, &survey, options.journal.shard)?;
+            let pace = Pace::new(options, survey.bytes_after(followed)?);
+            // Fails if the damage is not before the snapshot.
+            let store = bring_up(survey, options, shard, (follower, Position(u64::MAX)))?;
+            salvage(&store.opened.reader, followed, follower, pace)?;
+            has_salvaged = true;
+            store
+        }
+        brought => brought?,
+    };
+    let reader = &store.opened.reader;
+    // A follower that is ahead of the journal was not made from it.
+    let is_in_step = followed <= reader.head() && follower.end(&store.shard)? == Verdict::InStep;
+    if !is_in_step {
+        tracing::warn!("the index does not fit the journal; it is built anew");
+    } else if !has_salvaged && is_readable(reader, &follower.lost()) {
+        tracing::warn!("records that were damaged can be read again; the index is built anew, with them");
+    } else {
+        reader.leave_out(&follower.lost());
+        return Ok(store);
+    }
+    follower.reset(begin);
+    salvage(reader, Position(begin.first.0 - 1), follower, Pace::new(options, bytes_all))?;
+    match follower.end(&store.shard)? {
+        Verdict::InStep => {
+            reader.leave_out(&follower.lost());
+            Ok(store)
+        }
+        Verdict::Again => Err(StoreError::Contradiction),
+    }
+}
+
+/// Opens the journal and replays it, to the shard from where it is, and to the follower from what it has.
+fn bring_up(
+    survey: Survey,
+    options: &StoreOptions,
+    mut shard: Shard,
+    (follower, followed): (&mut (dyn Follow + Send), Position),
+) -> Result<Store, StoreError> {
+    let snapshot = shard.head();
+    let from = followed.min(snapshot);
+    let mut pace = Pace::new(options, survey.bytes_after(from)?);
     let mut uncovered_bytes = 0;
     let opened = pipeline::replay(Some(&mut shard), (follower, followed), |sink| {
         survey.open(Replay { from, at_least: snapshot }, &mut |batch| {
@@ -188,10 +244,6 @@ pub fn open(
         })
     });
     let opened = opened.map_err(|Refused { first, source }| OpenError::Replay { first, source })??;
-    // A follower that is ahead of the journal was not made from it.
-    if followed > opened.reader.head() || follower.end(&shard)? == Verdict::Again {
-        again(&opened, begin, &shard, follower, Pace::new(options, bytes_all))?;
-    }
     Ok(Store { shard, opened, snapshot, uncovered_bytes })
 }
 
@@ -229,24 +281,27 @@ fn newest_state(storage: &dyn Storage, survey: &Survey, shard: ShardId) -> Resul
     Ok(Shard::new(shard))
 }
 
-/// A second reading, for a follower that was not in step.
-fn again(
-    opened: &Opened,
-    begin: Begin,
-    shard: &Shard,
+/// A reading for the follower alone, around damage.
+fn salvage(
+    reader: &Reader,
+    from: Position,
     follower: &mut (dyn Follow + Send),
     mut pace: Pace,
 ) -> Result<(), StoreError> {
-    tracing::warn!("the index does not fit the journal; it is built anew");
-    follower.reset(begin);
-    let from = Position(begin.first.0 - 1);
-    let head = opened.reader.head();
+    let head = reader.head();
     let replayed = pipeline::replay(None, (follower, from), |sink| {
-        opened.reader.replay(from, head, |batch| {
-            pace.pass(batch);
-            match sink.batch(batch) {
+        reader.salvage(from, head, |piece| {
+            let first = match &piece {
+                Piece::Batch(batch) => {
+                    pace.pass(batch);
+                    batch.first()
+                }
+                Piece::Record(entry) => entry.position,
+                Piece::Lost(position) => *position,
+            };
+            match sink.piece(&piece) {
                 Ok(()) => ControlFlow::Continue(()),
-                Err(source) => ControlFlow::Break(OpenError::Replay { first: batch.first(), source }),
+                Err(source) => ControlFlow::Break(OpenError::Replay { first, source }),
             }
         })
     });
@@ -254,10 +309,18 @@ fn again(
     if let ControlFlow::Break(error) = flow {
         return Err(error.into());
     }
-    match follower.end(shard)? {
-        Verdict::InStep => Ok(()),
-        Verdict::Again => Err(StoreError::Contradiction),
+    let lost = follower.lost();
+    if let Some((first, _)) = lost.runs().first() {
+        let (places, records) = (lost.runs().len(), lost.count());
+        tracing::error!(%first, places, records, "records are damaged and left out; `verify` names them, a backup has them");
     }
+    Ok(())
+}
+
+/// Whether some of what was lost can be read: a damaged file was replaced, or it was the reading that failed.
+fn is_readable(reader: &Reader, lost: &Lost) -> bool {
+    let mut ends = lost.runs().iter().flat_map(|(first, last)| [*first, *last]);
+    ends.any(|position| reader.read(&[position], 0).is_ok())
 }
 
 /// Says how far a replay is: in the log about once a second, or to who looks on.

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use thiserror::Error;
 
 use super::Follow;
-use crate::journal::{Batch, ReplayError};
+use crate::journal::{Batch, Piece, ReplayError};
 
 /// Records that are handed over at once: a hand-over costs a microsecond, as much as one record.
 const CHUNK_RECORDS: usize = 1_024;
@@ -21,8 +21,8 @@ const CHUNK_RECORDS: usize = 1_024;
 /// Chunks on their way to one thread. Full: the reading waits. With what was read for them, 2 MiB each at most, some 20 MiB.
 const CHUNKS_QUEUED_MAX: usize = 4;
 
-/// A record, its position, and the first position of its batch.
-type Decoded = (Position, Position, Record);
+/// The first position of its batch, a record's position, and the record; `None` if it is lost to damage.
+type Decoded = (Position, Position, Option<Record>);
 type Chunk = Arc<Vec<Decoded>>;
 
 /// A record that cannot be applied.
@@ -38,6 +38,11 @@ pub(super) struct Refused {
 #[derive(Debug, Error)]
 #[error("a thread of the replay has ended")]
 struct Ended;
+
+/// A shard is given a record that is lost: only a follower may do without one.
+#[derive(Debug, Error)]
+#[error("it is lost to damage")]
+struct Lost;
 
 /// Takes batches, in order.
 pub(super) struct Sink {
@@ -55,8 +60,28 @@ impl Sink {
     pub(super) fn batch(&mut self, batch: &Batch) -> Result<(), ReplayError> {
         for entry in batch.entries().filter(|entry| entry.position > self.from) {
             let record = Record::decode(entry.private, entry.frame).map_err(ReplayError::new)?;
-            self.chunk.push((batch.first(), entry.position, record));
+            self.chunk.push((batch.first(), entry.position, Some(record)));
         }
+        self.hand_over_if_full()
+    }
+
+    /// The next of a reading around damage.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub(super) fn piece(&mut self, piece: &Piece<'_>) -> Result<(), ReplayError> {
+        match piece {
+            Piece::Batch(batch) => return self.batch(batch),
+            Piece::Record(entry) => {
+                let record = Record::decode(entry.private.clone(), entry.frame.clone()).map_err(ReplayError::new)?;
+                self.chunk.push((entry.position, entry.position, Some(record)));
+            }
+            Piece::Lost(position) => self.chunk.push((*position, *position, None)),
+        }
+        self.hand_over_if_full()
+    }
+
+    fn hand_over_if_full(&mut self) -> Result<(), ReplayError> {
         if self.chunk.len() >= CHUNK_RECORDS { self.hand_over() } else { Ok(()) }
     }
 
@@ -107,7 +132,10 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 fn follow(follower: &mut dyn Follow, followed: Position, chunks: &Receiver<Chunk>) {
     for chunk in chunks {
         for (_, position, record) in chunk.iter().filter(|(_, position, _)| *position > followed) {
-            follower.follow(*position, record);
+            match record {
+                Some(record) => follower.follow(*position, record),
+                None => follower.lose(*position),
+            }
         }
     }
 }
@@ -117,9 +145,9 @@ fn apply(shard: &mut Shard, chunks: &Receiver<Chunk>) -> Result<(), Refused> {
     for chunk in chunks {
         for (first, position, record) in chunk.iter() {
             if *position > shard.head() {
-                shard
-                    .apply(record, &mut effects)
-                    .map_err(|error| Refused { first: *first, source: ReplayError::new(error) })?;
+                let refused = |source| Refused { first: *first, source };
+                let record = record.as_ref().ok_or_else(|| refused(ReplayError::new(Lost)))?;
+                shard.apply(record, &mut effects).map_err(|error| refused(ReplayError::new(error)))?;
                 effects.signals.clear();
             }
         }

@@ -12,6 +12,7 @@ use carillon_protocol::publish::Publish;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::journal::format::BATCH_MAGIC;
 use crate::journal::{CommitError, Draft, Identity, Journal, MemoryStorage, verify};
 
 pub(crate) const SHARD: ShardId = ShardId(3);
@@ -37,6 +38,9 @@ pub(crate) struct Diary {
     pub(crate) messages: Vec<(Position, ConversationId)>,
     pub(crate) begun: Vec<Begin>,
     pub(crate) resets: usize,
+    pub(crate) lost: Lost,
+    /// How often it was given what it had.
+    pub(crate) repeated: usize,
     /// Verdicts to give, the next one last.
     pub(crate) verdicts: Vec<Verdict>,
 }
@@ -48,11 +52,24 @@ impl Follow for Diary {
     }
 
     fn follow(&mut self, position: Position, record: &Record) {
-        assert!(position.0 > self.through, "{position} is given once");
+        if position.0 <= self.through {
+            self.repeated += 1;
+            return;
+        }
         self.through = position.0;
         if let Record::Message(message) = record {
             self.messages.push((position, message.deliver.conversation));
         }
+    }
+
+    fn lose(&mut self, position: Position) {
+        assert!(position.0 > self.through, "{position} was given");
+        self.through = position.0;
+        self.lost.push(position);
+    }
+
+    fn lost(&self) -> Lost {
+        self.lost.clone()
     }
 
     fn end(&mut self, _: &Shard) -> Result<Verdict, Unwritable> {
@@ -62,6 +79,7 @@ impl Follow for Diary {
     fn reset(&mut self, journal: Begin) {
         self.resets += 1;
         self.messages.clear();
+        self.lost = Lost::default();
         self.through = journal.first.0 - 1;
     }
 }
@@ -254,8 +272,104 @@ fn a_snapshot_saves_reading_the_journal_before_it() {
     storage.flip(&name, 4096 + 20, 1);
     let again = Life::open(&storage, &mut Diary { through: all.through, ..Diary::default() }).unwrap();
     assert_eq!(again.state(), life.state());
-    let whole = Life::open(&storage, &mut Diary::default());
-    assert!(matches!(whole, Err(StoreError::Journal(OpenError::Corrupt(_)))));
+}
+
+/// The first segments, and a byte in each batch of them: of its header, and the last of it.
+fn places_in_batches(storage: &MemoryStorage, before: Position) -> Vec<(String, usize)> {
+    let segments: Vec<_> = storage.names().into_iter().filter(|name| name.ends_with(".journal")).collect();
+    let is_before = |pair: &&[String]| pair[1][..20].parse::<u64>().unwrap() <= before.0;
+    let mut places = Vec::new();
+    for pair in segments.windows(2).take_while(is_before) {
+        let contents = storage.contents(&pair[0]);
+        for at in (0..contents.len() - 4).filter(|at| contents[*at..*at + 4] == BATCH_MAGIC) {
+            let bytes = u32::from_le_bytes(contents[at + 16..at + 20].try_into().unwrap()) as usize;
+            places.extend([at + 17, at + bytes - 1].map(|place| (pair[0].clone(), place)));
+        }
+    }
+    places
+}
+
+#[test]
+fn a_follower_goes_on_without_what_is_damaged_before_the_snapshot() {
+    let pristine = MemoryStorage::new();
+    let (life, [_, newer], all) = with_snapshots(&pristine);
+    let places = places_in_batches(&pristine, newer);
+    assert!(places.len() > 10);
+    for (name, offset) in places {
+        let storage = pristine.durable_copy();
+        storage.flip(&name, offset, 1);
+        // From the begin, from behind the damage, in step or to be given all of it again.
+        for through in 0..=newer.0 {
+            for verdicts in [vec![], vec![Verdict::Again]] {
+                let mut diary = Diary { through, verdicts, ..Diary::default() };
+                let again = Life::open(&storage, &mut diary).unwrap();
+                assert_eq!((again.store.snapshot, again.state()), (newer, life.state()));
+                let reader = &again.store.opened.reader;
+                let since = if diary.resets > 0 { 0 } else { through };
+                let mut refused = Lost::default();
+                for position in (since + 1..=all.through).map(Position) {
+                    if reader.read(&[position], 1).is_err() {
+                        refused.push(position);
+                    }
+                }
+                assert_eq!(diary.lost, refused, "{name} at {offset}, after {through}");
+                let expected = all.messages.iter().filter(|(at, _)| at.0 > since && !refused.contains(*at));
+                assert!(diary.messages.iter().eq(expected), "{name} at {offset}, after {through}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_that_the_state_needs_is_refused_whatever_the_follower_has() {
+    let pristine = MemoryStorage::new();
+    let (_, [older, newer], all) = with_snapshots(&pristine);
+    let refusal = |storage: &MemoryStorage, through: u64| {
+        let refused = Life::open(storage, &mut Diary { through, ..Diary::default() }).err();
+        matches!(refused, Some(StoreError::Journal(OpenError::Corrupt(_))))
+    };
+    let name = segment_of(&pristine, newer.next());
+    let behind = pristine.durable_copy();
+    behind.flip(&name, 4096 + 17, 1);
+    assert!((0..=all.through).all(|through| refusal(&behind, through)), "the segment that goes on from the snapshot");
+    // Without a snapshot, all of it.
+    let begin = pristine.durable_copy();
+    begin.flip(&segment_of(&pristine, Position(1)), 4096 + 17, 1);
+    for snapshot in [older, newer] {
+        begin.remove(&snapshot::file_name(snapshot)).unwrap();
+    }
+    assert!(refusal(&begin, 0) && refusal(&begin, all.through));
+}
+
+fn segment_of(storage: &MemoryStorage, position: Position) -> String {
+    let segments = storage.names().into_iter().filter(|name| name.ends_with(".journal"));
+    segments.filter(|name| name[..20].parse::<u64>().unwrap() <= position.0).max().unwrap()
+}
+
+#[test]
+fn what_can_be_read_again_is_given_again() {
+    let storage = MemoryStorage::new();
+    let (_, [_, newer], all) = with_snapshots(&storage);
+    let (name, offset) = places_in_batches(&storage, newer)[4].clone();
+    storage.flip(&name, offset, 1);
+    let mut diary = Diary::default();
+    let opened = Life::open(&storage, &mut diary).unwrap();
+    assert!(!diary.lost.is_empty() && diary.messages.len() < all.messages.len());
+    let lost = diary.lost.runs()[0].0;
+    // While it is served it stays lost, whatever is read there.
+    storage.flip(&name, offset, 1);
+    let reader = &opened.store.opened.reader;
+    assert!(matches!(reader.read(&[lost], 1), Err(ReadError::LeftOut { position }) if position == lost));
+    // A start with it damaged still leaves it out, without reading the rest again.
+    storage.flip(&name, offset, 1);
+    diary.messages.clear();
+    let again = Life::open(&storage, &mut diary).unwrap();
+    assert_eq!((diary.messages.len(), diary.resets), (0, 0));
+    assert!(again.store.opened.reader.read(&[lost], 1).is_err());
+    storage.flip(&name, offset, 1);
+    let again = Life::open(&storage, &mut diary).unwrap();
+    assert_eq!((&diary.messages, diary.resets, diary.lost.is_empty()), (&all.messages, 1, true));
+    assert!(again.store.opened.reader.read(&[lost], 1).is_ok());
 }
 
 #[test]

@@ -192,6 +192,11 @@ impl Damage {
         }
     }
 
+    /// Whether it is done to a segment that was in use.
+    pub fn is_of_journal(&self) -> bool {
+        self.class == Class::Segment
+    }
+
     /// Whether two pages are in the place of each other.
     pub fn is_swap(&self) -> bool {
         matches!(self.how, How::Swap { .. })

@@ -32,6 +32,14 @@ fn copy_into(from: &Path, to: &Path) {
     }
 }
 
+/// Removes what is in a directory.
+///
+/// # Panics
+/// If it cannot.
+pub fn empty(directory: &Path) {
+    fs::remove_dir_all(directory).and_then(|()| fs::create_dir(directory)).expect("a directory can be emptied");
+}
+
 /// What is in a directory.
 ///
 /// # Panics

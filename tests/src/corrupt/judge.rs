@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon::index::{Index, Lookup, LookupError, Writer};
-use carillon::journal::{self, ObservedStorage, OpenError, ReadError, Reader, VerifyReport};
+use carillon::index::{Index, Lookup, LookupError, Place, Writer};
+use carillon::journal::{self, ObservedStorage, OpenError, Reader, VerifyReport};
 use carillon::snapshot;
-use carillon::store::StoreError;
+use carillon::store::{Follow, StoreError};
 use carillon_core::Shard;
 use carillon_protocol::ids::{ConversationId, Position, Seq};
 
@@ -36,6 +36,8 @@ pub enum Verdict {
     NothingCut,
     /// The start succeeds, and the records of a damaged batch are refused when they are read.
     RefusedOnReading,
+    /// The start succeeds with an index that is built of what can be read.
+    GoneAround,
     /// A snapshot is set aside.
     SnapshotSetAside,
     /// The index is set aside and built anew, at the start or when it was asked.
@@ -48,9 +50,10 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Refused,
         Self::RefusedOnReading,
+        Self::GoneAround,
         Self::LastBatchCut,
         Self::NothingCut,
         Self::SnapshotSetAside,
@@ -66,6 +69,7 @@ impl Verdict {
             Self::LastBatchCut => "last batch cut as a torn tail, reported",
             Self::NothingCut => "bytes behind the last batch cut, nothing missing",
             Self::RefusedOnReading => "the damaged batch alone refused when read",
+            Self::GoneAround => "index built anew of all but the damaged batch",
             Self::SnapshotSetAside => "snapshot set aside, same state",
             Self::IndexRebuilt => "index set aside and built anew, same answers",
             Self::Harmless => "harmless: everything is as it was",
@@ -125,6 +129,9 @@ impl Case<'_> {
                 verdict = if read.refused.is_empty() { verdict } else { Verdict::RefusedOnReading };
                 if self.check_index(&ground.index, &rig.reader, &mut wrong) {
                     verdict = Verdict::IndexRebuilt;
+                }
+                if !(&*ground.index).lost().is_empty() {
+                    verdict = Verdict::GoneAround;
                 }
                 (verdict, read.good)
             }
@@ -265,6 +272,9 @@ impl Case<'_> {
                 if !(in_place || in_header || !self.is_plain() && self.changed.contains_key(&segment)) {
                     wrong.push(format!("it is refused for a place that is not damaged: {corruption}"));
                 }
+                if self.is_plain() && !in_header && !self.is_needed(&segment) {
+                    wrong.push(format!("it is refused although the state needs nothing of it: {corruption}"));
+                }
             }
             StoreError::Journal(OpenError::Foreign { segment, .. })
                 if self.header_touched(&format!("journal/{segment}")) => {}
@@ -278,6 +288,15 @@ impl Case<'_> {
                 wrong.push(format!("refused, it has changed {name}"));
             }
         }
+    }
+
+    /// Whether a start from the newest snapshot reads a segment.
+    fn is_needed(&self, segment: &str) -> bool {
+        let position = |name: &str| name.strip_prefix("journal/").and_then(journal::segment_file_position);
+        let storage = ObservedStorage::new(self.directory.join("journal"));
+        let newest = snapshot::list(&storage).ok().and_then(|found| found.last().copied()).unwrap_or_default();
+        let firsts = self.pristine.listing.keys().filter_map(|name| position(name));
+        !firsts.filter(|first| Some(*first) > position(segment)).any(|first| first <= newest.next())
     }
 
     /// The head is what it was, or the last batch is cut and reported; the state is the one of the head.
@@ -319,7 +338,7 @@ impl Case<'_> {
                     read.good += entries.len() as u64;
                     next += entries.len() as u64;
                 }
-                Err(ReadError::Corrupt { .. }) if self.is_touched(Position(next)) => {
+                Err(error) if error.is_of_record() && self.is_touched(Position(next)) => {
                     read.refused.insert(Position(next));
                     next += 1;
                 }
@@ -341,7 +360,7 @@ impl Case<'_> {
         for (conversation, places) in &self.pristine.places {
             let expected: Vec<_> = places.iter().filter(|place| place.position <= head).copied().collect();
             match look_up(index, *conversation) {
-                Some(found) if found == expected => {}
+                Some(found) if self.is_as_expected(index, &found, &expected) => {}
                 Some(found) => {
                     wrong.push(format!("the index has {} of {} messages, or others", found.len(), expected.len()));
                 }
@@ -351,6 +370,19 @@ impl Case<'_> {
         let rebuilt = index.stats().rebuilds > 0;
         drop(writer);
         rebuilt
+    }
+
+    /// All are where they were; those that are lost, and they alone, at positions that are lost.
+    fn is_as_expected(&self, index: &Index, found: &[Place], expected: &[Place]) -> bool {
+        let lost = (&index).lost();
+        let fits = |(found, expected): (&Place, &Place)| match lost.contains(expected.position) {
+            true => {
+                let is_there = found.seq == expected.seq && found.position >= expected.position;
+                is_there && lost.contains(found.position) && self.is_touched(expected.position)
+            }
+            false => found == expected,
+        };
+        found.len() == expected.len() && found.iter().zip(expected).all(fits)
     }
 
     /// Nothing was deleted because it is bad, and what is good was left alone.
@@ -378,7 +410,7 @@ impl Case<'_> {
 }
 
 /// Where the messages of a conversation lie. `None`: the index does not know for a minute.
-fn look_up(index: &Index, conversation: ConversationId) -> Option<Vec<carillon::index::Place>> {
+fn look_up(index: &Index, conversation: ConversationId) -> Option<Vec<Place>> {
     const PAUSE: Duration = Duration::from_millis(2);
     let mut waited = Duration::ZERO;
     while waited < PATIENCE {

@@ -2,7 +2,7 @@
 //!
 //! What may come of it: it is refused with the file and the place; or what is served is exactly what it was; or the last batch,
 //! which no later one proves, is cut as a torn tail and reported. Never is anything else served, damage does not reach beyond
-//! its batch, `verify` names its place, and no file is deleted because a snapshot or an index is bad.
+//! its batch, also when the index is gone as well and is built anew of what can be read, `verify` names its place, and no file is deleted because a snapshot or an index is bad.
 //!
 //! # The map
 //!
@@ -71,6 +71,10 @@ pub fn run(directory: &Path, (seed, first, cases): (u64, u64, u64), show: &mut d
         let is_noted = copy.join(judge::NOTE).exists();
         let (damage, changed) = damage;
         let is_swap = damage.is_swap();
+        // Of every other one the index is gone as well.
+        if damage.is_of_journal() && rng.percent(50) {
+            files::empty(&copy.join("index"));
+        }
         let case = Case { pristine: &pristine, directory: &copy, changed, is_swap, is_noted };
         let judged = case.judge();
         *summary.kinds.entry(damage.kind()).or_default() += 1;

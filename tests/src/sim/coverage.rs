@@ -113,4 +113,6 @@ coverage! {
     flips_in_snapshot,
     /// Of these, what was damaged was refused when it was read.
     flips_unread,
+    /// Of these, the index was built of what can be read.
+    flips_gone_around,
 }

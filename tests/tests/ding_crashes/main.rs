@@ -116,6 +116,10 @@ impl Follow for Records {
         self.0.push(record.clone());
     }
 
+    fn lose(&mut self, position: Position) {
+        panic!("{position} is lost");
+    }
+
     fn end(&mut self, _: &Shard) -> Result<Verdict, Unwritable> {
         Ok(Verdict::InStep)
     }

@@ -3,6 +3,7 @@
 use super::*;
 
 mod damage;
+mod lost;
 mod marks;
 mod memory;
 mod model;

@@ -1,6 +1,5 @@
 //! A real shard and journal, an index that follows them, and what the index should say.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use carillon_core::effect::{Effects, Signal};
 use carillon_core::input::{Attach, Authority, Input, Principal, Request};
 use carillon_core::record::Record;
 use carillon_protocol::control::ConversationCreate;
+use carillon_protocol::deliver::AUTHOR_BROKER;
 use carillon_protocol::ids::{
     ConversationId, DeviceId, Incarnation, Position, ProducerId, Seq, ShardId, TenantId, Timestamp, UserId,
 };
@@ -18,11 +18,12 @@ use carillon_protocol::publish::Publish;
 use carillon_protocol::receipt::MarkRead;
 use tempfile::TempDir;
 
+use crate::clock::SystemClock;
 use crate::index::{Index, IndexOptions, Lookup, LookupError, MessageAt, Place, ReadMark, TruncateError};
-use crate::journal::{
-    Batch, Draft, Identity, Journal, JournalOptions, MemoryStorage, Reader, Replay, SegmentJournal, Survey, Upkeep,
-};
-use crate::store::{Begin, Follow, Verdict};
+use crate::journal::format::SEGMENT_HEADER_BYTES;
+use crate::journal::{Draft, Identity, Journal, JournalOptions, Lost, MemoryStorage, Reader, SegmentJournal, Upkeep};
+use crate::snapshot;
+use crate::store::{self, StoreOptions};
 
 pub(super) const SHARD: ShardId = ShardId(3);
 
@@ -57,7 +58,7 @@ impl World {
         let storage = MemoryStorage::new();
         let incarnation = Incarnation(7);
         let shard = Shard::new(SHARD);
-        let (journal, upkeep, reader, index) = open(&storage, incarnation, directory.path().join("index"), &shard);
+        let (journal, upkeep, reader, index) = open(&storage, incarnation, directory.path().join("index"));
         let messages = Default::default();
         let truncated = Position(0);
         let mut world = Self {
@@ -204,9 +205,63 @@ impl World {
     /// The same with something done to the directory in between.
     pub(super) fn restart_after(&mut self, change: impl FnOnce(&std::path::Path)) {
         self.index = Arc::new(Index::new());
+        self.snapshot();
         change(&self.index_directory());
         (self.journal, self.upkeep, self.reader, self.index) =
-            open(&self.storage, self.incarnation, self.index_directory(), &self.shard);
+            open(&self.storage, self.incarnation, self.index_directory());
+    }
+
+    /// Of the state as it is: a start needs nothing of the journal but its last segment.
+    fn snapshot(&self) {
+        let (position, time) = (self.shard.head(), self.shard.last_time());
+        let meta = snapshot::Meta { shard: SHARD, incarnation: self.incarnation, position, time };
+        if !snapshot::list(&self.storage).unwrap().contains(&position) {
+            snapshot::write(&self.storage, &meta, &snapshot::encode(&self.shard), &mut |_| Ok(())).unwrap();
+        }
+    }
+
+    /// Flips a bit of a segment but for the last one, behind its header; which, in thousandths.
+    pub(super) fn damage(&self, (segment, byte): (usize, usize)) {
+        let names = crate::journal::Storage::list(&self.storage).unwrap();
+        let mut segments: Vec<_> = names.into_iter().filter(|name| name.ends_with(".journal")).collect();
+        segments.sort_unstable();
+        segments.pop();
+        let share = |thousandths: usize, count: usize| thousandths * count / 1_000;
+        if let Some(name) = segments.get(share(segment, segments.len())) {
+            let contents = self.storage.contents(name);
+            let used = contents.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            self.storage.flip(name, SEGMENT_HEADER_BYTES + share(byte, used - SEGMENT_HEADER_BYTES), 4);
+        }
+    }
+
+    /// Positions that the index was built without.
+    pub(super) fn lost(&self) -> Lost {
+        self.index.lock().lost.clone()
+    }
+
+    /// Judges what the index says of messages that are lost, and takes its word for where they are: at a lost position, not before
+    /// the true one. All others are where they are.
+    pub(super) fn adopt(&mut self) {
+        let lost = self.lost();
+        for (first, last) in lost.runs() {
+            for position in (first.0..=last.0).map(Position) {
+                assert!(self.reader.read(&[position], 1).is_err_and(|error| error.is_of_record()), "{position}");
+            }
+        }
+        for nth in 0..GROUPS {
+            let mut places = Vec::new();
+            self.index.whole().places(group(nth), Seq(0), usize::MAX, &mut places).unwrap();
+            for place in places {
+                let truth = &mut self.messages[nth][usize::try_from(place.seq.0).unwrap() - 1];
+                if lost.contains(place.position) {
+                    assert!(truth.position <= place.position && place.author == AUTHOR_BROKER, "{truth:?}, {place:?}");
+                    assert!(truth.position <= self.truncated || lost.contains(truth.position), "{truth:?}, {place:?}");
+                    *truth = place;
+                } else {
+                    assert_eq!(*truth, place);
+                }
+            }
+        }
     }
 
     /// What is above the floor, by group.
@@ -268,7 +323,12 @@ impl World {
         let message = MessageAt { conversation: group(nth), seq: place.seq, position: place.position };
         let passed = |mark: &&ReadMark| mark.conversation == message.conversation && mark.up_to >= place.seq;
         let users = [UserId(1), UserId(0), UserId(7)];
-        let first = |user| self.marks.iter().filter(passed).find(|mark| mark.user == user).map(|mark| mark.time);
+        let lost = self.lost();
+        let known = |mark: &&ReadMark| passed(mark) && !lost.contains(mark.position);
+        let first = |user| {
+            let mark = self.marks.iter().filter(known).find(|mark| mark.user == user)?;
+            (!lost.meets(place.position..=mark.position) && !lost.contains(place.position)).then_some(mark.time)
+        };
         let expected: Vec<_> = users.map(|user| first(user).unwrap_or_default()).into();
         let look = |lookup: &dyn Lookup| lookup.read_times(&message, &users);
         agree(look(&self.index.recent()), &look(&self.index.whole()), &expected, "times of reading");
@@ -302,44 +362,19 @@ fn agree<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// What a start does, with the shard from elsewhere.
+/// A start.
 fn open(
     storage: &MemoryStorage,
     incarnation: Incarnation,
     directory: PathBuf,
-    shard: &Shard,
 ) -> (SegmentJournal, Upkeep, Reader, Arc<Index>) {
     let identity = Some(Identity { incarnation, salt: 0x99 });
-    let options =
+    let journal =
         JournalOptions { segment_bytes: 16 * 1024, identity, reserve_bytes: 16 * 1024, ..JournalOptions::new(SHARD) };
+    let options = StoreOptions { journal, clock: Arc::new(SystemClock), progress: None };
     let index = Index::open(IndexOptions { directory: Some(directory), shard: SHARD, memory_bytes_max: 0 });
-    let survey = Survey::of(Arc::new(storage.clone()), options).unwrap();
-    let begin = Begin { incarnation: survey.incarnation(), first: survey.first() };
-    let before = Position(begin.first.0 - 1);
-    let mut follower = &index;
-    let from = follower.begin(begin).max(before);
-    let mut follow = |batch: &Batch, from: Position| {
-        for entry in batch.entries().filter(|entry| entry.position > from) {
-            follower.follow(entry.position, &Record::decode(entry.private, entry.frame).unwrap());
-        }
-    };
-    let replay = Replay { from: from.min(shard.head()), at_least: Position(0) };
-    let opened = survey
-        .open(replay, &mut |batch| {
-            follow(batch, from);
-            Ok(())
-        })
-        .unwrap();
-    if from > opened.reader.head() || (&index).end(shard).unwrap() == Verdict::Again {
-        (&index).reset(begin);
-        let flow = opened.reader.replay(before, opened.reader.head(), |batch| {
-            follow(batch, before);
-            ControlFlow::<()>::Continue(())
-        });
-        assert!(flow.unwrap().is_continue());
-        assert_eq!((&index).end(shard).unwrap(), Verdict::InStep);
-    }
-    (opened.journal, opened.upkeep, opened.reader, Arc::new(index))
+    let store = store::open(Arc::new(storage.clone()), &options, &mut &index).unwrap();
+    (store.opened.journal, store.opened.upkeep, store.opened.reader, Arc::new(index))
 }
 
 fn attach(name: &str) -> Input {
