@@ -76,12 +76,7 @@ async fn check(harm: impl FnOnce(&Site)) {
     for number in 1..=MESSAGES {
         say(&alice, group, text(number)).await;
     }
-    let begun = SystemClock.now();
-    while snapshot::list(&storage as &dyn Storage).unwrap().last().is_none_or(|position| position.0 < MESSAGES / 2 + 10)
-    {
-        assert!(begun.elapsed() < PATIENCE, "no snapshot came");
-        tokio::task::yield_now().await;
-    }
+    snapshot_beyond(&storage, MESSAGES / 2 + 10).await;
     alice.close().await;
     server.stop().unwrap();
     for number in DAMAGED {
@@ -114,5 +109,58 @@ async fn check(harm: impl FnOnce(&Site)) {
     for direction in [Direction::FORWARD, Direction::BACKWARD] {
         assert!(pages(&phone, group, direction).await.into_iter().eq(others.iter().copied()), "{direction:?}");
     }
+    server.stop().unwrap();
+}
+
+/// Waits until a snapshot covers so many records.
+async fn snapshot_beyond(storage: &MemoryStorage, position: u64) {
+    let begun = SystemClock.now();
+    while snapshot::list(storage as &dyn Storage).unwrap().last().is_none_or(|newest| newest.0 < position) {
+        assert!(begun.elapsed() < PATIENCE, "no snapshot came");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_a_lost_message_was_is_not_known_and_everybody_is_told() {
+    let (site, storage) = (Site::new(), MemoryStorage::new());
+    let server = start(&site, &storage);
+    let (alice, _events) = connect(site.config(server.address(), "alice")).await;
+    let groups = [group_of(&alice, &[]).await, group_of(&alice, &[]).await];
+    // They take turns, so that what is lost of both lies side by side.
+    for number in 1..=MESSAGES {
+        say(&alice, groups[(number % 2) as usize], text(number)).await;
+    }
+    snapshot_beyond(&storage, MESSAGES / 2 + 10).await;
+    alice.close().await;
+    server.stop().unwrap();
+    for number in [100, 101, 150] {
+        damage(&storage, number);
+    }
+    std::fs::remove_dir_all(site.data().join("index")).unwrap();
+    let server = start(&site, &storage);
+    let (phone, mut events) = connect(site.config(server.address(), "alice")).await;
+    let (mut came, mut gone) = (Vec::new(), Vec::new());
+    while came.len() as u64 != MESSAGES - 3 {
+        next_that(&mut events, |event| match event {
+            Event::Message(message) => {
+                came.push(message.payload.clone());
+                Some(())
+            }
+            Event::Truncated(truncated) => {
+                gone.push((truncated.conversation, truncated.first.0, truncated.last.0));
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+    let others = (1..=MESSAGES).filter(|number| ![100, 101, 150].contains(number)).map(text);
+    assert!(came.into_iter().eq(others), "each once, in order");
+    gone.sort_unstable();
+    let mut expected = vec![(groups[0], 50, 50), (groups[1], 51, 51), (groups[0], 75, 75)];
+    expected.sort_unstable();
+    assert_eq!(gone, expected);
+    drop(phone);
     server.stop().unwrap();
 }

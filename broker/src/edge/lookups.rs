@@ -10,9 +10,10 @@ use carillon_core::effect::{ReadPage, StintView};
 use carillon_core::input::Written;
 use carillon_protocol::ids::{ConversationId, Position, Seq};
 use carillon_protocol::receipt::{ReadStatus, ReadStatusReply};
+use carillon_protocol::session::Truncated;
 use carillon_transport::LinkKey;
 
-use super::catchup::{Plan, PlanBounds, Skip, place_at, plan, skips};
+use super::catchup::{Plan, PlanBounds, Skip, places_at, plan, skips};
 use super::read_status::{complete, written};
 use super::{Edge, Links};
 use crate::index::{Index, Lookup, LookupError, Place};
@@ -46,7 +47,7 @@ pub enum Question {
         /// How many.
         bounds: PlanBounds,
     },
-    /// Which message lies at a position.
+    /// Which messages lie at a position.
     At {
         /// The user's.
         stints: Arc<Vec<StintView>>,
@@ -89,8 +90,8 @@ pub enum Found {
     At {
         /// As asked.
         position: Position,
-        /// `None`: none that the stints entitle to.
-        place: Option<(ConversationId, Seq)>,
+        /// Those that the stints entitle to.
+        places: Vec<Truncated>,
     },
     /// To [`Question::Written`].
     Written {
@@ -120,7 +121,7 @@ impl Question {
                 Found::Plan { next: *next, plan: plan(index, lookup, (stints, skips), (*next, *through), *bounds)? }
             }
             Self::At { stints, position } => {
-                Found::At { position: *position, place: place_at(index, lookup, stints, *position)? }
+                Found::At { position: *position, places: places_at(index, lookup, stints, *position)? }
             }
             Self::Written(query) => Found::Written { query: query.clone(), written: written(query, lookup)? },
             Self::ReadPage(page) => Found::ReadPage(complete(index, lookup, page)?),

@@ -192,6 +192,10 @@ impl Index {
         self.reached.store(position.0, Ordering::Release);
     }
 
+    fn has_reached(&self, position: Position) -> bool {
+        position.0 <= self.reached.load(Ordering::Acquire)
+    }
+
     /// Reads what is in memory; never waits.
     pub fn recent(&self) -> impl Lookup {
         View { index: self, whole: false }

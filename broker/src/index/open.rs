@@ -55,7 +55,7 @@ impl Follow for &Index {
 
     fn follow(&mut self, position: Position, record: &Record) {
         let mut work = self.lock();
-        if work.contradiction.is_some() || work.unwritable.is_some() {
+        if work.contradiction.is_some() || work.unwritable.is_some() || self.has_reached(position) {
             return;
         }
         if let Record::ReadMarked(mark) = record {
@@ -81,7 +81,11 @@ impl Follow for &Index {
     }
 
     fn lose(&mut self, position: Position) {
-        self.lock().lost.push(position);
+        let mut work = self.lock();
+        if !self.has_reached(position) {
+            work.lost.push(position);
+            self.reach(position);
+        }
     }
 
     fn lost(&self) -> Lost {
@@ -130,7 +134,8 @@ impl Follow for &Index {
 /// seq than 1 when retention has taken the earlier ones.
 ///
 /// Seqs before it that are missing lie at lost positions: which, if there are more of these, nobody can tell. They get the last ones, each its own
-/// or a later one, so that to no device which lacks such a message it seems to have it.
+/// or a later one, so that whoever has not come as far as such a message has not come as far as its place. Other conversations may get the
+/// same ones. Where retention took the beginning, how many of the missing are lost cannot be told either: one place stands for all of them.
 pub(super) fn append(
     table: &Table,
     (truncated, lost): (Position, &Lost),
@@ -142,12 +147,13 @@ pub(super) fn append(
         }
         let (last_seq, last) = entry.last;
         let missing = seq.0.saturating_sub(last_seq.0).saturating_sub(1);
+        let is_cut = last_seq == Seq(0) && truncated > Position(0);
         let mut places = Vec::new();
         if missing > 0 && !lost.is_empty() {
-            let after = if last_seq == Seq(0) { truncated } else { last };
-            places = lost.last_between(after, position, missing);
+            let after = if is_cut { truncated } else { last };
+            places = lost.last_between(after, position, if is_cut { 1 } else { missing });
         }
-        if last_seq == Seq(0) && missing > places.len() as u64 && truncated > Position(0) {
+        if is_cut && missing > places.len() as u64 {
             let gone = (Seq(seq.0 - 1 - places.len() as u64), truncated);
             *entry = Entry::on_disk(gone, gone);
         }

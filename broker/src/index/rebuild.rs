@@ -52,9 +52,9 @@ impl Index {
         let (after, through) = (Position(reader.first().0 - 1), work.kept_after);
         tracing::info!(%through, "building the index anew from the journal");
         let (table, marks) = (Table::new(self.options.shard), Marks::new());
-        let lost = Lost::default();
+        let (index, known_lost, lost) = (self, work.lost.clone(), Lost::default());
         let mut build =
-            Build { index: self, table: &table, marks: &marks, store: &store, after, through, lost, told: 0 };
+            Build { index, table: &table, marks: &marks, store: &store, after, through, known_lost, lost, told: 0 };
         let mut failed = Ok(());
         let flow = reader.salvage(after, through, |piece| match build.piece(&piece) {
             Ok(()) => ControlFlow::Continue(()),
@@ -71,7 +71,6 @@ impl Index {
             let (places, records) = (lost.runs().len(), lost.count());
             tracing::error!(%first, places, records, "records are damaged and left out; `verify` names them, a backup has them");
             self.bridge(&table, (after, &lost))?;
-            // What memory has at a position that was lost once is not what would be read there now.
             work.lost = work.lost.union(&lost);
             reader.leave_out(&work.lost);
             self.show_lost(work);
@@ -196,7 +195,9 @@ struct Build<'a> {
     store: &'a Store,
     after: Position,
     through: Position,
-    /// What could not be read.
+    /// What could not be read when what is in memory was built: to that it stays lost, whatever is read now.
+    known_lost: Lost,
+    /// What could not be read, or was lost before.
     lost: Lost,
     /// Tenths that were told.
     told: u64,
@@ -239,8 +240,12 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn entry(&self, entry: Entry) -> Result<(), RebuildError> {
+    fn entry(&mut self, entry: Entry) -> Result<(), RebuildError> {
         let position = entry.position;
+        if self.known_lost.contains(position) {
+            self.lost.push(position);
+            return Ok(());
+        }
         let record = Record::decode(entry.private, entry.frame);
         match record.map_err(|source| RebuildError::Record { position, source })? {
             Record::Message(message) => {

@@ -312,6 +312,9 @@ impl Mark {
         let (runs, []) = runs.as_chunks::<16>() else { return Err(Doubt::Unmarked) };
         let runs = runs.iter().filter_map(|run| numbers_of(run)).map(|[first, last]| (Position(first), Position(last)));
         let lost = Lost::of_runs(runs.collect()).ok_or(Doubt::Unmarked)?;
+        if *version == VERSION_WITHOUT_LOST && !lost.is_empty() {
+            return Err(Doubt::Unmarked);
+        }
         Ok(Self {
             shard: ShardId(u16::from_le_bytes(*shard)),
             incarnation: Incarnation(incarnation),

@@ -43,9 +43,9 @@ pub(crate) const SCAN_BYTES: usize = 2 * 1024 * 1024;
 /// batches or frames are often in it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
 
-/// Damaged places that a reading goes around: 1,024. Whoever has more has lost a disk, not a page; and what was lost is kept and
-/// asked about, 16 KiB for so many.
-pub const SALVAGED_PLACES_MAX: usize = 1024;
+/// Runs of positions that a reading around damage goes on without: 1,024. Whoever has more has lost a disk, not a page; and what was lost is
+/// kept and asked about, 16 KiB for so many.
+pub const LOST_RUNS_MAX: usize = 1024;
 
 /// Threads of a reader pool unless configured: two, so that one slow read does not stop every catching-up session.
 pub const READER_THREADS_DEFAULT: usize = 2;

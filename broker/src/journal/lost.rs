@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use carillon_protocol::ids::Position;
 
-/// A set of positions, as runs: as many as there are damaged places, or some more where a record between two lost ones is good.
+/// A set of positions, as runs.
 ///
-/// Invariant: runs ascend and do not touch each other.
+/// Invariant: runs ascend and do not touch each other; positions are from 1 on, and not the last number there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     runs: Vec<(Position, Position)>,
@@ -41,10 +41,11 @@ impl Lost {
         &self.runs
     }
 
-    /// The set with these runs, which ascend; `None` if they do not.
+    /// The set with these runs; `None` if there cannot be such a one.
     pub fn of_runs(runs: Vec<(Position, Position)>) -> Option<Self> {
-        let ascend = runs.windows(2).all(|pair| pair[0].1.0.checked_add(1).is_some_and(|next| next < pair[1].0.0));
-        (ascend && runs.iter().all(|(first, last)| first <= last)).then_some(Self { runs })
+        let is_run = |(first, last): &(Position, Position)| Position(0) < *first && first <= last && last.0 < u64::MAX;
+        let are_runs = runs.iter().all(is_run);
+        (are_runs && runs.windows(2).all(|pair| pair[0].1.next() < pair[1].0)).then_some(Self { runs })
     }
 
     /// Whether none is lost.
@@ -161,13 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_do_not_ascend_are_none() {
+    fn runs_that_cannot_be_are_none() {
         for runs in [
             vec![(5, 3)],
             vec![(3, 5), (6, 7)],
             vec![(3, 5), (5, 7)],
             vec![(9, 9), (3, 3)],
-            vec![(3, u64::MAX), (1, 2)],
+            vec![(0, 2)],
+            vec![(3, u64::MAX)],
         ] {
             let runs = runs.into_iter().map(|(first, last)| (Position(first), Position(last))).collect();
             assert_eq!(Lost::of_runs(runs), None);

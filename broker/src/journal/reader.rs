@@ -127,7 +127,8 @@ impl Reader {
             return Err(ReadError::NotYet { head });
         }
         let left_out = self.segments.left_out.load();
-        let kept = positions.iter().position(|position| left_out.contains(*position));
+        let first = self.first();
+        let kept = positions.iter().position(|position| *position >= first && left_out.contains(*position));
         if let Some(position) = kept.filter(|kept| *kept == 0).map(|_| positions[0]) {
             return Err(ReadError::LeftOut { position });
         }

@@ -62,6 +62,7 @@ pub struct Replay {
 }
 
 /// The headers of a journal's segments, read and judged: what there is to know before it is replayed.
+#[derive(Clone)]
 pub struct Survey {
     storage: Arc<dyn Storage>,
     options: JournalOptions,
@@ -221,6 +222,7 @@ pub fn open(
 }
 
 /// The segments of a directory, their headers checked against each other.
+#[derive(Clone)]
 struct Directory {
     /// In position order.
     segments: Vec<Position>,

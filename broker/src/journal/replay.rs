@@ -5,14 +5,35 @@ use std::ops::ControlFlow;
 use carillon_protocol::ids::Position;
 
 use super::batch::{Batch, Entry};
-use super::format::FormatError;
-use super::limits::{READ_BYTES, SALVAGED_PLACES_MAX};
+use super::format::{BATCH_HEADER_BYTES, FormatError, ROW_BYTES};
+use super::limits::{LOST_RUNS_MAX, READ_BYTES};
 use super::reader::{ReadError, Reader, floor};
 use super::scan::{ScanError, Scanner, Step};
 use super::segment::{Located, Mark};
 
 /// Positions that are asked for at once where a batch is damaged. Small: all of them are looked for anew behind each one that is lost.
 const SALVAGED_AT_ONCE: u64 = 64;
+
+/// What a reading does about damage.
+enum Around {
+    /// It ends.
+    Nothing,
+    /// It goes on, without so many runs of positions more; the last one that was lost.
+    Damage { runs_left: usize, last: Position },
+}
+
+impl Around {
+    /// Whether one more may be lost.
+    fn lose(&mut self, position: Position) -> bool {
+        let Self::Damage { runs_left, last } = self else { return false };
+        if position != last.next() {
+            let Some(left) = runs_left.checked_sub(1) else { return false };
+            *runs_left = left;
+        }
+        *last = position;
+        true
+    }
+}
 
 /// What a reading around damage comes to.
 #[derive(Debug)]
@@ -44,7 +65,7 @@ impl Reader {
             Piece::Batch(batch) => each(batch),
             Piece::Record(_) | Piece::Lost(_) => unreachable!("damage ends it"),
         };
-        self.walk(after, (through, 0), &mut take)
+        self.walk(after, through, &mut Around::Nothing, &mut take)
     }
 
     /// As [`replay`](Self::replay), around damage: of a damaged batch it hands out the records that can be read, and names the
@@ -52,21 +73,22 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// See [`ReadError`]; `Corrupt` only if more than [`SALVAGED_PLACES_MAX`] places are damaged, or for a batch of another version.
+    /// See [`ReadError`]; `Corrupt` only if more than [`LOST_RUNS_MAX`] runs of positions are lost, if more is missing than can have lain there, as where a
+    /// segment is gone, or for a batch of another version.
     pub fn salvage<B>(
         &self,
         after: Position,
         through: Position,
         mut each: impl FnMut(Piece<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, ReadError> {
-        self.walk(after, (through, SALVAGED_PLACES_MAX), &mut each)
+        self.walk(after, through, &mut Around::Damage { runs_left: LOST_RUNS_MAX, last: Position(0) }, &mut each)
     }
 
-    /// Up to `through`, around so many damaged places.
     fn walk<B>(
         &self,
         after: Position,
-        (through, mut places_left): (Position, usize),
+        through: Position,
+        around: &mut Around,
         each: &mut dyn FnMut(Piece<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, ReadError> {
         let head = self.head();
@@ -77,7 +99,7 @@ impl Reader {
         while next <= through {
             let truncated = |reader: &Self| ReadError::Truncated { first: reader.first() };
             let Some(located) = self.segments.locate(next) else { return Err(truncated(self)) };
-            match self.walk_segment(&located, &mut next, (through, &mut places_left), each) {
+            match self.walk_segment(&located, &mut next, (through, around), each) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(broken) => return Ok(broken),
                 // Retention may have removed the file since it was located.
@@ -93,7 +115,7 @@ impl Reader {
         &self,
         located: &Located,
         next: &mut Position,
-        (through, places_left): (Position, &mut usize),
+        (through, around): (Position, &mut Around),
         each: &mut dyn FnMut(Piece<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, ReadError> {
         let name = located.segment.name();
@@ -106,6 +128,7 @@ impl Reader {
         let end = located.next_first.map_or(through.next(), |first| first.min(through.next()));
         // The next segment may repeat the last batch of this one.
         while *next < end {
+            let mut ends_well = false;
             let (offset, why, later) = match scanner.step() {
                 Ok(Step::Batch(_, batch)) if batch.last() < *next => continue,
                 Ok(Step::Batch(_, batch)) => {
@@ -115,22 +138,27 @@ impl Reader {
                     }
                     continue;
                 }
-                Ok(Step::End(end)) => (end.offset, end.why.unwrap_or(FormatError::Short), None),
+                Ok(Step::End(end)) => {
+                    ends_well = end.why.is_none();
+                    (end.offset, end.why.unwrap_or(FormatError::Short), None)
+                }
                 Err(ScanError::Io(source)) => return Err(failed(source)),
                 Err(ScanError::Damaged { offset, why, later }) => (offset, why, Some(later)),
                 Err(ScanError::Order { found: Mark { offset, .. }, .. }) => (offset, FormatError::Lengths, None),
                 // Of another carillon, and as good as it was: not to be taken for lost.
-                Err(ScanError::Version { offset, version }) => {
-                    return Err(ReadError::Corrupt { segment: name, offset, why: FormatError::Version(version) });
-                }
+                Err(ScanError::Version { offset, version }) => (offset, FormatError::Version(version), None),
             };
-            if *places_left == 0 {
+            let is_of_version =
+                matches!(why, FormatError::Version(_)) || later.is_some_and(|mark| mark.first.0 == u64::MAX);
+            let fit = |to: Mark| fit(to.first.0.saturating_sub(next.0), to.offset.saturating_sub(offset));
+            // One that lies elsewhere than where it was written leads nowhere.
+            let later = later.filter(|later| later.first < end && fit(*later));
+            let behind = later.unwrap_or(Mark { first: end, offset: scanner.length() });
+            let is_gone = ends_well && !fit(behind);
+            if matches!(around, Around::Nothing) || is_of_version || is_gone {
                 return Err(ReadError::Corrupt { segment: name, offset, why });
             }
-            *places_left -= 1;
-            let later = later.filter(|later| later.first < end);
-            let behind = later.map_or(end, |later| later.first);
-            if let ControlFlow::Break(why) = self.salvage_records(next, behind, each)? {
+            if let ControlFlow::Break(why) = self.salvage_records(next, behind.first, around, each)? {
                 return Ok(ControlFlow::Break(why));
             }
             if let Some(later) = later {
@@ -145,6 +173,7 @@ impl Reader {
         &self,
         next: &mut Position,
         end: Position,
+        around: &mut Around,
         each: &mut dyn FnMut(Piece<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, ReadError> {
         while *next < end {
@@ -154,7 +183,7 @@ impl Reader {
                     *next = entry.position.next();
                     each(Piece::Record(entry))
                 }),
-                Err(error) if error.is_of_record() => {
+                Err(error) if error.is_of_record() && around.lose(*next) => {
                     let lost = *next;
                     *next = lost.next();
                     each(Piece::Lost(lost))
@@ -167,4 +196,9 @@ impl Reader {
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// Whether so many records can lie in so many bytes, one batch of them at least: if not, a segment is gone.
+fn fit(records: u64, bytes: u64) -> bool {
+    records == 0 || bytes.checked_sub(BATCH_HEADER_BYTES as u64).is_some_and(|left| records <= left / ROW_BYTES as u64)
 }

@@ -70,7 +70,8 @@ pub struct Dated {
 }
 
 impl Dated {
-    /// The time of the record at a segment's first position; `None` if there is no such record yet.
+    /// The time of the record at a segment's first position; `None` if there is no such record yet. Where it is damaged, that of a later one: what
+    /// is believed to begin later is kept longer.
     ///
     /// # Errors
     /// It cannot be read.
@@ -78,10 +79,15 @@ impl Dated {
         if let Some(time) = self.times.get(&first) {
             return Ok(Some(*time));
         }
-        let entries = match reader.read(&[first], 1) {
-            Ok(entries) => entries,
-            Err(ReadError::NotYet { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let mut beyond = 0;
+        let entries = loop {
+            match reader.read(&[Position(first.0 + beyond)], 1) {
+                Ok(entries) => break entries,
+                Err(ReadError::NotYet { .. }) => return Ok(None),
+                // Further and further, so that a damaged segment costs some reads.
+                Err(error) if error.is_of_record() => beyond = 2 * beyond + 1,
+                Err(error) => return Err(error.into()),
+            }
         };
         let Some(entry) = entries.into_iter().next() else { return Ok(None) };
         let time = Record::decode(entry.private, entry.frame)?.time();

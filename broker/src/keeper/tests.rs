@@ -104,6 +104,27 @@ fn a_snapshot_goes_on_from_the_one_before() {
 }
 
 #[test]
+fn retention_by_age_goes_on_behind_damage() {
+    let storage = MemoryStorage::new();
+    let mut life = life(&storage);
+    let (mut keeper, _, _running) = keeper(&storage, &life, false);
+    keeper.parts.options.retention = Retention { age: Some(Duration::from_secs(1)), bytes_max: None };
+    life.steps(20);
+    keeper.take().unwrap();
+    life.steps(5);
+    keeper.take().unwrap();
+    let names: Vec<_> = storage.names().into_iter().filter(|name| name.ends_with(".journal")).collect();
+    assert!(names.len() > 4);
+    // The first batch of each but the last, so that no segment's first record can be read.
+    for name in &names[..names.len() - 1] {
+        storage.flip(name, 4096 + 17, 1);
+    }
+    let before = segments(&storage);
+    keeper.retain().unwrap();
+    assert!(segments(&storage) < before - 1, "its records are of 1970");
+}
+
+#[test]
 fn a_snapshot_is_due_by_bytes_and_by_time() {
     let storage = MemoryStorage::new();
     let mut life = life(&storage);

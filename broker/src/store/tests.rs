@@ -308,7 +308,8 @@ fn a_follower_goes_on_without_what_is_damaged_before_the_snapshot() {
                 let since = if diary.resets > 0 { 0 } else { through };
                 let mut refused = Lost::default();
                 for position in (since + 1..=all.through).map(Position) {
-                    if reader.read(&[position], 1).is_err() {
+                    if let Err(error) = reader.read(&[position], 1) {
+                        assert!(matches!(error, ReadError::LeftOut { .. }), "{error}");
                         refused.push(position);
                     }
                 }
@@ -332,6 +333,11 @@ fn damage_that_the_state_needs_is_refused_whatever_the_follower_has() {
     let behind = pristine.durable_copy();
     behind.flip(&name, 4096 + 17, 1);
     assert!((0..=all.through).all(|through| refusal(&behind, through)), "the segment that goes on from the snapshot");
+    // A file that is gone is no damage.
+    let gone = pristine.durable_copy();
+    let names: Vec<_> = gone.names().into_iter().filter(|name| name.ends_with(".journal")).collect();
+    names[1..names.len() - 2].iter().for_each(|name| gone.remove(name).unwrap());
+    assert!(refusal(&gone, 0), "it can be put back");
     // Without a snapshot, all of it.
     let begin = pristine.durable_copy();
     begin.flip(&segment_of(&pristine, Position(1)), 4096 + 17, 1);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::index::{Index, Lookup, LookupError, Place, Writer};
-use carillon::journal::{self, ObservedStorage, OpenError, Reader, VerifyReport};
+use carillon::journal::{self, ObservedStorage, OpenError, ReadError, Reader, VerifyReport};
 use carillon::snapshot;
 use carillon::store::{Follow, StoreError};
 use carillon_core::Shard;
@@ -118,8 +118,16 @@ impl Case<'_> {
         let before = listing(self.directory);
         self.check_verify(&mut wrong);
         let ground = ground(self.directory);
+        let mut is_opened = true;
         let (mut verdict, mut read_back) = match Rig::open(&ground) {
+            // It looks as if a file were gone, which is seen when the state is there already.
+            Err(StoreError::Again(ReadError::Corrupt { segment, .. }))
+                if self.changed.contains_key(&format!("journal/{segment}")) =>
+            {
+                (Verdict::Refused, 0)
+            }
             Err(error) => {
+                is_opened = false;
                 self.check_refusal(&error, &before, &mut wrong);
                 (Verdict::Refused, 0)
             }
@@ -144,7 +152,7 @@ impl Case<'_> {
         if verdict == Verdict::Harmless && after.keys().any(|name| name.ends_with(".damaged")) {
             verdict = Verdict::SnapshotSetAside;
         }
-        self.check_files(verdict, (&before, &after), &mut wrong);
+        self.check_files(is_opened, (&before, &after), &mut wrong);
         if !wrong.is_empty() {
             (verdict, read_back) = (Verdict::Wrong, 0);
         }
@@ -386,14 +394,14 @@ impl Case<'_> {
     }
 
     /// Nothing was deleted because it is bad, and what is good was left alone.
-    fn check_files(&self, verdict: Verdict, (before, after): (&Listing, &Listing), wrong: &mut Vec<String>) {
+    fn check_files(&self, is_opened: bool, (before, after): (&Listing, &Listing), wrong: &mut Vec<String>) {
         let doubtful: BTreeMap<_, _> = after.iter().filter(|(name, _)| name.starts_with("index.doubtful-")).collect();
         let last = &self.last_batch().segment;
         for (name, bytes) in before {
             let there = after.get(name);
             let fine = match Class::of(name) {
                 // A good one is never rewritten; the last one's tail moves to a segment of its own.
-                Some(Class::Segment) => there == Some(bytes) || name == last && verdict != Verdict::Refused,
+                Some(Class::Segment) => there == Some(bytes) || name == last && is_opened,
                 Some(Class::Snapshot) => there == Some(bytes) || after.get(&format!("{name}.damaged")) == Some(bytes),
                 // Sled writes to its files when it opens them.
                 Some(Class::Index) => {

@@ -132,8 +132,11 @@ impl World {
             let truth = Place { seq, position, author };
             let mut places = Vec::new();
             let found = index.whole().places(message.deliver.conversation, truth.seq, 1, &mut places);
+            let floor = index.floor(message.deliver.conversation).0;
             let fits = |place: &Place| match lost.contains(position) {
-                true => place.seq == truth.seq && place.position >= position && lost.contains(place.position),
+                // Retention took the beginning: the lowest that is left stands for all that are lost before it.
+                true if seq <= floor => place.seq == floor.next() && lost.contains(place.position),
+                true => place.seq == seq && place.position >= position && lost.contains(place.position),
                 false => *place == truth,
             };
             if found.is_err() || !places.first().is_some_and(fits) {

@@ -30,7 +30,7 @@ mod unreadable;
 
 pub(super) use plan::skips;
 pub use plan::{Plan, PlanBounds, Skip, plan};
-pub(super) use unreadable::place_at;
+pub(super) use unreadable::places_at;
 
 /// The smallest `Deliver`: no slice holds more of them.
 const FRAME_BYTES_MIN: usize = 49;
@@ -319,7 +319,7 @@ impl Edge {
                 self.reserved += 1;
                 self.submit(Submission::Input { from, input: Input::CatchUpBounded(bounded) });
             }
-            Found::At { position, place } => self.name_unreadable(key, position, place),
+            Found::At { position, places } => self.name_unreadable(key, position, places),
             Found::Plan { next, plan } if next == catch_up.next && catch_up.plan.is_empty() => {
                 catch_up.plan = plan.positions;
                 catch_up.horizon = Some(plan.horizon);

@@ -82,6 +82,8 @@ pub fn plan(
         }
     }
     positions.sort_unstable();
+    // Lost messages of several conversations may share one.
+    positions.dedup();
     complete &= positions.len() <= positions_max;
     positions.truncate(positions_max);
     let horizon = if complete { through } else { *positions.last().expect("it was cut, so it is not empty") };

@@ -1,7 +1,7 @@
 //! A message whose bytes on disk are damaged: it is named to the device as gone, and catching up goes on behind it.
 
 use carillon_core::effect::StintView;
-use carillon_protocol::ids::{ConversationId, Position, Seq};
+use carillon_protocol::ids::{Position, Seq};
 use carillon_protocol::session::Truncated;
 use carillon_transport::LinkKey;
 
@@ -12,16 +12,18 @@ use crate::index::{Index, Lookup, LookupError};
 use crate::journal::ReadError;
 use crate::report::Causes;
 
-/// Of which conversation a message is that lies at a position, and which of it, if the stints entitle to it.
+/// Of which conversations messages lie at a position, and which of each, of those that the stints entitle to: one, or several that are lost. Where
+/// retention took what comes before one, that may be lost as well, and is named with it.
 ///
 /// # Errors
 /// As [`Lookup::rank`].
-pub(in crate::edge) fn place_at(
+pub(in crate::edge) fn places_at(
     index: &Index,
     lookup: &impl Lookup,
     stints: &[StintView],
     position: Position,
-) -> Result<Option<(ConversationId, Seq)>, LookupError> {
+) -> Result<Vec<Truncated>, LookupError> {
+    let mut found = Vec::new();
     for stint in stints {
         let entitles = stint.joined.position < position && stint.left.is_none_or(|left| position <= left.position);
         if !entitles || index.last(stint.conversation).1 < position {
@@ -29,10 +31,13 @@ pub(in crate::edge) fn place_at(
         }
         let seq = lookup.rank(stint.conversation, position)?;
         if seq > lookup.rank(stint.conversation, before(position))? {
-            return Ok(Some((stint.conversation, seq)));
+            let (conversation, floor) = (stint.conversation, index.floor(stint.conversation).0);
+            let is_lowest = floor > Seq(0) && seq == floor.next();
+            let first = if is_lowest { stint.joined.seq.next().min(seq) } else { seq };
+            found.push(Truncated { conversation, first, last: seq, position });
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 impl Edge {
@@ -55,19 +60,21 @@ impl Edge {
         }
     }
 
-    /// What lies at a position that cannot be read; `None` if it is not this user's: it was planned under other stints.
-    pub(super) fn name_unreadable(&mut self, key: LinkKey, position: Position, place: Option<(ConversationId, Seq)>) {
+    /// What lies at a position that cannot be read; nothing if it is not this user's: it was planned under other stints.
+    pub(super) fn name_unreadable(&mut self, key: LinkKey, position: Position, places: Vec<Truncated>) {
         let Some(session) = self.sessions.at_key(key) else { return };
         let sent = session.inbox.sent;
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return };
         if catch_up.unreadable.take_if(|unreadable| *unreadable == position).is_none() {
             return;
         }
-        let Some((conversation, seq)) = place else { return catch_up.forget_plan() };
+        if places.is_empty() {
+            return catch_up.forget_plan();
+        }
         if catch_up.plan.front() == Some(&position) {
             catch_up.plan.pop_front();
             catch_up.next = position.next();
-            catch_up.name(vec![Truncated { conversation, first: seq, last: seq, position: sent }], sent);
+            catch_up.name(places, sent);
         }
     }
 }

@@ -44,7 +44,7 @@ fn mend(world: &World) {
     world.check();
 }
 
-fn set_aside(world: &World) -> Vec<String> {
+pub(super) fn set_aside(world: &World) -> Vec<String> {
     let names = fs::read_dir(world.directory.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.contains("doubtful")).collect();

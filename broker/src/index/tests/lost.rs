@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::damage::set_aside;
 use super::world::{GROUPS, World, group};
 use super::*;
 use crate::index::doubt::Doubt;
@@ -84,10 +85,9 @@ proptest! {
             world.check();
         }
         // All of it is written, and believed by the next start.
-        let rebuilds = world.index.stats().rebuilds;
-        let lost = world.lost();
+        let known = (set_aside(&world), world.lost());
         world.restart();
-        prop_assert_eq!((world.index.stats().rebuilds.min(rebuilds), world.lost()), (0, lost));
+        prop_assert_eq!((set_aside(&world), world.lost()), known);
         world.check();
     }
 }
@@ -118,17 +118,13 @@ fn retention_takes_what_is_lost_like_anything_else() {
 #[test]
 fn the_first_and_the_last_messages_of_a_conversation_are_named_when_they_are_lost() {
     let mut world = World::new();
-    // One batch with the first and the last message of a group, and in the next segments the others.
+    // One batch with all messages of a group, and in the next segments the others.
+    let first = Position(world.head() + 1);
     world.publish(0, 3);
     for nth in 1..GROUPS {
         world.publish(nth, 200);
     }
-    let name = format!("{:020}.journal", 1);
-    let contents = world.storage.contents(&name);
-    let batches: Vec<_> =
-        (0..contents.len() - 4).filter(|at| contents[*at..*at + 4] == crate::journal::format::BATCH_MAGIC).collect();
-    // The second batch: its header, so that none of it can be read.
-    world.storage.flip(&name, batches[1] + 17, 1);
+    world.damage_batch(first);
     meet(&mut world, Fate::Gone);
     let mut places = Vec::new();
     world.index.whole().places(group(0), Seq(0), 9, &mut places).unwrap();
@@ -140,4 +136,70 @@ fn the_first_and_the_last_messages_of_a_conversation_are_named_when_they_are_los
     world.check();
     meet(&mut world, Fate::Doubted);
     meet(&mut world, Fate::Behind);
+}
+
+#[test]
+fn conversations_may_share_a_lost_position() {
+    let mut world = World::new();
+    let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
+    for nth in [0, 1, 0, 1] {
+        world.publish(nth, 1);
+    }
+    for nth in 2..GROUPS {
+        world.publish(nth, 200);
+    }
+    world.damage_batch(first);
+    world.damage_batch(second);
+    meet(&mut world, Fate::Gone);
+    for nth in [0, 1] {
+        let mut places = Vec::new();
+        world.index.whole().places(group(nth), Seq(0), 1, &mut places).unwrap();
+        assert_eq!(places[0].position, second, "whose the first one was is not known");
+    }
+}
+
+#[test]
+fn what_heals_while_it_is_served_does_not_keep_a_rebuild_from_its_end() {
+    let mut world = World::new();
+    let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
+    for nth in [0, 1, 0, 1] {
+        world.publish(nth, 1);
+    }
+    for nth in 2..GROUPS {
+        world.publish(nth, 200);
+    }
+    world.damage_batch(first);
+    world.damage_batch(second);
+    let truth = world.messages.clone();
+    meet(&mut world, Fate::Gone);
+    world.flush(0);
+    world.damage_batch(second);
+    meet(&mut world, Fate::Doubted);
+    assert!(world.lost().contains(second), "memory has another message there");
+    // The next start has all that can be read.
+    world.messages = truth;
+    meet(&mut world, Fate::Behind);
+    assert!(!world.lost().contains(second) && world.lost().contains(first));
+}
+
+#[test]
+fn a_start_that_meets_damage_late_does_not_go_through_all_before_it_twice() {
+    let mut world = World::new();
+    for _ in 0..14 {
+        world.publish(0, 1_000);
+    }
+    // More than memory may have.
+    for up_to in 1..=14_000 {
+        world.mark(0, 1, up_to);
+    }
+    let late = Position(world.head() + 1);
+    world.publish(1, 1);
+    for nth in 2..GROUPS {
+        world.publish(nth, 300);
+    }
+    world.damage_batch(late);
+    meet(&mut world, Fate::Gone);
+    assert_eq!(world.lost().count(), 1);
+    let flushes = world.index.stats().flushes;
+    assert!((1..20).contains(&flushes), "{flushes}");
 }

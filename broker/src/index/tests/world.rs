@@ -20,8 +20,10 @@ use tempfile::TempDir;
 
 use crate::clock::SystemClock;
 use crate::index::{Index, IndexOptions, Lookup, LookupError, MessageAt, Place, ReadMark, TruncateError};
-use crate::journal::format::SEGMENT_HEADER_BYTES;
-use crate::journal::{Draft, Identity, Journal, JournalOptions, Lost, MemoryStorage, Reader, SegmentJournal, Upkeep};
+use crate::journal::format::{BATCH_MAGIC, SEGMENT_HEADER_BYTES};
+use crate::journal::{
+    Draft, Identity, Journal, JournalOptions, Lost, MemoryStorage, ReadError, Reader, SegmentJournal, Upkeep,
+};
 use crate::snapshot;
 use crate::store::{self, StoreOptions};
 
@@ -40,7 +42,7 @@ pub(super) struct World {
     pub(super) reader: Reader,
     pub(super) index: Arc<Index>,
     /// By group.
-    messages: [Vec<Place>; GROUPS],
+    pub(super) messages: [Vec<Place>; GROUPS],
     /// In the order they were made.
     pub(super) marks: Vec<ReadMark>,
     truncated: Position,
@@ -234,28 +236,53 @@ impl World {
         }
     }
 
+    /// Flips a bit in the header of the batch that begins at a position, so that nothing of it can be read; once more, and it can.
+    pub(super) fn damage_batch(&self, first: Position) {
+        let names = crate::journal::Storage::list(&self.storage).unwrap();
+        for name in names.into_iter().filter(|name| name.ends_with(".journal")) {
+            let contents = self.storage.contents(&name);
+            let begins = |at: &usize| {
+                contents[*at..*at + 4] == BATCH_MAGIC && contents[at + 32..at + 40] == first.0.to_le_bytes()
+            };
+            if let Some(at) = (0..contents.len() - 40).find(begins) {
+                self.storage.flip(&name, at + 17, 1);
+            }
+        }
+    }
+
     /// Positions that the index was built without.
     pub(super) fn lost(&self) -> Lost {
         self.index.lock().lost.clone()
     }
 
     /// Judges what the index says of messages that are lost, and takes its word for where they are: at a lost position, not before
-    /// the true one. All others are where they are.
+    /// the true one; or, where retention took the beginning, below the floor, with one in place of all of them. All others are where they are.
     pub(super) fn adopt(&mut self) {
         let lost = self.lost();
         for (first, last) in lost.runs() {
             for position in (first.0..=last.0).map(Position) {
-                assert!(self.reader.read(&[position], 1).is_err_and(|error| error.is_of_record()), "{position}");
+                let refused = self.reader.read(&[position], 1).unwrap_err();
+                assert!(matches!(refused, ReadError::LeftOut { .. }), "{position}: {refused}");
             }
         }
         for nth in 0..GROUPS {
+            let floor = self.index.floor(group(nth)).0;
             let mut places = Vec::new();
             self.index.whole().places(group(nth), Seq(0), usize::MAX, &mut places).unwrap();
+            let is_lost = |place: &Place| lost.contains(place.position);
+            let truncated = self.truncated;
+            for truth in &mut self.messages[nth] {
+                if truth.seq <= floor && truth.position > truncated {
+                    assert!(is_lost(truth) && places.first().is_some_and(is_lost), "{truth:?}, {places:?}");
+                    truth.position = truncated;
+                }
+            }
             for place in places {
                 let truth = &mut self.messages[nth][usize::try_from(place.seq.0).unwrap() - 1];
-                if lost.contains(place.position) {
+                if is_lost(&place) {
                     assert!(truth.position <= place.position && place.author == AUTHOR_BROKER, "{truth:?}, {place:?}");
-                    assert!(truth.position <= self.truncated || lost.contains(truth.position), "{truth:?}, {place:?}");
+                    let is_lowest = place.seq == floor.next() && truth.position <= truncated;
+                    assert!(is_lost(truth) || is_lowest, "{truth:?}, {place:?}");
                     *truth = place;
                 } else {
                     assert_eq!(*truth, place);

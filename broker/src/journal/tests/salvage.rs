@@ -151,7 +151,7 @@ fn more_damaged_places_than_it_goes_around_are_an_error() {
     let storage = MemoryStorage::new();
     let mut opened = open_all(&storage).unwrap().0;
     let mut expected = Expected::default();
-    for _ in 0..2 * SALVAGED_PLACES_MAX + 20 {
+    for _ in 0..2 * LOST_RUNS_MAX + 20 {
         expected.commit(&mut opened.journal, 1, 1).unwrap();
     }
     let mut lengths = Vec::new();
@@ -161,7 +161,7 @@ fn more_damaged_places_than_it_goes_around_are_an_error() {
         lengths.extend((0..contents.len() - 4).filter(is_batch).map(|at| (name.clone(), at + 17)));
     }
     // The last segment is left alone.
-    for (name, offset) in lengths.iter().skip(1).step_by(2).take(SALVAGED_PLACES_MAX + 1) {
+    for (name, offset) in lengths.iter().skip(1).step_by(2).take(LOST_RUNS_MAX + 1) {
         storage.flip(name, *offset, 1);
     }
     let lost_up_to = |through: u64| {
@@ -172,9 +172,56 @@ fn more_damaged_places_than_it_goes_around_are_an_error() {
         });
         (flow.map(|_| ()), lost)
     };
-    let places = 2 * SALVAGED_PLACES_MAX as u64;
+    let places = 2 * LOST_RUNS_MAX as u64;
     let (flow, lost) = lost_up_to(places);
-    assert!(flow.is_ok() && lost == SALVAGED_PLACES_MAX, "{flow:?} after {lost}");
+    assert!(flow.is_ok() && lost == LOST_RUNS_MAX, "{flow:?} after {lost}");
     let (flow, lost) = lost_up_to(places + 2);
-    assert!(matches!(flow, Err(ReadError::Corrupt { .. })) && lost == SALVAGED_PLACES_MAX, "{flow:?} after {lost}");
+    assert!(matches!(flow, Err(ReadError::Corrupt { .. })) && lost == LOST_RUNS_MAX, "{flow:?} after {lost}");
+}
+
+/// How a reading of everything around damage ends.
+fn end(reader: &Reader) -> Result<ControlFlow<()>, ReadError> {
+    reader.salvage(Position(0), reader.head(), |_| ControlFlow::Continue(()))
+}
+
+#[test]
+fn a_segment_that_is_gone_is_not_taken_for_damage() {
+    let storage = MemoryStorage::new();
+    let (mut opened, mut expected) = written(&storage, 10);
+    // More small records than can have lain where the segment before ends.
+    let kept = segment_names(&storage).len();
+    let mut draft = Draft::new(opened.journal.head().next());
+    for _ in 0..100 {
+        draft.push(|_, frames| frames.put_u8(1));
+    }
+    opened.journal.commit(draft).unwrap();
+    for _ in 0..20 {
+        expected.commit(&mut opened.journal, 1, 1).unwrap();
+    }
+    assert!(segment_names(&storage).len() > kept + 2);
+    let head = opened.reader.head();
+    drop(opened);
+    storage.remove(&segment_names(&storage)[kept]).unwrap();
+    let (opened, _) = open_from(&storage, head).unwrap();
+    assert!(matches!(end(&opened.reader), Err(ReadError::Corrupt { .. })), "it can be put back");
+}
+
+#[test]
+fn a_batch_of_another_version_is_not_taken_for_damage() {
+    let storage = MemoryStorage::new();
+    let (opened, _) = written(&storage, 30);
+    let name = segment_names(&storage).remove(1);
+    let contents = storage.contents(&name);
+    let batches: Vec<_> = (0..contents.len() - 4).filter(|at| contents[*at..*at + 4] == format::BATCH_MAGIC).collect();
+    let mut newer = contents.clone();
+    newer[batches[1] + 4] += 1;
+    let header = &newer[batches[1]..batches[1] + format::BATCH_HEADER_BYTES];
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..8]), &header[12..]);
+    newer[batches[1] + 8..batches[1] + 12].copy_from_slice(&crc.to_le_bytes());
+    let is_version = |end: Result<ControlFlow<()>, ReadError>| matches!(end, Err(ReadError::Corrupt { .. }));
+    storage.put(&name, newer.clone());
+    assert!(is_version(end(&opened.reader)));
+    newer[batches[0] + 17] ^= 1;
+    storage.put(&name, newer);
+    assert!(is_version(end(&opened.reader)), "behind damage");
 }
