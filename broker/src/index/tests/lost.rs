@@ -185,11 +185,11 @@ fn what_heals_while_it_is_served_does_not_keep_a_rebuild_from_its_end() {
 #[test]
 fn a_start_that_meets_damage_late_does_not_go_through_all_before_it_twice() {
     let mut world = World::new();
-    for _ in 0..14 {
+    for _ in 0..20 {
         world.publish(0, 1_000);
     }
-    // More than memory may have.
-    for up_to in 1..=14_000 {
+    // Half as much again as memory may have.
+    for up_to in 1..=20_000 {
         world.mark(0, 1, up_to);
     }
     let late = Position(world.head() + 1);
