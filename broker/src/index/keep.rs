@@ -30,6 +30,8 @@ pub(super) struct Work {
     pub(super) floors_behind: Option<Position>,
     /// Positions that could not be read when the index was built.
     pub(super) lost: Lost,
+    /// Those that the mark on disk has.
+    pub(super) marked_lost: Lost,
     /// Floors that have risen since: from where to where.
     pub(super) floors_owed: BTreeMap<ConversationId, (Seq, End)>,
     /// What lies on disk is a rebuild that has not ended.
@@ -137,11 +139,23 @@ impl Index {
         if through == work.flushed_through {
             return Ok(());
         }
+        self.mark_lost(work, store)?;
         write_out(&self.table, store, through)?;
         self.marks.write_out(store, work.flushed_through, through)?;
-        store.commit(&self.mark(work, through))?;
+        self.commit(work, store, through)?;
         work.flushed_through = through;
         self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Brings to disk what is lost, before any place at it: of a flush that does not end, the places stay.
+    pub(super) fn mark_lost(&self, work: &mut Work, store: &Store) -> Result<(), Doubt> {
+        if work.lost == work.marked_lost { Ok(()) } else { self.commit(work, store, work.flushed_through) }
+    }
+
+    fn commit(&self, work: &mut Work, store: &Store, flushed_through: Position) -> Result<(), Doubt> {
+        store.commit(&self.mark(work, flushed_through))?;
+        work.marked_lost.clone_from(&work.lost);
         Ok(())
     }
 

@@ -192,6 +192,11 @@ impl Index {
         self.reached.store(position.0, Ordering::Release);
     }
 
+    /// Whether what lies at a position could not be read when the index was built: a message that has its place there is lost.
+    pub fn is_lost(&self, position: Position) -> bool {
+        self.lost.load().contains(position)
+    }
+
     fn has_reached(&self, position: Position) -> bool {
         position.0 <= self.reached.load(Ordering::Acquire)
     }
@@ -284,7 +289,16 @@ impl Index {
             let from = wanted.max(Seq(through.0.saturating_sub(walk)));
             let all = wanted >= through || wanted == from && from.next() >= entry.first_kept();
             let places = entry.since(from.next()).take_while(|place| place.seq <= through);
-            (places.map(|place| (place.seq, place.author)).collect(), all)
+            let lost = self.lost.load();
+            let (mut written, mut are_known) = (Vec::new(), true);
+            for place in places {
+                match lost.contains(place.position) {
+                    // The shard may know.
+                    true => are_known = false,
+                    false => written.push((place.seq, place.author)),
+                }
+            }
+            (written, all && are_known)
         })
     }
 

@@ -206,7 +206,8 @@ impl Index {
             work.floors_behind = (floor > mark.truncated_through).then_some(mark.truncated_through);
             self.truncated_through.fetch_max(mark.truncated_through.max(floor).0, Ordering::AcqRel);
             work.flushed_through = mark.flushed_through;
-            work.lost = mark.lost;
+            work.lost.clone_from(&mark.lost);
+            work.marked_lost = mark.lost;
             // A flush that did not end has brought some messages from beyond its mark to disk.
             work.kept_after = mark.flushed_through.max(last);
             self.marks.begin(mark.flushed_through);
@@ -220,7 +221,7 @@ impl Index {
         self.table.clear();
         self.marks.begin(Position(0));
         (work.flushed_through, work.kept_after) = (Position(0), Position(0));
-        work.lost = Lost::default();
+        (work.lost, work.marked_lost) = (Lost::default(), Lost::default());
         self.rebuilding.store(false, Ordering::Release);
         self.store.store(None);
         work.is_fresh = true;

@@ -20,8 +20,9 @@ use super::marks::Marks;
 use super::open::{append, set_aside};
 use super::store::{Row, Store};
 use super::table::Table;
+use super::tail::Entry;
 use super::{Index, ReadMark};
-use crate::journal::{Entry, Lost, Piece, Reader};
+use crate::journal::{self, Lost, Piece, Reader};
 
 /// The part of the memory for messages that a rebuild may have beside them: an eighth.
 const REBUILD_SHARE: usize = 8;
@@ -55,6 +56,7 @@ impl Index {
         let (index, known_lost, lost) = (self, work.lost.clone(), Lost::default());
         let mut build =
             Build { index, table: &table, marks: &marks, store: &store, after, through, known_lost, lost, told: 0 };
+        self.seed(&table);
         let mut failed = Ok(());
         let flow = reader.salvage(after, through, |piece| match build.piece(&piece) {
             Ok(()) => ControlFlow::Continue(()),
@@ -70,7 +72,7 @@ impl Index {
         if let Some((first, _)) = lost.runs().first() {
             let (places, records) = (lost.runs().len(), lost.count());
             tracing::error!(%first, places, records, "records are damaged and left out; `verify` names them, a backup has them");
-            self.bridge(&table, (after, &lost))?;
+            self.bridge(&table, &lost)?;
             work.lost = work.lost.union(&lost);
             reader.leave_out(&work.lost);
             self.show_lost(work);
@@ -147,14 +149,25 @@ impl Index {
         Ok(())
     }
 
+    /// Memory knows the floors: what is built begins there.
+    fn seed(&self, built: &Table) {
+        for chunk in self.table.chunks() {
+            chunk.for_each(|conversation, entry| {
+                if entry.floor.0 > Seq(0) {
+                    built.update(conversation, |built| *built = Entry::on_disk(entry.floor, entry.floor));
+                }
+            });
+        }
+    }
+
     /// Adds the messages before those in memory, where the last of them are lost: memory knows where they ended.
-    fn bridge(&self, built: &Table, (after, lost): (Position, &Lost)) -> Result<(), Doubt> {
+    fn bridge(&self, built: &Table, lost: &Lost) -> Result<(), Doubt> {
         for chunk in self.table.chunks() {
             let mut judged = Ok(());
             chunk.for_each(|conversation, entry| {
                 let (seq, position) = (Seq(entry.first_kept().0 - 1), entry.kept_after());
                 if entry.has_more_on_disk() && lost.contains(position) && judged.is_ok() {
-                    judged = append(built, (after, lost), (conversation, seq, position, AUTHOR_BROKER));
+                    judged = append(built, (Position(0), lost), (conversation, seq, position, AUTHOR_BROKER));
                 }
             });
             judged?;
@@ -240,7 +253,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, entry: Entry) -> Result<(), RebuildError> {
+    fn entry(&mut self, entry: journal::Entry) -> Result<(), RebuildError> {
         let position = entry.position;
         if self.known_lost.contains(position) {
             self.lost.push(position);
@@ -251,7 +264,7 @@ impl Build<'_> {
             Record::Message(message) => {
                 let deliver = &message.deliver;
                 let place = (deliver.conversation, deliver.seq, position, deliver.author);
-                append(self.table, (self.after, &self.lost), place)?;
+                append(self.table, (Position(0), &self.lost), place)?;
             }
             Record::ReadMarked(mark) => self.marks.append(&ReadMark::of(position, &mark)),
             _ => {}

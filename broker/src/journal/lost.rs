@@ -13,11 +13,15 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Adds a position; one that is not beyond all others is there already.
+    /// Adds a position: at once beyond all others, in O(n) between them.
     pub fn push(&mut self, position: Position) {
         match self.runs.last_mut() {
-            Some((_, last)) if position <= *last => {}
             Some((_, last)) if position == last.next() => *last = position,
+            Some((_, last)) if position <= *last => {
+                if !self.contains(position) {
+                    *self = self.union(&Self { runs: vec![(position, position)] });
+                }
+            }
             _ => self.runs.push((position, position)),
         }
     }
@@ -120,6 +124,7 @@ mod tests {
             assert_eq!(lost(left).union(&lost(right)), lost(&all));
             assert_eq!(lost(right).union(&lost(&all)), lost(&all));
         }
+        assert_eq!(lost(&[12, 3, 9, 5, 11, 4, 4]), lost(&all), "in whatever order");
         assert_eq!(lost(&[3, 5]).union(&lost(&[4, 9])), lost(&[3, 4, 5, 9]));
     }
 

@@ -213,7 +213,7 @@ pub fn open(
     let is_in_step = followed <= reader.head() && follower.end(&store.shard)? == Verdict::InStep;
     if !is_in_step {
         tracing::warn!("the index does not fit the journal; it is built anew");
-    } else if is_readable(reader, &known_lost) {
+    } else if is_readable(reader, &known_lost) && can_be_read(reader) {
         tracing::warn!("records that were damaged can be read again; the index is built anew, with them");
     } else {
         reader.leave_out(&follower.lost());
@@ -327,6 +327,14 @@ fn is_readable(reader: &Reader, lost: &Lost) -> bool {
     let within =
         lost.runs().iter().flat_map(|(first, last)| (first.0..=last.0).step_by(LOOKED_AT_EVERY).chain([last.0]));
     within.take(LOOKED_AT_MAX).any(|position| reader.read(&[Position(position)], 0).is_ok())
+}
+
+/// Whether an index can be built anew of what there is: one that is in step is not given up for one that cannot be.
+fn can_be_read(reader: &Reader) -> bool {
+    let flow = reader.salvage(Position(reader.first().0 - 1), reader.head(), |_| ControlFlow::<()>::Continue(()));
+    let Err(error) = flow else { return true };
+    tracing::error!(%error, "records that were damaged can be read again, but not the whole journal: they stay left out");
+    false
 }
 
 /// Says how far a replay is: in the log about once a second, or to who looks on.

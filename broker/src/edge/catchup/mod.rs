@@ -366,7 +366,7 @@ impl Edge {
                         Some(committed) => Some(committed),
                         None => self.parts.ring.find(position),
                     };
-                    let Some(committed) = found else {
+                    let Some(committed) = found.filter(|_| !self.parts.index.is_lost(position)) else {
                         return if ends.is_empty() { self.ask_reader(key) } else { Slice::More };
                     };
                     let range = committed.batch.frame_range(position).expect("it holds the position");
@@ -430,11 +430,11 @@ impl Edge {
         if self.reading >= self.limits.reads_in_flight_max {
             return Slice::Later;
         }
-        let ring = self.parts.ring.clone();
+        let (ring, index) = (self.parts.ring.clone(), self.parts.index.clone());
         let Some(session) = self.sessions.at_key(key) else { return Slice::Waits };
         let Feed::CatchingUp(catch_up) = &mut session.feed else { return Slice::Waits };
         let planned = catch_up.plan.iter().copied().take(self.limits.slice_bytes_max / FRAME_BYTES_MIN + 1);
-        let positions: Vec<_> = planned.take_while(|position| ring.find(*position).is_none()).collect();
+        let positions: Vec<_> = planned.take_while(|at| index.is_lost(*at) || ring.find(*at).is_none()).collect();
         let first = positions.first().copied().unwrap_or_default();
         let (replies, waker) = (self.parts.replies_in.clone(), self.parts.waker.clone());
         let request = ReadRequest {

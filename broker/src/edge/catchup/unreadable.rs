@@ -13,7 +13,7 @@ use crate::journal::ReadError;
 use crate::report::Causes;
 
 /// Of which conversations messages lie at a position, and which of each, of those that the stints entitle to: one, or several that are lost. Where
-/// retention took what comes before one, that may be lost as well, and is named with it.
+/// retention took what comes before a lost one, that may be lost as well, and is named with it.
 ///
 /// # Errors
 /// As [`Lookup::rank`].
@@ -32,7 +32,7 @@ pub(in crate::edge) fn places_at(
         let seq = lookup.rank(stint.conversation, position)?;
         if seq > lookup.rank(stint.conversation, before(position))? {
             let (conversation, floor) = (stint.conversation, index.floor(stint.conversation).0);
-            let is_lowest = floor > Seq(0) && seq == floor.next();
+            let is_lowest = floor > Seq(0) && seq == floor.next() && index.is_lost(position);
             let first = if is_lowest { stint.joined.seq.next().min(seq) } else { seq };
             found.push(Truncated { conversation, first, last: seq, position });
         }
@@ -51,10 +51,10 @@ impl Edge {
         self.schedule_catch_up(key);
     }
 
-    /// Counts, and logs if it is another one than the last: many devices meet the same.
+    /// Counts, and logs if it is another one than the last: many devices meet the same. What is left out since the start was told then.
     pub(in crate::edge) fn tell_unreadable(&mut self, position: Position, error: &ReadError) {
         self.stats.unreadable += 1;
-        if self.last_unreadable != position {
+        if self.last_unreadable != position && !matches!(error, ReadError::LeftOut { .. }) {
             self.last_unreadable = position;
             tracing::error!(%position, error = %Causes(error), "a message is damaged in the journal, and left out");
         }

@@ -7,6 +7,7 @@ use super::damage::set_aside;
 use super::world::{GROUPS, World, group};
 use super::*;
 use crate::index::doubt::Doubt;
+use crate::index::keep::write_out;
 
 /// Conversations that take turns, in many batches and segments; each has marks.
 fn world(rounds: u64) -> World {
@@ -202,4 +203,55 @@ fn a_start_that_meets_damage_late_does_not_go_through_all_before_it_twice() {
     assert_eq!(world.lost().count(), 1);
     let flushes = world.index.stats().flushes;
     assert!((1..20).contains(&flushes), "{flushes}");
+}
+
+#[test]
+fn a_rebuild_while_serving_begins_at_the_floors_that_memory_knows() {
+    let mut world = world(30);
+    world.flush(0);
+    world.truncate(Position(world.head() / 2), true).unwrap();
+    // The first segment that is left, whole, and with it what lies above the floors.
+    let first = world.kept_from();
+    for position in first..first + 60 {
+        world.damage_batch(Position(position));
+    }
+    let floors = (0..GROUPS).map(|nth| world.index.floor(group(nth))).collect::<Vec<_>>();
+    meet(&mut world, Fate::Doubted);
+    assert!(world.lost().count() > 20);
+    assert!(floors.into_iter().eq((0..GROUPS).map(|nth| world.index.floor(group(nth)))));
+    world.flush(0);
+    meet(&mut world, Fate::Behind);
+    meet(&mut world, Fate::Gone);
+}
+
+#[test]
+fn a_flush_that_does_not_end_leaves_no_place_that_nobody_knows_to_be_lost() {
+    let mut world = World::new();
+    world.publish(2, 1);
+    world.flush(usize::MAX);
+    let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
+    for nth in [0, 1, 0, 1] {
+        world.publish(nth, 1);
+    }
+    for nth in 2..GROUPS {
+        world.publish(nth, 200);
+    }
+    let truth = world.messages.clone();
+    world.damage_batch(first);
+    world.damage_batch(second);
+    world.restart();
+    world.adopt();
+    // As a flush does, but for the mark at its end.
+    {
+        let store = world.index.store.load_full().unwrap();
+        world.index.mark_lost(&mut world.index.lock(), &store).unwrap();
+        write_out(&world.index.table, &store, Position(world.head())).unwrap();
+    }
+    // The file is put back.
+    world.damage_batch(first);
+    world.damage_batch(second);
+    world.messages = truth;
+    world.restart();
+    assert!(world.lost().is_empty());
+    world.check();
 }
