@@ -233,13 +233,14 @@ impl Case<'_> {
     /// Each finding begins at a damaged batch, and together they name exactly the damaged ones.
     fn check_findings(&self, report: &VerifyReport, proven: &[&BatchAt], wrong: &mut Vec<String>) {
         let mut named = BTreeSet::new();
-        // A bad header of a segment is told at byte 0, and takes no batch with it.
-        for finding in report.findings.iter().filter(|finding| finding.offset > 0) {
-            let is_there = proven.iter().any(|batch| {
-                batch.segment.ends_with(&finding.segment)
-                    && batch.offset == finding.offset
-                    && batch.first == finding.from
-            });
+        for finding in &report.findings {
+            // A file that ends between two batches is told where the next one begins.
+            let is_there = finding.offset == 0
+                || proven.iter().any(|batch| {
+                    batch.segment.ends_with(&finding.segment)
+                        && batch.offset == finding.offset
+                        && batch.first == finding.from
+                });
             if !is_there {
                 wrong.push(format!("verify names a place that is not damaged: {finding}"));
             }
