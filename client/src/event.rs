@@ -89,8 +89,8 @@ pub enum Event {
     Signal(Signalled),
     /// Nothing was addressed to the device up to here. Acknowledged by itself when all before it is.
     Progress(Progress),
-    /// Of these, the device will not get what it has not had: retention deleted them, or the membership they belong to is
-    /// too long ago. May be told again after a reconnect.
+    /// Of these, the device will not get what it has not had: retention deleted them, the membership they belong to is
+    /// too long ago, or their bytes on the broker's disk are damaged. May be told again after a reconnect.
     Truncated(Truncated),
     /// [`Config::newest`](crate::Config::newest) leaves these out; [`Client::history`](crate::Client::history) has them. May be told
     /// again after a reconnect.

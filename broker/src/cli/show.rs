@@ -48,7 +48,8 @@ impl Human {
             Event::Signal(signal) => Self::signal(signal, session, out).await,
             Event::Truncated(gap) => {
                 let (first, last) = (gap.first, gap.last);
-                Self::gap(gap.conversation, first, last, "are gone: retention deleted them", session, out).await
+                let what = "are gone: retention deleted them, or they are damaged on the broker's disk";
+                Self::gap(gap.conversation, first, last, what, session, out).await
             }
             Event::Skipped(gap) => {
                 let (first, last) = (gap.first, gap.last);
