@@ -16,7 +16,7 @@ use super::keep::Work;
 use super::limits::DOUBTFUL_KEPT;
 use super::store::Store;
 use super::table::Table;
-use super::tail::Entry;
+use super::tail::{End, Entry};
 use super::{Index, ReadMark};
 use crate::journal::Lost;
 use crate::store::{Begin, Follow, Unwritable, Verdict};
@@ -138,31 +138,37 @@ impl Follow for &Index {
 /// same ones. Where retention took the beginning, how many of the missing are lost cannot be told either: one place stands for all of them.
 pub(super) fn append(
     table: &Table,
-    (truncated, lost): (Position, &Lost),
+    known: (Position, &Lost),
     (conversation, seq, position, author): (ConversationId, Seq, Position, UserId),
 ) -> Result<(), Doubt> {
     table.update(conversation, |entry| {
         if seq <= entry.last.0 && position <= entry.last.1 {
             return Ok(());
         }
+        if entry.last.0.next() < seq {
+            make_up(entry, known, (seq, position));
+        }
         let (last_seq, last) = entry.last;
-        let missing = seq.0.saturating_sub(last_seq.0).saturating_sub(1);
-        let is_cut = last_seq == Seq(0) && truncated > Position(0);
-        let mut places = Vec::new();
-        if missing > 0 && !lost.is_empty() {
-            let after = if is_cut { truncated } else { last };
-            places = lost.last_between(after, position, if is_cut { 1 } else { missing });
-        }
-        if is_cut && missing > places.len() as u64 {
-            let gone = (Seq(seq.0 - 1 - places.len() as u64), truncated);
-            *entry = Entry::on_disk(gone, gone);
-        }
         let out_of_step = |_| Doubt::OutOfStep { conversation, seq, position, last_seq, last };
-        for place in places {
-            entry.append(entry.last.0.next(), place, AUTHOR_BROKER).map_err(out_of_step)?;
-        }
         entry.append(seq, position, author).map_err(out_of_step)
     })
+}
+
+/// Adds what is missing before a message, if it may be missing. Apart, because it nearly never is.
+#[cold]
+fn make_up(entry: &mut Entry, (truncated, lost): (Position, &Lost), (seq, position): End) {
+    let (last_seq, last) = entry.last;
+    let missing = seq.0 - last_seq.0 - 1;
+    let is_cut = last_seq == Seq(0) && truncated > Position(0);
+    let (after, count_max) = if is_cut { (truncated, 1) } else { (last, missing) };
+    let places = if lost.is_empty() { Vec::new() } else { lost.last_between(after, position, count_max) };
+    if is_cut && missing > places.len() as u64 {
+        let gone = (Seq(seq.0 - 1 - places.len() as u64), truncated);
+        *entry = Entry::on_disk(gone, gone);
+    }
+    for place in places {
+        entry.append(entry.last.0.next(), place, AUTHOR_BROKER).expect("they ascend, from beyond the last");
+    }
 }
 
 /// Moves a directory out of the way, keeping a few of those that were moved before.
