@@ -153,7 +153,8 @@ impl Index {
         if work.lost == work.marked_lost { Ok(()) } else { self.commit(work, store, work.flushed_through) }
     }
 
-    fn commit(&self, work: &mut Work, store: &Store, flushed_through: Position) -> Result<(), Doubt> {
+    /// Writes out everything, and then the mark.
+    pub(super) fn commit(&self, work: &mut Work, store: &Store, flushed_through: Position) -> Result<(), Doubt> {
         store.commit(&self.mark(work, flushed_through))?;
         work.marked_lost.clone_from(&work.lost);
         Ok(())

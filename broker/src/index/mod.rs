@@ -60,9 +60,6 @@ pub use writer::Writer;
 
 use crate::journal::Lost;
 
-/// What is appended while the broker serves lacks nothing before it.
-static NONE_LOST: Lost = Lost::NONE;
-
 /// What an index is opened as.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
@@ -168,8 +165,8 @@ impl Index {
     /// # Panics
     /// If `seq` is not the next one or `position` not beyond the last: the index would lie.
     pub fn append(&self, conversation: ConversationId, seq: Seq, position: Position, author: UserId) {
-        let known = (self.truncated_through(), &NONE_LOST);
-        let appended = open::append(&self.table, known, (conversation, seq, position, author));
+        // Since the start every conversation ends where the shard's does: nothing is missing before it.
+        let appended = self.table.update(conversation, |entry| entry.append_new(seq, position, author));
         appended.expect("the shard numbers the messages of a conversation without a gap");
         self.reach(position);
         self.note_appended();

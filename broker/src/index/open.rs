@@ -142,20 +142,16 @@ pub(super) fn append(
     (conversation, seq, position, author): (ConversationId, Seq, Position, UserId),
 ) -> Result<(), Doubt> {
     table.update(conversation, |entry| {
-        if seq <= entry.last.0 && position <= entry.last.1 {
-            return Ok(());
-        }
         if entry.last.0.next() < seq {
             make_up(entry, known, (seq, position));
         }
         let (last_seq, last) = entry.last;
         let out_of_step = |_| Doubt::OutOfStep { conversation, seq, position, last_seq, last };
-        entry.append(seq, position, author).map_err(out_of_step)
+        entry.append_new(seq, position, author).map_err(out_of_step)
     })
 }
 
-/// Adds what is missing before a message, if it may be missing. Apart, because it nearly never is.
-#[cold]
+/// Adds what is missing before a message, if it may be missing.
 fn make_up(entry: &mut Entry, (truncated, lost): (Position, &Lost), (seq, position): End) {
     let (last_seq, last) = entry.last;
     let missing = seq.0 - last_seq.0 - 1;

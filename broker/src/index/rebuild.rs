@@ -81,7 +81,7 @@ impl Index {
         marks.write_out(&store, Position(0), through)?;
         self.take_over(&table, &store)?;
         work.floors_are_written();
-        store.commit(&self.mark(work, through))?;
+        self.commit(work, &store, through)?;
         work.is_half_built = false;
         work.flushed_through = through;
         (work.swept_through, work.sweep) = (after, None);

@@ -12,8 +12,9 @@
 //! marks   conversation, user, seq see `marks`
 //! ```
 //!
-//! Version 1 had no marks; it is not read, but built anew. Version 2 had no lost positions, and is read. A flush writes blocks and rows, then marks, then the mark. So up to the mark everything is there, and what lies beyond it was
-//! written by a flush that did not end: it is true, and written again.
+//! Version 1 had no marks; it is not read, but built anew. Version 2 had no lost positions, and is read. A flush writes a mark that names new
+//! lost positions, if there are any; then blocks and rows, then marks, then the mark. So up to the mark everything is there, and what lies
+//! beyond it was written by a flush that did not end: it is true, but for places at positions that are named as lost, and written again.
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -122,6 +122,17 @@ impl Entry {
         Ok(())
     }
 
+    /// As [`append`](Self::append); one that is there already is skipped.
+    ///
+    /// # Errors
+    /// It is not the next one. Nothing changed.
+    pub(super) fn append_new(&mut self, seq: Seq, position: Position, author: UserId) -> Result<(), OutOfStep> {
+        if seq <= self.last.0 && position <= self.last.1 {
+            return Ok(());
+        }
+        self.append(seq, position, author)
+    }
+
     /// The messages in memory from a seq on.
     pub(super) fn since(&self, seq: Seq) -> impl Iterator<Item = Place> {
         self.starting(move |block| block.first() <= seq).skip_while(move |place| place.seq < seq)

@@ -13,9 +13,6 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// None.
-    pub const NONE: Self = Self { runs: Vec::new() };
-
     /// Adds a position: at once beyond all others, in O(n) between them.
     pub fn push(&mut self, position: Position) {
         match self.runs.last_mut() {

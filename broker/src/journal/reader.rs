@@ -126,14 +126,17 @@ impl Reader {
         if positions.last().is_some_and(|last| *last > head) {
             return Err(ReadError::NotYet { head });
         }
+        let mut rest = positions;
         let left_out = self.segments.left_out.load();
-        let first = self.first();
-        let kept = positions.iter().position(|position| *position >= first && left_out.contains(*position));
-        if let Some(position) = kept.filter(|kept| *kept == 0).map(|_| positions[0]) {
-            return Err(ReadError::LeftOut { position });
+        if !left_out.is_empty() {
+            let first = self.first();
+            let is_kept = |position: &&Position| **position < first || !left_out.contains(**position);
+            rest = &positions[..positions.iter().take_while(is_kept).count()];
+            if let (Some(position), []) = (positions.first(), rest) {
+                return Err(ReadError::LeftOut { position: *position });
+            }
         }
         let mut read = Read { bytes_max, ..Read::default() };
-        let mut rest = &positions[..kept.unwrap_or(positions.len())];
         while let Some(position) = rest.first() {
             let Some(located) = self.segments.locate(*position) else {
                 return read.finish(Some(ReadError::Truncated { first: self.first() }));

@@ -139,9 +139,11 @@ fn the_first_and_the_last_messages_of_a_conversation_are_named_when_they_are_los
     meet(&mut world, Fate::Behind);
 }
 
-#[test]
-fn conversations_may_share_a_lost_position() {
+/// Two conversations with two messages each, the first ones at these positions, and others behind them. Before them an index was flushed.
+fn side_by_side() -> (World, Position, Position) {
     let mut world = World::new();
+    world.publish(2, 1);
+    world.flush(usize::MAX);
     let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
     for nth in [0, 1, 0, 1] {
         world.publish(nth, 1);
@@ -149,6 +151,12 @@ fn conversations_may_share_a_lost_position() {
     for nth in 2..GROUPS {
         world.publish(nth, 200);
     }
+    (world, first, second)
+}
+
+#[test]
+fn conversations_may_share_a_lost_position() {
+    let (mut world, first, second) = side_by_side();
     world.damage_batch(first);
     world.damage_batch(second);
     meet(&mut world, Fate::Gone);
@@ -161,14 +169,7 @@ fn conversations_may_share_a_lost_position() {
 
 #[test]
 fn what_heals_while_it_is_served_does_not_keep_a_rebuild_from_its_end() {
-    let mut world = World::new();
-    let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
-    for nth in [0, 1, 0, 1] {
-        world.publish(nth, 1);
-    }
-    for nth in 2..GROUPS {
-        world.publish(nth, 200);
-    }
+    let (mut world, first, second) = side_by_side();
     world.damage_batch(first);
     world.damage_batch(second);
     let truth = world.messages.clone();
@@ -226,16 +227,7 @@ fn a_rebuild_while_serving_begins_at_the_floors_that_memory_knows() {
 
 #[test]
 fn a_flush_that_does_not_end_leaves_no_place_that_nobody_knows_to_be_lost() {
-    let mut world = World::new();
-    world.publish(2, 1);
-    world.flush(usize::MAX);
-    let (first, second) = (Position(world.head() + 1), Position(world.head() + 2));
-    for nth in [0, 1, 0, 1] {
-        world.publish(nth, 1);
-    }
-    for nth in 2..GROUPS {
-        world.publish(nth, 200);
-    }
+    let (mut world, first, second) = side_by_side();
     let truth = world.messages.clone();
     world.damage_batch(first);
     world.damage_batch(second);
